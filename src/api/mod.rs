@@ -1,0 +1,33 @@
+//! The REST API: a file per resource, its request and answer types with it.
+//!
+//! One door for people and programs: the CLI (over `$MCPM_HOME/mcpm.sock`), the web page and
+//! scripts use the same calls. camelCase, lists as [`List`], times RFC 3339, errors as [`Problem`].
+
+pub mod daemon;
+pub mod instances;
+pub mod problem;
+pub mod processes;
+pub mod services;
+pub mod users;
+
+pub use problem::Problem;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A list and where it goes on.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    /// This page.
+    pub items: Vec<T>,
+    /// Pass as `cursor` to get the next page; `null` when this was the last.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A list that fits on one page.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None }
+    }
+}

@@ -1,0 +1,1 @@
+//! MCP servers that mcpm itself can run as apps.

@@ -1,0 +1,22 @@
+//! Settings of the daemon itself: what an ecosystem file's top-level `mcpm` block,
+//! `$MCPM_HOME/mcpm.json`, the environment and flags may say.
+//!
+//! Order: flag, then environment at daemon start, then block and file (which may not differ).
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// What one source says; `None` where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// Address of the router and API. Default `127.0.0.1:8080`.
+    pub listen: Option<SocketAddr>,
+    /// Origin of handed-out URLs, without a final slash. Default `http://` and the listen address.
+    pub public_url: Option<String>,
+    /// All services demand a token of the owner. Default `false`.
+    pub require_auth: Option<bool>,
+    /// Largest request body the router takes, in bytes. Default 8 MiB.
+    pub max_body: Option<u64>,
+}

@@ -1,0 +1,1 @@
+//! Builds the rooms and connects them.

@@ -1,0 +1,1 @@
+//! Asks services whether they are alive.

@@ -1,0 +1,27 @@
+//! mcpm: starts hundreds of MCP services on fixed ports, keeps them alive, and routes each user's
+//! private instance URL to the one shared process of that service.
+//!
+//! The tour, in reading order. A room imports rooms above it, never below; `daemon` alone knows
+//! them all (`tests/tidy.rs` holds that line).
+
+// ── ground ──
+pub mod ids;
+pub mod secret;
+pub mod sockets;
+pub mod outbound;
+pub mod config;
+pub mod store;
+pub mod vault;
+pub mod logs;
+// ── engine ──
+pub mod supervisor;
+pub mod health;
+pub mod users;
+pub mod instances;
+pub mod bridge;
+pub mod router;
+// ── doors ──
+pub mod api;
+pub mod control;
+pub mod daemon;
+pub mod cli;

@@ -1,0 +1,3 @@
+//! Arguments → cli or daemon → exit code; nothing else.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sockets that keep off service ports, and who listens on one.

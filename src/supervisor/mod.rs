@@ -1,0 +1,1 @@
+//! Keeps processes as the specs want them.
