@@ -16,7 +16,9 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not of the form a [`ServiceType`] has.
-    #[error("`{0}` is not a service type; write 1 to 64 of `a-z`, `0-9`, `_`, `-`, a letter or digit first")]
+    #[error(
+        "`{0}` is not a service type; write 1 to 64 of `a-z`, `0-9`, `_`, `-`, a letter or digit first"
+    )]
     ServiceType(String),
     /// Empty, too long, or with control characters.
     #[error("`{0}` is not an app name; write 1 to 255 bytes without control characters")]
@@ -163,9 +165,7 @@ impl fmt::Debug for InstanceId {
 }
 
 /// PM2's number of a process: counts from 0, never reused while the list is not empty.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PmId(pub u32);
 
@@ -176,9 +176,7 @@ impl fmt::Display for PmId {
 }
 
 /// A TCP port, 1 to 65535.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Port(NonZeroU16);
 
@@ -209,9 +207,7 @@ impl fmt::Display for Port {
 }
 
 /// A number of bytes.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -221,7 +217,10 @@ pub struct Timestamp(i64);
 
 impl Timestamp {
     /// Reads the system's clock; the one place that does. Decisions take the time as an argument.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
     pub fn now() -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
@@ -285,7 +284,10 @@ mod tests {
     fn times_are_rfc_3339_and_come_back() {
         let time = Timestamp::from_millis(1_795_391_347_550);
         let text = serde_json::to_string(&time).unwrap();
-        assert_eq!(text, "\"2026-11-22T21:09:07.550Z\"".replace("21:09:07", &text[12..20]));
+        assert_eq!(
+            text,
+            "\"2026-11-22T21:09:07.550Z\"".replace("21:09:07", &text[12..20])
+        );
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), time);
     }
 }

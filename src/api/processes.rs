@@ -66,6 +66,7 @@ pub struct LastExit {
     /// Signal name such as `SIGKILL`, when it was ended by one. Neither: nobody can know.
     pub signal: Option<String>,
     /// When.
+    #[schema(value_type = String)]
     pub at: Timestamp,
 }
 
@@ -76,6 +77,7 @@ pub struct Health {
     /// May it get traffic?
     pub readiness: Readiness,
     /// When it was asked last.
+    #[schema(value_type = Option<String>)]
     pub last_check: Option<Timestamp>,
     /// How long the last answer took, in milliseconds.
     pub response_ms: Option<f64>,
