@@ -1,0 +1,208 @@
+use super::*;
+use proptest::prelude::*;
+
+fn restart_policy() -> RestartPolicy {
+    RestartPolicy {
+        autorestart: true,
+        max_restarts: 16,
+        min_uptime: Duration::from_secs(1),
+        restart_delay: None,
+        exp_backoff_restart_delay: None,
+        stop_exit_codes: Vec::new(),
+    }
+}
+
+fn stop_policy() -> StopPolicy {
+    StopPolicy { signal: 2, grace: Duration::from_millis(1600), treekill: true }
+}
+
+/// Runs events through one process; time stands still unless moved.
+struct Life {
+    state: State,
+    history: History,
+    restart: RestartPolicy,
+    stop: StopPolicy,
+    service: bool,
+    now: Instant,
+}
+
+impl Life {
+    fn new(state: State, service: bool, now: Instant) -> Self {
+        Self {
+            state,
+            history: History::default(),
+            restart: restart_policy(),
+            stop: stop_policy(),
+            service,
+            now,
+        }
+    }
+
+    fn see(&mut self, event: Event) -> Vec<Effect> {
+        let policy =
+            Policy { restart: &self.restart, stop: &self.stop, service: self.service };
+        let step = step(self.state.clone(), event, self.history, policy, self.now);
+        self.state = step.state;
+        self.history = step.history;
+        step.effects
+    }
+}
+
+fn exited(code: i32) -> Event {
+    Event::Exited { exit: Exit::Code(code), leftovers: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_is_followed_by_a_start_at_once() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
+    let effects = life.see(Event::Exited { exit: Exit::Signal(9), leftovers: false });
+    assert!(effects.contains(&Effect::Spawn), "{effects:?}");
+    assert_eq!(life.history.restarts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_signal_then_grace_then_kill() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Online { pid: 7, since: now }, false, now);
+    let kill_at = now + life.stop.grace;
+    assert_eq!(
+        life.see(Event::StopAsked),
+        [Effect::Terminate(7), Effect::WakeAt(kill_at)]
+    );
+    assert_eq!(life.see(Event::Woke), [Effect::WakeAt(kill_at)], "too early");
+    life.now = kill_at;
+    assert_eq!(life.see(Event::Woke), [Effect::KillGroup(7)]);
+    assert_eq!(life.see(exited(0)), []);
+    assert_eq!(life.state, State::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_app_stays_stopped_when_its_exit_arrives_late() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Stopped, true, now);
+    assert_eq!(life.see(exited(1)), []);
+    assert_eq!(life.state, State::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_crashed_root_leaves_behind_is_killed_before_the_next_start() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
+    let effects = life.see(Event::Exited { exit: Exit::Code(1), leftovers: true });
+    assert_eq!(effects, [Effect::KillGroup(7)]);
+    assert!(life.see(Event::GroupGone).contains(&Effect::Spawn));
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_of_a_stopped_root_keep_the_rest_of_the_grace() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Online { pid: 7, since: now }, false, now);
+    life.see(Event::StopAsked);
+    assert_eq!(life.see(Event::Exited { exit: Exit::Signal(2), leftovers: true }), []);
+    assert!(matches!(life.state, State::Stopping { .. }));
+    life.see(Event::GroupGone);
+    assert_eq!(life.state, State::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_health_checks_restart_by_the_policy() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
+    life.now += Duration::from_secs(90);
+    let effects = life.see(Event::Unhealthy { why: "3 failed checks".into() });
+    assert_eq!(effects[0], Effect::Terminate(7));
+    assert!(life.see(exited(0)).contains(&Effect::Spawn));
+    assert_eq!(life.history.restarts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_wins_over_whatever_is_asked_after_it() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
+    life.see(Event::DeleteAsked);
+    life.see(Event::StartAsked);
+    life.see(Event::RestartAsked);
+    life.see(Event::StopAsked);
+    assert_eq!(life.see(exited(0)), [Effect::Forget]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_is_not_there_is_errored_and_not_tried_again() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Stopped, true, now);
+    assert_eq!(life.see(Event::StartAsked), [Effect::Spawn]);
+    life.see(Event::SpawnFailed { why: "no such file".into(), transient: false });
+    assert_eq!(life.state, State::Errored);
+    assert_eq!(life.see(Event::RestartAsked), [Effect::Spawn], "restart works in every state");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_while_waiting_starts_at_once() {
+    let now = Instant::now();
+    let mut life =
+        Life::new(State::Waiting { until: now + Duration::from_secs(9) }, true, now);
+    life.history.unstable = 7;
+    assert_eq!(life.see(Event::RestartAsked), [Effect::Spawn]);
+    assert_eq!(life.history.unstable, 0);
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::StartAsked),
+        Just(Event::StopAsked),
+        Just(Event::RestartAsked),
+        Just(Event::DeleteAsked),
+        Just(Event::Spawned { pid: 1 }),
+        Just(Event::SpawnFailed { why: "x".into(), transient: true }),
+        Just(Event::SpawnFailed { why: "x".into(), transient: false }),
+        Just(Event::Exited { exit: Exit::Code(1), leftovers: false }),
+        Just(Event::Exited { exit: Exit::Unknown, leftovers: true }),
+        Just(Event::GroupGone),
+        Just(Event::Unhealthy { why: "x".into() }),
+        Just(Event::Woke),
+    ]
+}
+
+proptest! {
+    /// The world answers only what was ordered: a `Spawned` only after a `Spawn`, an exit only of
+    /// what runs. Under any order of wishes there is never a second copy.
+    #[test]
+    fn no_event_order_spawns_twice(events in proptest::collection::vec((any_event(), 0u64..3000), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time().start_paused(true).build().unwrap();
+        let now = runtime.block_on(async { Instant::now() });
+        let mut life = Life::new(State::Stopped, true, now);
+        let (mut ordered, mut alive, mut group) = (false, false, false);
+        for (event, millis) in events {
+            life.now += Duration::from_millis(millis);
+            let possible = match &event {
+                Event::Spawned { .. } | Event::SpawnFailed { .. } => ordered,
+                Event::Exited { .. } => alive,
+                Event::GroupGone => group && !alive,
+                _ => true,
+            };
+            if !possible { continue }
+            match &event {
+                Event::Spawned { .. } => { ordered = false; alive = true; }
+                Event::SpawnFailed { .. } => ordered = false,
+                Event::Exited { leftovers, .. } => { alive = false; group = *leftovers; }
+                Event::GroupGone => group = false,
+                _ => {}
+            }
+            for effect in life.see(event) {
+                match effect {
+                    Effect::Spawn => {
+                        prop_assert!(!ordered && !alive && !group, "a second copy");
+                        ordered = true;
+                    }
+                    Effect::Forget => prop_assert!(!ordered && !alive, "forgot what runs"),
+                    _ => {}
+                }
+            }
+            if matches!(life.state, State::Stopped | State::Errored | State::Waiting { .. }) {
+                prop_assert!(!alive && !ordered && !group, "at rest while something runs");
+            }
+        }
+    }
+}
