@@ -14,7 +14,7 @@ pub mod store;
 pub mod vault;
 pub mod logs;
 // ── engine ──
-//pub mod supervisor;
+pub mod supervisor;
 pub mod health;
 pub mod users;
 pub mod instances;

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -71,10 +71,21 @@ pub struct Logs {
 }
 
 enum Order {
-    Capture { source: Source, pipes: Pipes, files: LogFiles },
-    Settle { id: PmId },
-    Release { id: PmId },
-    Truncate { id: PmId, done: oneshot::Sender<()> },
+    Capture {
+        source: Source,
+        pipes: Pipes,
+        files: LogFiles,
+    },
+    Settle {
+        id: PmId,
+    },
+    Release {
+        id: PmId,
+    },
+    Truncate {
+        id: PmId,
+        done: oneshot::Sender<()>,
+    },
 }
 
 enum Word {
@@ -92,20 +103,35 @@ impl Logs {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (followers, _) = broadcast::channel(FOLLOWER_LINES);
         let lost = Arc::new(AtomicU64::new(0));
-        let logs = Self { orders, followers: followers.clone(), lost: lost.clone() };
+        let logs = Self {
+            orders,
+            followers: followers.clone(),
+            lost: lost.clone(),
+        };
         let shared = Shared { followers, lost };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("mcpm-logs".into()).spawn(move || {
-            let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(inbox, shared));
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("mcpm-logs".into())
+            .spawn(move || {
+                let tasks = tokio::task::LocalSet::new();
+                tasks.block_on(&runtime, serve(inbox, shared));
+            })?;
         Ok(logs)
     }
 
     /// Reads this process's FIFOs from now on. Called again for the same process, it goes on with
     /// the new files.
     pub async fn capture(&self, source: Source, pipes: Pipes, files: LogFiles) {
-        let _ = self.orders.send(Order::Capture { source, pipes, files }).await;
+        let _ = self
+            .orders
+            .send(Order::Capture {
+                source,
+                pipes,
+                files,
+            })
+            .await;
     }
 
     /// A run has ended: what is in its pipes is read, and what is held of a line is let go.
@@ -149,7 +175,11 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
     let mut streams: HashMap<PmId, Vec<mpsc::Sender<Word>>> = HashMap::new();
     while let Some(order) = inbox.recv().await {
         match order {
-            Order::Capture { source, pipes, files } => {
+            Order::Capture {
+                source,
+                pipes,
+                files,
+            } => {
                 if let Some(open) = streams.get(&source.id) {
                     for (sender, path) in open.iter().zip([files.out, files.error]) {
                         let _ = sender.send(Word::Write(path)).await;
@@ -194,7 +224,7 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
 struct Task {
     source: Source,
     stream: Stream,
-    pipe: AsyncFd<File>,
+    pipe: Receiver,
     words: mpsc::Receiver<Word>,
     partial: Partial,
     sink: Sink,
@@ -215,7 +245,7 @@ impl Task {
         let task = Self {
             source: source.clone(),
             stream,
-            pipe: AsyncFd::register(pipes.reader(stream)?)?,
+            pipe: Receiver::from_file_unchecked(pipes.reader(stream)?)?,
             words,
             partial: Partial::default(),
             sink: Sink::new(path),
@@ -244,17 +274,10 @@ impl Task {
                     None => break,
                 },
                 ready = self.pipe.readable() => {
-                    let Ok(mut guard) = ready else { break };
-                    guard.retain_ready();
-                    for turn in 0.. {
-                        if !self.read() {
-                            // Said only when a read has found the pipe empty.
-                            if let Ok(mut guard) = self.pipe.readable().await { guard.clear_ready(); }
-                            // What came between that read and the clearing is read here.
-                            if !self.read() { break }
-                        }
-                        if turn >= READS_IN_A_ROW { tokio::task::yield_now().await; break }
-                    }
+                    if ready.is_err() { break }
+                    let mut turns = READS_IN_A_ROW;
+                    while turns > 0 && self.read() { turns -= 1 }
+                    if turns == 0 { tokio::task::yield_now().await }
                 }
                 () = tokio::time::sleep_until(deadline), if let_go_at.is_some() => self.let_go(),
             }
@@ -271,10 +294,17 @@ impl Task {
     /// Reads once; `false` when the pipe is empty.
     fn read(&mut self) -> bool {
         let mut buffer = self.buffer.borrow_mut();
-        match self.pipe.get_ref().read(&mut buffer) {
+        match self.pipe.try_read(&mut buffer) {
             Ok(0) | Err(_) => false,
             Ok(count) => {
-                let Self { partial, sink, shared, source, stream, .. } = self;
+                let Self {
+                    partial,
+                    sink,
+                    shared,
+                    source,
+                    stream,
+                    ..
+                } = self;
                 let mut keep = |piece: &[u8]| publish(piece, sink, shared, source, *stream);
                 partial.feed(&buffer[..count], &mut keep);
                 true
@@ -283,7 +313,14 @@ impl Task {
     }
 
     fn let_go(&mut self) {
-        let Self { partial, sink, shared, source, stream, .. } = self;
+        let Self {
+            partial,
+            sink,
+            shared,
+            source,
+            stream,
+            ..
+        } = self;
         partial.finish(|piece| publish(piece, sink, shared, source, *stream));
     }
 }
@@ -296,7 +333,11 @@ fn publish(piece: &[u8], sink: &mut Sink, shared: &Shared, source: &Source, stre
     }
     if shared.followers.receiver_count() > 0 {
         for line in lines::split(piece) {
-            let line = Line { source: source.clone(), stream, bytes: line.to_vec() };
+            let line = Line {
+                source: source.clone(),
+                stream,
+                bytes: line.to_vec(),
+            };
             let _ = shared.followers.send(Arc::new(line));
         }
     }
@@ -313,7 +354,13 @@ struct Sink {
 
 impl Sink {
     fn new(path: Option<PathBuf>) -> Self {
-        Self { path, file: None, checked: None, lost: 0, warned: None }
+        Self {
+            path,
+            file: None,
+            checked: None,
+            lost: 0,
+            warned: None,
+        }
     }
 
     fn redirect(&mut self, path: Option<PathBuf>) {
@@ -323,7 +370,9 @@ impl Sink {
     }
 
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let now = Instant::now();
         if self.checked.is_none_or(|at| now - at >= CHECK_EVERY) {
             self.checked = Some(now);
@@ -372,7 +421,13 @@ impl Sink {
 
 fn open_log(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    let open = || File::options().append(true).create(true).mode(0o640).open(path);
+    let open = || {
+        File::options()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(path)
+    };
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
@@ -400,10 +455,21 @@ mod tests {
         let logs = Logs::start().unwrap();
         let pipes = Pipes::of(dir.path(), PmId(0));
         pipes.make(None).unwrap();
-        let source = Source { id: PmId(0), name: AppName::parse("a").unwrap() };
-        let files = LogFiles { out: Some(out(dir.path())), error: None };
+        let source = Source {
+            id: PmId(0),
+            name: AppName::parse("a").unwrap(),
+        };
+        let files = LogFiles {
+            out: Some(out(dir.path())),
+            error: None,
+        };
         logs.capture(source.clone(), pipes.clone(), files).await;
-        Fixture { dir, logs, pipes, source }
+        Fixture {
+            dir,
+            logs,
+            pipes,
+            source,
+        }
     }
 
     async fn until(mut true_now: impl FnMut() -> bool) {
@@ -424,7 +490,10 @@ mod tests {
         child.write_all(b"one\ntw\xff").unwrap();
         child.write_all(b"o\n").unwrap();
         let line = follower.recv().await.unwrap();
-        assert_eq!((line.bytes.as_slice(), &line.source), (&b"one"[..], &it.source));
+        assert_eq!(
+            (line.bytes.as_slice(), &line.source),
+            (&b"one"[..], &it.source)
+        );
         assert_eq!(follower.recv().await.unwrap().bytes, b"tw\xffo");
         let file = it.dir.path().join("sub/a.log");
         until(|| std::fs::read(&file).is_ok_and(|is| is == b"one\ntw\xffo\n")).await;

@@ -33,13 +33,20 @@ impl LogFiles {
             LogTarget::Nowhere => None,
             LogTarget::Default => {
                 let name = file_name(spec.name.as_str());
-                let number = if spec.logs.merge { String::new() } else { format!("-{id}") };
+                let number = if spec.logs.merge {
+                    String::new()
+                } else {
+                    format!("-{id}")
+                };
                 Some(logs_dir.join(format!("{name}-{stream}{number}.log")))
             }
             LogTarget::File(path) if spec.logs.merge => Some(path.clone()),
             LogTarget::File(path) => Some(numbered(path, id)),
         };
-        Self { out: place(&spec.logs.out, "out"), error: place(&spec.logs.error, "error") }
+        Self {
+            out: place(&spec.logs.out, "out"),
+            error: place(&spec.logs.error, "error"),
+        }
     }
 
     /// The file of one of the streams.
@@ -60,9 +67,13 @@ pub fn file_name(app: &str) -> String {
 /// `app.log` → `app-3.log`; `app-2.log` → `app-3.log`; other endings are left alone.
 fn numbered(path: &Path, id: PmId) -> PathBuf {
     let text = path.to_string_lossy();
-    let Some(stem) = text.strip_suffix(".log") else { return path.to_owned() };
+    let Some(stem) = text.strip_suffix(".log") else {
+        return path.to_owned();
+    };
     let base = match stem.rsplit_once('-') {
-        Some((base, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+        Some((base, digits))
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
             base
         }
         _ => stem,

@@ -90,6 +90,10 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_has_no_lines() {
-        assert!(last_lines(Path::new("/nowhere/x.log"), 5).unwrap().is_empty());
+        assert!(
+            last_lines(Path::new("/nowhere/x.log"), 5)
+                .unwrap()
+                .is_empty()
+        );
     }
 }

@@ -55,7 +55,9 @@ impl Partial {
 /// The lines of a piece, without their line ends (`\n` or `\r\n`).
 pub fn split(piece: &[u8]) -> impl Iterator<Item = &[u8]> {
     let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
-    piece.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    piece
+        .split(|&b| b == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 #[cfg(test)]
@@ -75,7 +77,10 @@ mod tests {
 
     #[test]
     fn a_cut_line_comes_out_whole() {
-        assert_eq!(pieces(&[b"ab", b"c\nd", b"e\n"]), [b"abc\n".to_vec(), b"de\n".to_vec()]);
+        assert_eq!(
+            pieces(&[b"ab", b"c\nd", b"e\n"]),
+            [b"abc\n".to_vec(), b"de\n".to_vec()]
+        );
     }
 
     #[test]

@@ -37,7 +37,11 @@ impl Pipes {
     /// Names them; nothing is made yet.
     pub fn of(run_dir: &Path, id: PmId) -> Self {
         let path = |end: &str| run_dir.join(format!("{id}.{end}"));
-        Self { stdin: path("in"), stdout: path("out"), stderr: path("err") }
+        Self {
+            stdin: path("in"),
+            stdout: path("out"),
+            stderr: path("err"),
+        }
     }
 
     /// Makes those that are not there.
@@ -71,7 +75,11 @@ impl Pipes {
     /// When a FIFO is gone or descriptors have run out.
     pub fn child_ends(&self) -> io::Result<ChildEnds> {
         let open = |path: &Path| -> io::Result<OwnedFd> {
-            Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+            Ok(rustix::fs::open(
+                path,
+                OFlags::RDWR | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?)
         };
         Ok(ChildEnds {
             stdin: open(&self.stdin)?,

@@ -66,7 +66,9 @@ mod tests {
             last = delay(&policy, false, n, last);
             seen.push(last.as_millis());
         }
-        let pm2 = [100, 150, 225, 337, 505, 757, 1135, 1702, 2553, 3829, 5743, 8614, 12921, 15000];
+        let pm2 = [
+            100, 150, 225, 337, 505, 757, 1135, 1702, 2553, 3829, 5743, 8614, 12921, 15000,
+        ];
         assert_eq!(seen, pm2);
     }
 
@@ -79,14 +81,23 @@ mod tests {
             last = delay(&policy, true, n, last);
             seen.push(last.as_millis());
         }
-        assert_eq!(seen, [0, 0, 50, 75, 112, 168, 252, 378, 567, 850, 1000, 1000]);
+        assert_eq!(
+            seen,
+            [0, 0, 50, 75, 112, 168, 252, 378, 567, 850, 1000, 1000]
+        );
     }
 
     #[test]
     fn a_plain_app_without_delays_returns_at_once() {
-        assert_eq!(delay(&policy(None, None), false, 9, Duration::ZERO), Duration::ZERO);
+        assert_eq!(
+            delay(&policy(None, None), false, 9, Duration::ZERO),
+            Duration::ZERO
+        );
         let fixed = policy(Some(700), None);
-        assert_eq!(delay(&fixed, true, 9, Duration::ZERO), Duration::from_millis(700));
+        assert_eq!(
+            delay(&fixed, true, 9, Duration::ZERO),
+            Duration::from_millis(700)
+        );
     }
 
     proptest! {

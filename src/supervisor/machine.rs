@@ -215,20 +215,32 @@ pub fn step(
     now: Instant,
 ) -> Step {
     use State::{Clearing, Errored, Launching, Online, Stopped, Stopping, Waiting};
-    let stay = |state: State| Step { state, history, effects: Vec::new() };
+    let stay = |state: State| Step {
+        state,
+        history,
+        effects: Vec::new(),
+    };
     match (state, event) {
         // ── at rest ──
         (Stopped | Errored | Waiting { .. }, Event::StartAsked | Event::RestartAsked) => {
-            launch(History { unstable: 0, delay: Duration::ZERO, ..history })
+            launch(History {
+                unstable: 0,
+                delay: Duration::ZERO,
+                ..history
+            })
         }
         (Stopped | Errored | Waiting { .. }, Event::StopAsked) => stay(Stopped),
-        (Stopped | Errored | Waiting { .. }, Event::DeleteAsked) => {
-            Step { state: Stopped, history, effects: vec![Effect::Forget] }
-        }
+        (Stopped | Errored | Waiting { .. }, Event::DeleteAsked) => Step {
+            state: Stopped,
+            history,
+            effects: vec![Effect::Forget],
+        },
         (Waiting { until }, Event::Woke) if until <= now => launch(history),
-        (Waiting { until }, Event::Woke) => {
-            Step { state: Waiting { until }, history, effects: vec![Effect::WakeAt(until)] }
-        }
+        (Waiting { until }, Event::Woke) => Step {
+            state: Waiting { until },
+            history,
+            effects: vec![Effect::WakeAt(until)],
+        },
         // News of a run that has been dealt with.
         (
             state @ (Stopped | Errored),
@@ -249,7 +261,11 @@ pub fn step(
         (Launching { .. }, Event::StartAsked) => stay(Launching { wish: Wish::Run }),
         (Launching { wish }, Event::RestartAsked) => stay(Launching {
             // A start that is under way is as new as a restart would make it, unless it was to end.
-            wish: if wish == Wish::Run { Wish::Run } else { Wish::Restart },
+            wish: if wish == Wish::Run {
+                Wish::Run
+            } else {
+                Wish::Restart
+            },
         }),
         (Launching { .. }, Event::StopAsked) => stay(Launching { wish: Wish::Stop }),
         (Launching { .. }, Event::DeleteAsked) => stay(Launching { wish: Wish::Forget }),
@@ -259,17 +275,33 @@ pub fn step(
             Wish::Stop => stop(pid, now, Then::Stay, history, policy, now),
             Wish::Forget => stop(pid, now, Then::Forget, history, policy, now),
         },
-        (Launching { wish: Wish::Forget }, Event::SpawnFailed { .. }) => {
-            Step { state: Stopped, history, effects: vec![Effect::Forget] }
-        }
+        (Launching { wish: Wish::Forget }, Event::SpawnFailed { .. }) => Step {
+            state: Stopped,
+            history,
+            effects: vec![Effect::Forget],
+        },
         (Launching { wish: Wish::Stop }, Event::SpawnFailed { .. }) => stay(Stopped),
-        (Launching { wish: Wish::Run | Wish::Restart }, Event::SpawnFailed { why, transient }) => {
+        (
+            Launching {
+                wish: Wish::Run | Wish::Restart,
+            },
+            Event::SpawnFailed { why, transient },
+        ) => {
             if transient {
-                let (decision, history) =
-                    restart::again(policy.restart, policy.service, &why, Duration::ZERO, history);
+                let (decision, history) = restart::again(
+                    policy.restart,
+                    policy.service,
+                    &why,
+                    Duration::ZERO,
+                    history,
+                );
                 return settle(decision, &why, history, now);
             }
-            Step { state: Errored, history, effects: vec![Effect::Explain(why)] }
+            Step {
+                state: Errored,
+                history,
+                effects: vec![Effect::Explain(why)],
+            }
         }
         (
             state @ Launching { .. },
@@ -292,47 +324,123 @@ pub fn step(
             step.effects.push(Effect::Explain(why));
             step
         }
-        (Online { pid, since }, Event::Exited { exit, leftovers: true }) => Step {
-            state: Clearing { pid, ran: now - since, exit, wish: Wish::Run },
+        (
+            Online { pid, since },
+            Event::Exited {
+                exit,
+                leftovers: true,
+            },
+        ) => Step {
+            state: Clearing {
+                pid,
+                ran: now - since,
+                exit,
+                wish: Wish::Run,
+            },
             history,
             effects: vec![Effect::KillGroup(pid)],
         },
-        (Online { since, .. }, Event::Exited { exit, leftovers: false }) => {
-            ended(exit, now - since, history, policy, now)
-        }
+        (
+            Online { since, .. },
+            Event::Exited {
+                exit,
+                leftovers: false,
+            },
+        ) => ended(exit, now - since, history, policy, now),
         (state @ Online { .. }, Event::Spawned { .. } | Event::SpawnFailed { .. }) => stay(state),
 
         // ── stopping ──
         // A start that comes while it ends means: end it, then start it.
         (
-            Stopping { pid, since, kill_at, then },
+            Stopping {
+                pid,
+                since,
+                kill_at,
+                then,
+            },
             Event::StartAsked | Event::RestartAsked,
         ) => stay(Stopping {
             pid,
             since,
             kill_at,
-            then: if then == Then::Forget { Then::Forget } else { Then::Start },
+            then: if then == Then::Forget {
+                Then::Forget
+            } else {
+                Then::Start
+            },
         }),
-        (Stopping { pid, since, kill_at, then }, Event::StopAsked) => stay(Stopping {
+        (
+            Stopping {
+                pid,
+                since,
+                kill_at,
+                then,
+            },
+            Event::StopAsked,
+        ) => stay(Stopping {
             pid,
             since,
             kill_at,
-            then: if then == Then::Forget { Then::Forget } else { Then::Stay },
+            then: if then == Then::Forget {
+                Then::Forget
+            } else {
+                Then::Stay
+            },
         }),
-        (Stopping { pid, since, kill_at, .. }, Event::DeleteAsked) => {
-            stay(Stopping { pid, since, kill_at, then: Then::Forget })
-        }
-        (Stopping { pid, since, kill_at, then }, Event::Woke) => {
+        (
+            Stopping {
+                pid,
+                since,
+                kill_at,
+                ..
+            },
+            Event::DeleteAsked,
+        ) => stay(Stopping {
+            pid,
+            since,
+            kill_at,
+            then: Then::Forget,
+        }),
+        (
+            Stopping {
+                pid,
+                since,
+                kill_at,
+                then,
+            },
+            Event::Woke,
+        ) => {
             let due = kill_at <= now;
-            let effect = if due { Effect::KillGroup(pid) } else { Effect::WakeAt(kill_at) };
-            Step { state: Stopping { pid, since, kill_at, then }, history, effects: vec![effect] }
+            let effect = if due {
+                Effect::KillGroup(pid)
+            } else {
+                Effect::WakeAt(kill_at)
+            };
+            Step {
+                state: Stopping {
+                    pid,
+                    since,
+                    kill_at,
+                    then,
+                },
+                history,
+                effects: vec![effect],
+            }
         }
         // Members of its group live on: they keep the rest of the grace.
-        (state @ Stopping { .. }, Event::Exited { leftovers: true, .. }) => stay(state),
+        (
+            state @ Stopping { .. },
+            Event::Exited {
+                leftovers: true, ..
+            },
+        ) => stay(state),
         // Asked to stop, so what follows is what was asked, whatever the restart policy says.
         (
             Stopping { since, then, .. },
-            Event::Exited { leftovers: false, .. } | Event::GroupGone,
+            Event::Exited {
+                leftovers: false, ..
+            }
+            | Event::GroupGone,
         ) => stopped(then, now - since, history, policy, now),
         (
             state @ Stopping { .. },
@@ -340,19 +448,36 @@ pub fn step(
         ) => stay(state),
 
         // ── clearing ──
-        (Clearing { pid, ran, exit, .. }, Event::StartAsked) => {
-            stay(Clearing { pid, ran, exit, wish: Wish::Restart })
-        }
-        (Clearing { pid, ran, exit, .. }, Event::RestartAsked) => {
-            stay(Clearing { pid, ran, exit, wish: Wish::Restart })
-        }
-        (Clearing { pid, ran, exit, .. }, Event::StopAsked) => {
-            stay(Clearing { pid, ran, exit, wish: Wish::Stop })
-        }
-        (Clearing { pid, ran, exit, .. }, Event::DeleteAsked) => {
-            stay(Clearing { pid, ran, exit, wish: Wish::Forget })
-        }
-        (Clearing { ran, exit, wish, .. }, Event::GroupGone) => match wish {
+        (Clearing { pid, ran, exit, .. }, Event::StartAsked) => stay(Clearing {
+            pid,
+            ran,
+            exit,
+            wish: Wish::Restart,
+        }),
+        (Clearing { pid, ran, exit, .. }, Event::RestartAsked) => stay(Clearing {
+            pid,
+            ran,
+            exit,
+            wish: Wish::Restart,
+        }),
+        (Clearing { pid, ran, exit, .. }, Event::StopAsked) => stay(Clearing {
+            pid,
+            ran,
+            exit,
+            wish: Wish::Stop,
+        }),
+        (Clearing { pid, ran, exit, .. }, Event::DeleteAsked) => stay(Clearing {
+            pid,
+            ran,
+            exit,
+            wish: Wish::Forget,
+        }),
+        (
+            Clearing {
+                ran, exit, wish, ..
+            },
+            Event::GroupGone,
+        ) => match wish {
             Wish::Run => ended(exit, ran, history, policy, now),
             Wish::Restart => stopped(Then::Start, ran, history, policy, now),
             Wish::Stop => stopped(Then::Stay, ran, history, policy, now),
@@ -370,7 +495,11 @@ pub fn step(
 }
 
 fn launch(history: History) -> Step {
-    Step { state: State::Launching { wish: Wish::Run }, history, effects: vec![Effect::Spawn] }
+    Step {
+        state: State::Launching { wish: Wish::Run },
+        history,
+        effects: vec![Effect::Spawn],
+    }
 }
 
 fn stop(
@@ -383,23 +512,30 @@ fn stop(
 ) -> Step {
     let kill_at = now + policy.stop.grace;
     Step {
-        state: State::Stopping { pid, since, kill_at, then },
+        state: State::Stopping {
+            pid,
+            since,
+            kill_at,
+            then,
+        },
         history,
         effects: vec![Effect::Terminate(pid), Effect::WakeAt(kill_at)],
     }
 }
 
 /// It was asked to end, and has.
-fn stopped(
-    then: Then,
-    ran: Duration,
-    history: History,
-    policy: Policy<'_>,
-    now: Instant,
-) -> Step {
+fn stopped(then: Then, ran: Duration, history: History, policy: Policy<'_>, now: Instant) -> Step {
     match then {
-        Then::Stay => Step { state: State::Stopped, history, effects: Vec::new() },
-        Then::Forget => Step { state: State::Stopped, history, effects: vec![Effect::Forget] },
+        Then::Stay => Step {
+            state: State::Stopped,
+            history,
+            effects: Vec::new(),
+        },
+        Then::Forget => Step {
+            state: State::Stopped,
+            history,
+            effects: vec![Effect::Forget],
+        },
         Then::Start => launch(History {
             restarts: history.restarts.saturating_add(1),
             unstable: 0,
@@ -414,13 +550,7 @@ fn stopped(
 }
 
 /// It ended by itself.
-fn ended(
-    exit: Exit,
-    ran: Duration,
-    history: History,
-    policy: Policy<'_>,
-    now: Instant,
-) -> Step {
+fn ended(exit: Exit, ran: Duration, history: History, policy: Policy<'_>, now: Instant) -> Step {
     let (decision, history) =
         restart::after_exit(policy.restart, policy.service, exit, ran, history);
     settle(decision, &exit.to_string(), history, now)
@@ -437,15 +567,25 @@ fn settle(decision: Decision, why: &str, history: History, now: Instant) -> Step
             let until = now + wait;
             let why = format!("{why}; next start after {} ms", wait.as_millis());
             let effects = vec![Effect::Explain(why), Effect::WakeAt(until)];
-            Step { state: State::Waiting { until }, history, effects }
+            Step {
+                state: State::Waiting { until },
+                history,
+                effects,
+            }
         }
         Decision::Stay => {
             let effects = vec![Effect::Explain(why.to_owned())];
-            Step { state: State::Stopped, history, effects }
+            Step {
+                state: State::Stopped,
+                history,
+                effects,
+            }
         }
-        Decision::GiveUp(why) => {
-            Step { state: State::Errored, history, effects: vec![Effect::Explain(why)] }
-        }
+        Decision::GiveUp(why) => Step {
+            state: State::Errored,
+            history,
+            effects: vec![Effect::Explain(why)],
+        },
     }
 }
 

@@ -1,1 +1,32 @@
 //! Keeps processes as the specs want them.
+//!
+//! Decisions are pure (`plan`, `machine`, `restart`, `backoff`, `target`, `waits`, `child_env`);
+//! [`actor`] owns every process and carries decisions out; `spawn`, `exits`, `kill`, `adopt` and
+//! `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
+//!
+//! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
+//! identity check of [`adopt`] make the next daemon's start the same as a recovery.
+
+pub mod plan;
+pub mod machine;
+pub mod restart;
+pub mod backoff;
+pub mod target;
+pub mod waits;
+pub mod child_env;
+pub mod snapshot;
+mod handle;
+pub mod actor;
+pub mod spawn;
+pub mod exits;
+pub mod kill;
+pub mod adopt;
+pub mod proc;
+pub mod journal;
+pub mod usage;
+#[cfg(test)]
+mod testing;
+
+pub use actor::Setup;
+pub use handle::{Action, CommandError, Saved, Supervisor};
+pub use snapshot::{Process, Snapshot};

@@ -48,7 +48,11 @@ pub fn again(
     mut history: History,
 ) -> (Decision, History) {
     let unstable = ran < policy.min_uptime;
-    history.unstable = if unstable { history.unstable.saturating_add(1) } else { 0 };
+    history.unstable = if unstable {
+        history.unstable.saturating_add(1)
+    } else {
+        0
+    };
     if unstable && policy.max_restarts == 0 {
         let reason = format!("{why} before `min_uptime`, and `max_restarts` is 0");
         return (Decision::GiveUp(reason), history);
@@ -62,7 +66,11 @@ pub fn again(
         Some(_) => ran >= backoff::EXPONENTIAL_RESET,
         None => !unstable,
     };
-    let last = if settled { Duration::ZERO } else { history.delay };
+    let last = if settled {
+        Duration::ZERO
+    } else {
+        history.delay
+    };
     history.delay = backoff::delay(policy, service, history.unstable, last);
     history.restarts = history.restarts.saturating_add(1);
     (Decision::Again(history.delay), history)
@@ -112,7 +120,11 @@ mod tests {
 
     #[test]
     fn one_stable_run_forgets_the_unstable_ones() {
-        let history = History { restarts: 9, unstable: 2, delay: Duration::from_millis(75) };
+        let history = History {
+            restarts: 9,
+            unstable: 2,
+            delay: Duration::from_millis(75),
+        };
         let (decision, next) = after_exit(&policy(), true, Exit::Signal(9), LONG, history);
         assert_eq!(decision, Decision::Again(Duration::ZERO));
         assert_eq!((next.unstable, next.restarts), (0, 10));
@@ -133,16 +145,25 @@ mod tests {
 
     #[test]
     fn max_restarts_zero_means_zero() {
-        let policy = RestartPolicy { max_restarts: 0, ..policy() };
+        let policy = RestartPolicy {
+            max_restarts: 0,
+            ..policy()
+        };
         let (decision, _) = after_exit(&policy, true, Exit::Code(1), SHORT, History::default());
         assert!(matches!(decision, Decision::GiveUp(_)));
         let (decision, _) = after_exit(&policy, true, Exit::Code(1), LONG, History::default());
-        assert!(matches!(decision, Decision::Again(_)), "a stable run may come back");
+        assert!(
+            matches!(decision, Decision::Again(_)),
+            "a stable run may come back"
+        );
     }
 
     #[test]
     fn autorestart_false_stays() {
-        let policy = RestartPolicy { autorestart: false, ..policy() };
+        let policy = RestartPolicy {
+            autorestart: false,
+            ..policy()
+        };
         let (decision, _) = after_exit(&policy, true, Exit::Code(1), SHORT, History::default());
         assert_eq!(decision, Decision::Stay);
     }

@@ -13,7 +13,11 @@ fn restart_policy() -> RestartPolicy {
 }
 
 fn stop_policy() -> StopPolicy {
-    StopPolicy { signal: 2, grace: Duration::from_millis(1600), treekill: true }
+    StopPolicy {
+        signal: 2,
+        grace: Duration::from_millis(1600),
+        treekill: true,
+    }
 }
 
 /// Runs events through one process; time stands still unless moved.
@@ -39,8 +43,11 @@ impl Life {
     }
 
     fn see(&mut self, event: Event) -> Vec<Effect> {
-        let policy =
-            Policy { restart: &self.restart, stop: &self.stop, service: self.service };
+        let policy = Policy {
+            restart: &self.restart,
+            stop: &self.stop,
+            service: self.service,
+        };
         let step = step(self.state.clone(), event, self.history, policy, self.now);
         self.state = step.state;
         self.history = step.history;
@@ -49,14 +56,20 @@ impl Life {
 }
 
 fn exited(code: i32) -> Event {
-    Event::Exited { exit: Exit::Code(code), leftovers: false }
+    Event::Exited {
+        exit: Exit::Code(code),
+        leftovers: false,
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_is_followed_by_a_start_at_once() {
     let now = Instant::now();
     let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
-    let effects = life.see(Event::Exited { exit: Exit::Signal(9), leftovers: false });
+    let effects = life.see(Event::Exited {
+        exit: Exit::Signal(9),
+        leftovers: false,
+    });
     assert!(effects.contains(&Effect::Spawn), "{effects:?}");
     assert_eq!(life.history.restarts, 1);
 }
@@ -70,7 +83,11 @@ async fn a_stop_is_signal_then_grace_then_kill() {
         life.see(Event::StopAsked),
         [Effect::Terminate(7), Effect::WakeAt(kill_at)]
     );
-    assert_eq!(life.see(Event::Woke), [Effect::WakeAt(kill_at)], "too early");
+    assert_eq!(
+        life.see(Event::Woke),
+        [Effect::WakeAt(kill_at)],
+        "too early"
+    );
     life.now = kill_at;
     assert_eq!(life.see(Event::Woke), [Effect::KillGroup(7)]);
     assert_eq!(life.see(exited(0)), []);
@@ -89,7 +106,10 @@ async fn a_stopped_app_stays_stopped_when_its_exit_arrives_late() {
 async fn what_a_crashed_root_leaves_behind_is_killed_before_the_next_start() {
     let now = Instant::now();
     let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
-    let effects = life.see(Event::Exited { exit: Exit::Code(1), leftovers: true });
+    let effects = life.see(Event::Exited {
+        exit: Exit::Code(1),
+        leftovers: true,
+    });
     assert_eq!(effects, [Effect::KillGroup(7)]);
     assert!(life.see(Event::GroupGone).contains(&Effect::Spawn));
 }
@@ -99,7 +119,13 @@ async fn children_of_a_stopped_root_keep_the_rest_of_the_grace() {
     let now = Instant::now();
     let mut life = Life::new(State::Online { pid: 7, since: now }, false, now);
     life.see(Event::StopAsked);
-    assert_eq!(life.see(Event::Exited { exit: Exit::Signal(2), leftovers: true }), []);
+    assert_eq!(
+        life.see(Event::Exited {
+            exit: Exit::Signal(2),
+            leftovers: true
+        }),
+        []
+    );
     assert!(matches!(life.state, State::Stopping { .. }));
     life.see(Event::GroupGone);
     assert_eq!(life.state, State::Stopped);
@@ -110,7 +136,9 @@ async fn failed_health_checks_restart_by_the_policy() {
     let now = Instant::now();
     let mut life = Life::new(State::Online { pid: 7, since: now }, true, now);
     life.now += Duration::from_secs(90);
-    let effects = life.see(Event::Unhealthy { why: "3 failed checks".into() });
+    let effects = life.see(Event::Unhealthy {
+        why: "3 failed checks".into(),
+    });
     assert_eq!(effects[0], Effect::Terminate(7));
     assert!(life.see(exited(0)).contains(&Effect::Spawn));
     assert_eq!(life.history.restarts, 1);
@@ -132,16 +160,28 @@ async fn a_program_that_is_not_there_is_errored_and_not_tried_again() {
     let now = Instant::now();
     let mut life = Life::new(State::Stopped, true, now);
     assert_eq!(life.see(Event::StartAsked), [Effect::Spawn]);
-    life.see(Event::SpawnFailed { why: "no such file".into(), transient: false });
+    life.see(Event::SpawnFailed {
+        why: "no such file".into(),
+        transient: false,
+    });
     assert_eq!(life.state, State::Errored);
-    assert_eq!(life.see(Event::RestartAsked), [Effect::Spawn], "restart works in every state");
+    assert_eq!(
+        life.see(Event::RestartAsked),
+        [Effect::Spawn],
+        "restart works in every state"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_while_waiting_starts_at_once() {
     let now = Instant::now();
-    let mut life =
-        Life::new(State::Waiting { until: now + Duration::from_secs(9) }, true, now);
+    let mut life = Life::new(
+        State::Waiting {
+            until: now + Duration::from_secs(9),
+        },
+        true,
+        now,
+    );
     life.history.unstable = 7;
     assert_eq!(life.see(Event::RestartAsked), [Effect::Spawn]);
     assert_eq!(life.history.unstable, 0);
@@ -154,10 +194,22 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::RestartAsked),
         Just(Event::DeleteAsked),
         Just(Event::Spawned { pid: 1 }),
-        Just(Event::SpawnFailed { why: "x".into(), transient: true }),
-        Just(Event::SpawnFailed { why: "x".into(), transient: false }),
-        Just(Event::Exited { exit: Exit::Code(1), leftovers: false }),
-        Just(Event::Exited { exit: Exit::Unknown, leftovers: true }),
+        Just(Event::SpawnFailed {
+            why: "x".into(),
+            transient: true
+        }),
+        Just(Event::SpawnFailed {
+            why: "x".into(),
+            transient: false
+        }),
+        Just(Event::Exited {
+            exit: Exit::Code(1),
+            leftovers: false
+        }),
+        Just(Event::Exited {
+            exit: Exit::Unknown,
+            leftovers: true
+        }),
         Just(Event::GroupGone),
         Just(Event::Unhealthy { why: "x".into() }),
         Just(Event::Woke),

@@ -1,0 +1,106 @@
+//! Takes over what a dead daemon left running.
+//!
+//! Identity fails closed: a process is ours when its number still has the start time that was
+//! written down, or when it carries the exact name of that run in its environment. What can't be
+//! proven is left alone.
+
+use super::child_env;
+use super::journal::{Row, Wanted};
+use super::kill::Handle;
+use super::machine::{Event, Exit, History, State};
+use super::proc;
+use super::snapshot::Process;
+use crate::ids::Timestamp;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One process as it was found.
+#[derive(Debug)]
+pub struct Found {
+    /// As it is shown.
+    pub process: Process,
+    /// Where its machine begins.
+    pub state: State,
+    /// The run, when it lives.
+    pub handle: Option<Handle>,
+    /// What its machine must hear first.
+    pub news: Option<Event>,
+}
+
+/// Looks at what a row says. Walks `/proc` for a row without identity: blocks.
+pub fn find(row: Row, home_id: &str, now: Instant, today: Timestamp) -> Found {
+    let mut process = Process::registered(row.id, row.instance, row.spec);
+    process.generation = row.generation;
+    process.created_at = row.record.created_at;
+    process.started_at = row.record.started_at;
+    process.reason = row.record.reason;
+    process.history = History {
+        restarts: row.record.restarts,
+        unstable: row.record.unstable,
+        delay: Duration::from_millis(row.record.delay_ms),
+    };
+    process.last_exit = row.record.last_exit.map(|(code, signal, at)| {
+        let exit = code
+            .map(Exit::Code)
+            .or(signal.map(Exit::Signal))
+            .unwrap_or(Exit::Unknown);
+        (exit, at)
+    });
+    let handle = match row.identity {
+        Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
+        // An intent: was it started before the daemon could write its identity down?
+        None if row.wanted == Wanted::Up => {
+            let name = child_env::process_name(home_id, &process);
+            let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
+            proc::find_by_environment(&entry).and_then(|pid| root_of(pid, &entry))
+        }
+        None => None,
+    };
+    let (state, news) = match (&handle, row.wanted) {
+        (Some(handle), wanted) => {
+            let since = since(process.started_at, now, today);
+            let news = (wanted != Wanted::Up).then_some(Event::StopAsked);
+            (
+                State::Online {
+                    pid: handle.pid(),
+                    since,
+                },
+                news,
+            )
+        }
+        (None, Wanted::Up) if row.identity.is_some() => {
+            let since = since(process.started_at, now, today);
+            let exit = Event::Exited {
+                exit: Exit::Unknown,
+                leftovers: false,
+            };
+            (State::Online { pid: 0, since }, Some(exit))
+        }
+        (None, Wanted::Up) => (State::Stopped, Some(Event::StartAsked)),
+        (None, Wanted::Down) => (State::Stopped, None),
+        (None, Wanted::Errored) => (State::Errored, None),
+    };
+    Found {
+        process,
+        state,
+        handle,
+        news,
+    }
+}
+
+/// The root of the run that `pid` belongs to: children inherit the environment, too.
+fn root_of(pid: u32, entry: &str) -> Option<Handle> {
+    let leader = proc::stat(pid)?.session;
+    let handle = Handle::open(leader, None).ok()?;
+    let environ = std::fs::read(format!("/proc/{leader}/environ")).ok()?;
+    let ours = environ
+        .split(|&b| b == 0)
+        .any(|variable| variable == entry.as_bytes());
+    ours.then_some(handle)
+}
+
+fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant {
+    let millis = started.map_or(0, |at| today.as_millis().saturating_sub(at.as_millis()));
+    let ran = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    now.checked_sub(ran).unwrap_or(now)
+}

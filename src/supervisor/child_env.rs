@@ -1,0 +1,90 @@
+//! The variables that a child gets from us (pure).
+//!
+//! Rule: `design.md` §7: those that PM2's children read, our own `MCPM_…`, nothing else. Ours win
+//! over what the app's own environment says under these names.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::snapshot::Process;
+use crate::config::spec::ExecMode;
+
+/// Names the process so that a daemon that lost its row finds it: `MCPM_PROCESS`.
+pub const PROCESS_VARIABLE: &str = "MCPM_PROCESS";
+/// What the router repeats to the service as `X-MCPM-Router-Secret`.
+pub const ROUTER_SECRET_VARIABLE: &str = "MCPM_ROUTER_SECRET";
+/// Tells our own bridges that private addresses may be called.
+pub const ALLOW_PRIVATE_VARIABLE: &str = "MCPM_ALLOW_PRIVATE";
+
+/// The value of [`PROCESS_VARIABLE`] for one run.
+pub fn process_name(home_id: &str, process: &Process) -> String {
+    format!("{home_id}.{}.{}", process.id, process.generation)
+}
+
+/// All variables of one run.
+pub fn environment(
+    process: &Process,
+    home: &Path,
+    home_id: &str,
+    unique_id: &str,
+    router_secret: Option<&str>,
+) -> BTreeMap<String, String> {
+    let spec = &process.spec;
+    let mut env = spec.env.0.clone();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mode = match spec.exec_mode {
+        ExecMode::ForkMode => "fork_mode",
+        ExecMode::ClusterMode => "cluster_mode",
+    };
+    let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
+    set("pm_id", process.id.to_string());
+    set("name", spec.name.to_string());
+    set("namespace", spec.namespace.clone());
+    set(&spec.instance_var, process.instance.to_string());
+    set("instances", spec.instances.to_string());
+    set("exec_mode", mode.to_owned());
+    set("PM2_HOME", text(home));
+    set("unique_id", unique_id.to_owned());
+    set("pm_exec_path", text(&spec.program.script));
+    set("pm_cwd", text(&spec.cwd));
+    set("pm_pid_path", text(&process.pid_file));
+    if let Some(path) = &process.out_log {
+        set("pm_out_log_path", text(path));
+    }
+    if let Some(path) = &process.error_log {
+        set("pm_err_log_path", text(path));
+    }
+    set(PROCESS_VARIABLE, process_name(home_id, process));
+    if let Some(secret) = router_secret {
+        set(ROUTER_SECRET_VARIABLE, secret.to_owned());
+    }
+    if spec.mcp.as_ref().is_some_and(|mcp| mcp.allow_private) {
+        set(ALLOW_PRIVATE_VARIABLE, "1".to_owned());
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PmId;
+    use crate::supervisor::testing;
+    use std::sync::Arc;
+
+    #[test]
+    fn ours_win_and_the_apps_own_stay() {
+        let mut spec = testing::spec("web");
+        spec.env.0.insert("name".into(), "mine".into());
+        spec.env.0.insert("KEPT".into(), "1".into());
+        let mut process = Process::registered(PmId(4), 2, Arc::new(spec));
+        process.generation = 9;
+        let env = environment(&process, Path::new("/h"), "cafe", "u", Some("s"));
+        let get = |name: &str| env.get(name).map(String::as_str);
+        assert_eq!(get("name"), Some("web"));
+        assert_eq!(get("KEPT"), Some("1"));
+        assert_eq!(get("NODE_APP_INSTANCE"), Some("2"));
+        assert_eq!(get("MCPM_PROCESS"), Some("cafe.4.9"));
+        assert_eq!(get("MCPM_ROUTER_SECRET"), Some("s"));
+        assert_eq!(get("pm_exec_path"), Some("/bin/sleep"));
+    }
+}

@@ -1,0 +1,194 @@
+//! How the other rooms talk to the supervisor.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::machine::Event;
+use super::plan::PlanError;
+use super::snapshot::{Health, Snapshot};
+use super::spawn::Spawned;
+use super::waits::Outcome;
+use crate::config::AppSpec;
+use crate::config::spec::Env;
+use crate::ids::PmId;
+
+/// Messages under way to the supervisor. Each process has at most a few at a time, so a boot of
+/// hundreds fits; a sender beyond that waits.
+pub(super) const INBOX: usize = 4096;
+
+/// What can be done with processes that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start, or restart what runs (as PM2's `start NAME`).
+    Start,
+    /// End it, keep it in the list.
+    Stop,
+    /// End it if it runs, start it.
+    Restart,
+    /// End it, drop it from the list.
+    Delete,
+}
+
+/// Why a command was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The word means no process.
+    #[error("no process, namespace or id is `{0}`; `mcpm ls` shows what there is")]
+    Unknown(String),
+    /// The plan was refused.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Too many processes.
+    #[error("that would make more than {0} processes")]
+    TooMany(usize),
+    /// The daemon is ending.
+    #[error("the daemon is stopping")]
+    Closing,
+}
+
+/// A process that `resurrect` brings back.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// What it is made from.
+    pub spec: Arc<AppSpec>,
+    /// Which of its app's processes.
+    pub instance: u32,
+    /// It was stopped when it was saved.
+    pub stopped: bool,
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, CommandError>>;
+
+pub(super) enum Message {
+    Start {
+        specs: Vec<Arc<AppSpec>>,
+        reply: Reply,
+    },
+    Act {
+        action: Action,
+        target: String,
+        env: Option<Env>,
+        reply: Reply,
+    },
+    Resurrect {
+        saved: Vec<Saved>,
+        reply: Reply,
+    },
+    Spawned(Spawned),
+    Happened {
+        id: PmId,
+        generation: u64,
+        event: Event,
+    },
+    Health {
+        id: PmId,
+        generation: u64,
+        health: Health,
+    },
+    Quiesce {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// Handle to the supervisor's task.
+#[derive(Clone)]
+pub struct Supervisor {
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) table: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Supervisor {
+    /// The running table as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.table.borrow().clone()
+    }
+
+    /// The running table, and news of each change.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.table.clone()
+    }
+
+    /// Makes these apps run with these specs; answers when each was started or has failed to.
+    ///
+    /// # Errors
+    /// When nothing was begun.
+    pub async fn start(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
+        let specs = specs.into_iter().map(Arc::new).collect();
+        self.ask(|reply| Message::Start { specs, reply }).await
+    }
+
+    /// Does this to the processes that `target` means; answers when each is there or has failed.
+    ///
+    /// # Errors
+    /// When `target` means none.
+    pub async fn act(
+        &self,
+        action: Action,
+        target: &str,
+        env: Option<Env>,
+    ) -> Result<Vec<Outcome>, CommandError> {
+        let target = target.to_owned();
+        self.ask(|reply| Message::Act {
+            action,
+            target,
+            env,
+            reply,
+        })
+        .await
+    }
+
+    /// Brings back saved processes; names that are in the list already are left alone.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn resurrect(&self, saved: Vec<Saved>) -> Result<Vec<Outcome>, CommandError> {
+        self.ask(|reply| Message::Resurrect { saved, reply }).await
+    }
+
+    /// What the checks of one run say. News of an older run is ignored.
+    pub async fn report_health(&self, id: PmId, generation: u64, health: Health) {
+        let _ = self
+            .inbox
+            .send(Message::Health {
+                id,
+                generation,
+                health,
+            })
+            .await;
+    }
+
+    /// One run failed its checks and should be restarted.
+    pub async fn report_unhealthy(&self, id: PmId, generation: u64, why: String) {
+        let event = Event::Unhealthy { why };
+        let _ = self
+            .inbox
+            .send(Message::Happened {
+                id,
+                generation,
+                event,
+            })
+            .await;
+    }
+
+    /// Leaves every process as it is and does nothing more: the last call of a daemon that ends
+    /// and lets its services live. All that is known is in the journal when it returns.
+    pub async fn quiesce(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.inbox.send(Message::Quiesce { reply }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(Reply) -> Message,
+    ) -> Result<Vec<Outcome>, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .send(message(reply))
+            .await
+            .map_err(|_| CommandError::Closing)?;
+        answer.await.map_err(|_| CommandError::Closing)?
+    }
+}

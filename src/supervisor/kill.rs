@@ -1,0 +1,130 @@
+//! Sends signals to process groups.
+//!
+//! Invariant: a signal goes only through a handle which proves that the number still means the
+//! same process: our own unreaped child, or an adopted one whose start time matched and whose pidfd
+//! was opened before that was checked. Called by `actor.rs` and `exits.rs`; this file knows how,
+//! `machine.rs` knows when.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::proc;
+
+/// One run of one process, provably the same until it is dropped.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pid: u32,
+    start_time: u64,
+    pidfd: Arc<OwnedFd>,
+    /// The leader's number may be given to someone else from here on.
+    reaped: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// Opens a child that was just started, or a process whose start time was written down.
+    ///
+    /// # Errors
+    /// When there is no such process, or it is another one than `start_time` says.
+    pub fn open(pid: u32, start_time: Option<u64>) -> io::Result<Self> {
+        let pidfd = pidfd_open(raw(pid)?, PidfdFlags::NONBLOCK)?;
+        // Read after the pidfd is open: from here on the number and the pidfd mean the same.
+        let stat = proc::stat(pid).ok_or(io::ErrorKind::NotFound)?;
+        if start_time.is_some_and(|expected| expected != stat.start_time) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the number was reused",
+            ));
+        }
+        Ok(Self {
+            pid,
+            start_time: stat.start_time,
+            pidfd: Arc::new(pidfd),
+            reaped: Arc::default(),
+        })
+    }
+
+    /// Root process, leader of its own session and group.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Clock ticks from boot to its start.
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Readable once it has ended.
+    pub fn pidfd(&self) -> &Arc<OwnedFd> {
+        &self.pidfd
+    }
+
+    /// To be called when the exit status was collected.
+    pub fn mark_reaped(&self) {
+        self.reaped.store(true, Ordering::Release);
+    }
+
+    /// Signals the root process only. One that has ended is no error.
+    pub fn signal_root(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = pidfd_send_signal(self.pidfd.as_fd(), signal);
+        }
+    }
+
+    /// Signals every member of the group while the root still holds its number: one system call.
+    /// `false` when the root has been reaped, and nothing was done.
+    pub fn signal_unreaped_group(&self, signal: i32) -> bool {
+        let Some(signal) = Signal::from_named_raw(signal) else {
+            return true;
+        };
+        !self.reaped.load(Ordering::Acquire)
+            && raw(self.pid)
+                .is_ok_and(|group| rustix::process::kill_process_group(group, signal).is_ok())
+    }
+
+    /// Signals every member of the group. Walks `/proc` once the root has ended: blocks.
+    pub fn signal_group(&self, signal: i32) {
+        if self.signal_unreaped_group(signal) {
+            return;
+        }
+        let Some(signal) = Signal::from_named_raw(signal) else {
+            return;
+        };
+        for member in self.leftovers() {
+            let _ = pidfd_send_signal(&member, signal);
+        }
+    }
+
+    /// Members that live on after the root has ended, each proven. Walks `/proc`: blocks.
+    pub fn leftovers(&self) -> Vec<OwnedFd> {
+        if proc::stat(self.pid).is_some_and(|stat| stat.start_time != self.start_time) {
+            // The number has a new owner, which it could not while its old group had a member.
+            return Vec::new();
+        }
+        let open = |pid: u32| {
+            let fd = pidfd_open(raw(pid).ok()?, PidfdFlags::NONBLOCK).ok()?;
+            let stat = proc::stat(pid)?;
+            (stat.group == self.pid && stat.session == self.pid).then_some(fd)
+        };
+        proc::group_members(self.pid)
+            .into_iter()
+            .filter_map(open)
+            .collect()
+    }
+
+    /// The group may still have members; a quick look that costs one system call.
+    pub fn group_is_gone(&self) -> bool {
+        let Ok(group) = raw(self.pid) else {
+            return true;
+        };
+        rustix::process::test_kill_process_group(group) == Err(rustix::io::Errno::SRCH)
+    }
+}
+
+fn raw(pid: u32) -> io::Result<Pid> {
+    let number = i32::try_from(pid).map_err(io::Error::other)?;
+    Pid::from_raw(number).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}

@@ -1,0 +1,96 @@
+//! What `/proc` says about a process.
+//!
+//! Numbers are reused: what is read here proves something only together with a start time or an
+//! open pidfd.
+
+use std::path::Path;
+
+/// The fields of `/proc/PID/stat` that we need (proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `Z` is a zombie.
+    pub state: u8,
+    /// Process group.
+    pub group: u32,
+    /// Session.
+    pub session: u32,
+    /// Clock ticks from boot to its start.
+    pub start_time: u64,
+    /// Wait status, once it is a zombie; 0 when we may not know.
+    pub exit_status: i32,
+}
+
+/// Reads it; `None` when there is no such process.
+pub fn stat(pid: u32) -> Option<Stat> {
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The program's name may hold spaces and parentheses, so fields count from the last `)`.
+fn parse(text: &str) -> Option<Stat> {
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let mut field = |skip: usize| fields.nth(skip);
+    Some(Stat {
+        state,
+        group: field(1)?.parse().ok()?,
+        session: field(0)?.parse().ok()?,
+        start_time: field(15)?.parse().ok()?,
+        exit_status: field(29)?.parse().ok()?,
+    })
+}
+
+/// The members of this process group and session but its leader, zombies left out.
+///
+/// Walks `/proc`, which blocks: call it on a thread for such work.
+pub fn group_members(leader: u32) -> Vec<u32> {
+    all_pids()
+        .filter(|&pid| pid != leader)
+        .filter(|&pid| {
+            stat(pid).is_some_and(|stat| {
+                stat.group == leader && stat.session == leader && stat.state != b'Z'
+            })
+        })
+        .collect()
+}
+
+/// The process with `NAME=value` in the environment it was started with. Walks `/proc`: blocks.
+pub fn find_by_environment(entry: &str) -> Option<u32> {
+    all_pids().find(|pid| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ
+            .split(|&b| b == 0)
+            .any(|variable| variable == entry.as_bytes())
+    })
+}
+
+fn all_pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Changes with every boot: rows of another boot are about processes that are gone.
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"));
+    text.unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_itself() {
+        let stat = stat(std::process::id()).unwrap();
+        assert!(stat.start_time > 0 && stat.group > 0 && stat.state != b'Z');
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let text = "12 (a) b (c)) S 1 12 13 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 \
+                    1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 9 0";
+        let stat = parse(text).unwrap();
+        assert_eq!((stat.state, stat.group, stat.session), (b'S', 12, 13));
+        assert_eq!(stat.start_time, 987_654);
+    }
+}

@@ -1,0 +1,137 @@
+//! The running table as the others may see it: immutable, replaced whole, never edited.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::machine::{Exit, History};
+use crate::config::AppSpec;
+use crate::ids::{PmId, Timestamp};
+
+/// All processes, by pm_id.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Unchanged ones are shared with the snapshot before.
+    pub processes: Vec<Arc<Process>>,
+}
+
+impl Snapshot {
+    /// The process with this number.
+    pub fn get(&self, id: PmId) -> Option<&Arc<Process>> {
+        let at = self
+            .processes
+            .binary_search_by_key(&id, |process| process.id)
+            .ok()?;
+        self.processes.get(at)
+    }
+}
+
+/// Where a process is, in the words that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Being started.
+    Launching,
+    /// Runs.
+    Online,
+    /// Was asked to end, or its remains are being ended.
+    Stopping,
+    /// Does not run, and should not.
+    Stopped,
+    /// Ended, will be started again.
+    Waiting,
+    /// Ended too often, or could not be started.
+    Errored,
+}
+
+/// May a service get traffic?
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Does not run.
+    #[default]
+    Down,
+    /// Runs, has not answered yet.
+    Starting,
+    /// Answers.
+    Ready,
+    /// Has failed its last checks.
+    Unhealthy,
+    /// Somebody else listens on its port.
+    PortTaken,
+}
+
+/// What the health checks say, as `health` reports it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// May it get traffic?
+    pub readiness: Readiness,
+    /// When it was asked last.
+    pub last_check: Option<Timestamp>,
+    /// How long the last answer took.
+    pub response: Option<Duration>,
+    /// Failed checks in a row.
+    pub failures: u32,
+    /// Good checks ever.
+    pub good: u64,
+    /// Checks ever.
+    pub total: u64,
+    /// What the last failed check said.
+    pub last_failure: Option<String>,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its number.
+    pub id: PmId,
+    /// Which of its app's processes it is.
+    pub instance: u32,
+    /// Counts its starts.
+    pub generation: u64,
+    /// What it is made from.
+    pub spec: Arc<AppSpec>,
+    /// Where it is.
+    pub status: Status,
+    /// Root process; `None` while none runs.
+    pub pid: Option<u32>,
+    /// Why it is in its state; `None` when all is well.
+    pub reason: Option<String>,
+    /// Restarts and unstable exits.
+    pub history: History,
+    /// First start, or last start by hand.
+    pub created_at: Timestamp,
+    /// Last start.
+    pub started_at: Option<Timestamp>,
+    /// Last exit.
+    pub last_exit: Option<(Exit, Timestamp)>,
+    /// What the checks say.
+    pub health: Health,
+    /// Log of standard output.
+    pub out_log: Option<PathBuf>,
+    /// Log of standard error.
+    pub error_log: Option<PathBuf>,
+    /// Pid file.
+    pub pid_file: PathBuf,
+}
+
+impl Process {
+    /// One that has not been started.
+    pub fn registered(id: PmId, instance: u32, spec: Arc<AppSpec>) -> Self {
+        Self {
+            id,
+            instance,
+            generation: 0,
+            spec,
+            status: Status::Stopped,
+            pid: None,
+            reason: None,
+            history: History::default(),
+            created_at: Timestamp::default(),
+            started_at: None,
+            last_exit: None,
+            health: Health::default(),
+            out_log: None,
+            error_log: None,
+            pid_file: PathBuf::new(),
+        }
+    }
+}

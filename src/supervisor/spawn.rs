@@ -1,0 +1,222 @@
+//! Starts processes, each in its own session and process group.
+//!
+//! One thread, so that hundreds of `fork`s delay neither exits nor requests. Before a batch it
+//! waits (not for ever) until the intents are in the journal: a child that nobody wrote down could
+//! be started twice.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit};
+use tokio::sync::mpsc;
+
+use super::journal::Journal;
+use super::kill::Handle;
+use crate::config::AppSpec;
+use crate::ids::{PmId, Port};
+use crate::logs::pipes::Pipes;
+use crate::sockets;
+
+/// How long a start waits for its intent to be written before it goes on without.
+const JOURNAL_PATIENCE: Duration = Duration::from_millis(200);
+
+/// One process to start.
+#[derive(Debug)]
+pub struct Order {
+    /// Its number.
+    pub id: PmId,
+    /// Which of its starts this is.
+    pub generation: u64,
+    /// What it is made from.
+    pub spec: Arc<AppSpec>,
+    /// All of its variables.
+    pub env: BTreeMap<String, String>,
+    /// Its standard streams.
+    pub pipes: Pipes,
+    /// Where its pid is written.
+    pub pid_file: std::path::PathBuf,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its number.
+    pub id: PmId,
+    /// Which of its starts it was.
+    pub generation: u64,
+    /// The run, or why there is none.
+    pub outcome: Result<Handle, SpawnError>,
+}
+
+/// Why a process could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Its program is not there or may not be run.
+    #[error("cannot run `{program}`: {why}")]
+    Program {
+        /// What was to be run.
+        program: String,
+        /// What the system said, in words.
+        why: String,
+    },
+    /// Its working directory is not there.
+    #[error("its working directory `{0}` is not there or may not be entered")]
+    Cwd(String),
+    /// Its fixed port is somebody else's.
+    #[error("port {port} is taken by {owner}")]
+    PortTaken {
+        /// The port.
+        port: Port,
+        /// Pid, program and user.
+        owner: String,
+    },
+    /// Something that may be better in a moment.
+    #[error("cannot start it just now: {0}")]
+    Transient(#[from] io::Error),
+}
+
+impl SpawnError {
+    /// Another try can help without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::PortTaken { .. } | Self::Transient(_))
+    }
+}
+
+/// The limits that the operator's shell gave us, for children: ours are raised.
+#[derive(Clone, Copy, Debug)]
+pub struct OperatorLimits {
+    /// `RLIMIT_NOFILE`.
+    pub files: Rlimit,
+    /// `RLIMIT_CORE`.
+    pub core: Rlimit,
+}
+
+/// Starts the thread; orders go in by the sender, outcomes come to `report`.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn start(
+    journal: Journal,
+    limits: OperatorLimits,
+    mut orders: mpsc::Receiver<Order>,
+    report: impl Fn(Spawned) + Send + 'static,
+) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name("mcpm-spawn".into());
+    thread.spawn(move || {
+        while let Some(order) = orders.blocking_recv() {
+            journal.flush(JOURNAL_PATIENCE);
+            let (id, generation) = (order.id, order.generation);
+            report(Spawned {
+                id,
+                generation,
+                outcome: spawn(&order, limits),
+            });
+        }
+    })?;
+    Ok(())
+}
+
+fn spawn(order: &Order, limits: OperatorLimits) -> Result<Handle, SpawnError> {
+    if let Some(mcp) = &order.spec.mcp {
+        check_port(mcp.port)?;
+    }
+    order.pipes.make(order.spec.run_as)?;
+    let ends = order.pipes.child_ends()?;
+    let mut command = command(&order.spec);
+    command
+        .env_clear()
+        .envs(&order.env)
+        .stdin(Stdio::from(ends.stdin))
+        .stdout(Stdio::from(ends.stdout))
+        .stderr(Stdio::from(ends.stderr));
+    if let Some(user) = order.spec.run_as {
+        command.gid(user.gid).uid(user.uid);
+    }
+    let in_child = move || {
+        rustix::process::setsid()?;
+        rustix::process::setrlimit(Resource::Nofile, limits.files)?;
+        rustix::process::setrlimit(Resource::Core, limits.core)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes three system calls and nothing else: no allocation,
+    // no lock.
+    #[expect(unsafe_code, reason = "std offers setsid only through pre_exec")]
+    unsafe {
+        command.pre_exec(in_child);
+    }
+    let child = command
+        .spawn()
+        .map_err(|error| explain(&order.spec, error))?;
+    let handle = Handle::open(child.id(), None)?;
+    if let Err(error) = write_pid(order, handle.pid()) {
+        let file = order.pid_file.display();
+        tracing::warn!(app = %order.spec.name, %file, %error, "cannot write its pid file");
+    }
+    Ok(handle)
+}
+
+fn command(spec: &AppSpec) -> Command {
+    let program = &spec.program;
+    let mut command = match &program.interpreter {
+        None => Command::new(&program.script),
+        Some(interpreter) => {
+            let mut command = Command::new(interpreter);
+            command.args(&program.interpreter_args);
+            command.arg(&program.script);
+            command
+        }
+    };
+    command.args(&program.args).current_dir(&spec.cwd);
+    command
+}
+
+/// Names a stranger on the fixed port before the service fails on it. Five microseconds when the
+/// port is free.
+fn check_port(port: Port) -> Result<(), SpawnError> {
+    if sockets::can_bind(port) {
+        return Ok(());
+    }
+    let owner = match sockets::listener_owner(port) {
+        Ok(Some(listener)) => listener.to_string(),
+        // An outgoing connection sits on it: gone in a moment.
+        _ => "a connection, not a listener (see `net.ipv4.ip_local_reserved_ports`)".to_owned(),
+    };
+    Err(SpawnError::PortTaken { port, owner })
+}
+
+fn explain(spec: &AppSpec, error: io::Error) -> SpawnError {
+    let run = match &spec.program.interpreter {
+        Some(interpreter) => interpreter.clone(),
+        None => spec.program.script.display().to_string(),
+    };
+    let program = |why: &str| SpawnError::Program {
+        program: run.clone(),
+        why: why.to_owned(),
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !spec.cwd.is_dir() => {
+            SpawnError::Cwd(spec.cwd.display().to_string())
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            program("there is no such file (or the program its first line names is missing)")
+        }
+        io::ErrorKind::PermissionDenied => program("it is not executable for this user"),
+        io::ErrorKind::IsADirectory => program("it is a folder"),
+        io::ErrorKind::ArgumentListTooLong => program("its arguments and variables are too long"),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            program("it is neither a program of this machine nor a script with a `#!` line")
+        }
+        _ => SpawnError::Transient(error),
+    }
+}
+
+fn write_pid(order: &Order, pid: u32) -> io::Result<()> {
+    if let Some(folder) = order.pid_file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&order.pid_file, pid.to_string())
+}

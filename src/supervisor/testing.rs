@@ -1,0 +1,50 @@
+//! Specs for this room's tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::AppSpec;
+use crate::config::spec::{Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, StopPolicy};
+use crate::ids::AppName;
+
+/// A plain app that sleeps.
+pub(crate) fn spec(name: &str) -> AppSpec {
+    AppSpec {
+        name: AppName::parse(name).expect("a good name"),
+        namespace: "default".into(),
+        program: Program {
+            script: PathBuf::from("/bin/sleep"),
+            interpreter: None,
+            interpreter_args: Vec::new(),
+            args: vec!["1000".into()],
+        },
+        cwd: PathBuf::from("/"),
+        env: Env::default(),
+        exec_mode: ExecMode::ForkMode,
+        instances: 1,
+        instance_var: "NODE_APP_INSTANCE".into(),
+        autostart: true,
+        restart: RestartPolicy {
+            autorestart: true,
+            max_restarts: 16,
+            min_uptime: Duration::from_secs(1),
+            restart_delay: None,
+            exp_backoff_restart_delay: None,
+            stop_exit_codes: Vec::new(),
+        },
+        stop: StopPolicy {
+            signal: 2,
+            grace: Duration::from_millis(1600),
+            treekill: true,
+        },
+        logs: LogSpec {
+            out: LogTarget::Default,
+            error: LogTarget::Default,
+            merge: true,
+        },
+        pid_file: None,
+        run_as: None,
+        version: None,
+        mcp: None,
+    }
+}
