@@ -7,6 +7,8 @@
 // ── ground ──
 pub mod ids;
 pub mod secret;
+pub mod home;
+pub mod problem;
 pub mod sockets;
 pub mod outbound;
 pub mod config;

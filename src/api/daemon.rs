@@ -1,8 +1,14 @@
 //! `/api/v1/admin/daemon`: the daemon itself.
 
+use axum::extract::State;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use super::List;
+use super::door::{Admin, Json, Reply};
+use super::state::{Api, DaemonOrder};
 use crate::ids::Timestamp;
 
 /// `GET /api/v1/admin/daemon`.
@@ -45,4 +51,62 @@ pub struct StopRequest {
     /// End the daemon only; services go on and the next daemon adopts them.
     #[serde(default)]
     pub keep: bool,
+}
+
+/// Answer of `GET /health`: ok, and nothing else.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Alive {
+    /// Always `true`.
+    pub ok: bool,
+}
+
+// ── handlers ──
+
+/// The daemon is there. Open to all.
+#[utoipa::path(get, path = "/health", tag = "daemon", responses((status = 200, body = Alive)))]
+pub(super) async fn health() -> Reply<Alive> {
+    Reply(Alive { ok: true })
+}
+
+/// The daemon itself.
+#[utoipa::path(get, path = "/api/v1/admin/daemon", tag = "daemon",
+    responses((status = 200, body = DaemonInfo)))]
+pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> {
+    let now = api.in_force.load();
+    let mut warnings = now.warnings.clone();
+    let lost = api.logs.lost();
+    if lost > 0 {
+        warnings.push(format!("{lost} log lines could not be written (see mcpm.log)"));
+    }
+    Reply(DaemonInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: api.started_at,
+        home: api.home.path().display().to_string(),
+        listen: now.listen.map(|address| address.to_string()),
+        public_url: now.public_url.clone(),
+        warnings,
+    })
+}
+
+/// Each setting and where its value comes from.
+#[utoipa::path(get, path = "/api/v1/admin/daemon/config", tag = "daemon",
+    responses((status = 200, body = List<Setting>)))]
+pub(super) async fn config(_: Admin, State(api): State<Api>) -> Reply<List<Setting>> {
+    Reply(List::whole(api.in_force.load().settings.clone()))
+}
+
+/// Ends the daemon; answers when the services have ended (with `keep`: at once).
+#[utoipa::path(post, path = "/api/v1/admin/daemon/stop", tag = "daemon",
+    request_body = StopRequest, responses((status = 202)))]
+pub(super) async fn stop(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<StopRequest>,
+) -> StatusCode {
+    let (done, ended) = oneshot::channel();
+    let _ = api.orders.send(DaemonOrder::Stop { keep: request.keep, done }).await;
+    let _ = ended.await;
+    StatusCode::ACCEPTED
 }

@@ -2,10 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::ids::Timestamp;
+use super::door::{Admin, Json, Reply, User};
+use super::error::{Answer, ApiError};
+use super::services::find;
+use super::state::Api;
+use super::{List, Problem};
+use crate::config::spec::{AuthKind, ServiceSpec};
+use crate::ids::{InstanceId, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::validate::{Verdict, validate};
+use crate::instances::{OwnInstance, credentials};
+use crate::secret::Secret;
+use crate::vault::Fields;
 
 /// Answer of `authenticate`, of `rotate` and of `POST /api/v1/admin/instances`. Its first two
 /// members are secrets: who has the URL has the instance.
@@ -74,4 +86,211 @@ pub struct AdminCreateInstance {
     /// As in `authenticate`.
     #[serde(default)]
     pub additional_credentials: BTreeMap<String, String>,
+}
+
+// ── handlers ──
+
+/// The URL a user pastes: from the public URL, never from a client's `Host`.
+fn url(api: &Api, id: &InstanceId, service: &ServiceType) -> String {
+    format!("{}/{}/{service}", api.in_force.load().public_url, id.expose())
+}
+
+fn own(api: &Api, instance: &OwnInstance) -> Instance {
+    Instance {
+        id: instance.public.to_string(),
+        service: instance.service.to_string(),
+        instance_url: url(api, &instance.id, &instance.service),
+        active: instance.active,
+        created_at: instance.created_at,
+        last_used_at: instance.last_used_at,
+    }
+}
+
+fn none() -> ApiError {
+    let detail = "you have no instance of this service; `POST …/authenticate` makes one";
+    ApiError::not_found("unknown_instance", detail)
+}
+
+/// Checks what was given, asks the external service, seals, stores.
+pub(super) async fn grant(
+    api: &Api,
+    user: &UserId,
+    service: &str,
+    api_key: Option<String>,
+    additional: BTreeMap<String, String>,
+) -> Answer<Reply<InstanceGrant>> {
+    let (_, spec) = find(api, service)?;
+    if spec.auth.kind == AuthKind::Oauth2 {
+        let detail = "this service wants OAuth 2, which this release cannot do yet";
+        return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "oauth_unsupported", detail));
+    }
+    let api_key = api_key.map(Secret::new);
+    let given = api_key.as_ref().map(|key| key.expose().as_str());
+    let fields = credentials::collect(&spec.auth, given, &additional)
+        .map_err(|error| bad_credentials(error.to_string()))?;
+    check(api, &spec, &fields).await?;
+    let fields = Secret::new(Fields::from(fields));
+    let granted = api.instances.grant(user, &spec.service, &spec.prefix, fields).await?;
+    let name = &spec.display_name;
+    let message = if granted.created {
+        format!("{name} is ready: paste the instance URL into your MCP client")
+    } else {
+        format!("the credential of your {name} instance was replaced; its URL is the same")
+    };
+    Ok(Reply(InstanceGrant {
+        instance_url: url(api, &granted.id, &spec.service),
+        instance_id: granted.id.expose().to_owned(),
+        message,
+    }))
+}
+
+fn bad_credentials(detail: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_credentials", detail)
+}
+
+/// Only an explicit good answer counts.
+async fn check(api: &Api, spec: &ServiceSpec, fields: &BTreeMap<String, String>) -> Answer<()> {
+    let Some(rule) = &spec.auth.validate else { return Ok(()) };
+    let outbound = if spec.allow_private { &api.outbound_private } else { &api.outbound };
+    let field = |name: &str| fields.get(name).map(String::as_str);
+    match validate(rule, &field, outbound).await {
+        Verdict::Good => Ok(()),
+        Verdict::Wrong { status } => {
+            let name = &spec.display_name;
+            Err(bad_credentials(format!("{name} does not accept this credential ({status})")))
+        }
+        Verdict::CouldNotCheck { why } => {
+            let name = &spec.display_name;
+            let detail = format!("could not check the credential with {name}: {why}; try again");
+            let mut error =
+                ApiError::new(StatusCode::BAD_GATEWAY, "validation_unavailable", detail);
+            error.retry_after = Some(5);
+            Err(error)
+        }
+    }
+}
+
+/// My instance of a service.
+#[utoipa::path(get, path = "/api/v1/services/{service}/instance", tag = "instances",
+    params(("service" = String, Path)),
+    responses((status = 200, body = Instance), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    User(user): User,
+    State(api): State<Api>,
+    Path(service): Path<String>,
+) -> Answer<Reply<Instance>> {
+    let service = ServiceType::parse(&service).map_err(|_| none())?;
+    let found = api.instances.of(&user, &service).await?.ok_or_else(none)?;
+    Ok(Reply(own(&api, &found)))
+}
+
+/// Removes my instance of a service and its credentials, for good.
+#[utoipa::path(delete, path = "/api/v1/services/{service}/instance", tag = "instances",
+    params(("service" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn remove(
+    User(user): User,
+    State(api): State<Api>,
+    Path(service): Path<String>,
+) -> Answer<StatusCode> {
+    let service = ServiceType::parse(&service).map_err(|_| none())?;
+    if !api.instances.remove(&user, &service).await? {
+        return Err(none());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives my instance another URL; the old one is dead at once.
+#[utoipa::path(post, path = "/api/v1/services/{service}/instance/rotate", tag = "instances",
+    params(("service" = String, Path)),
+    responses((status = 200, body = InstanceGrant), (status = 404, body = Problem)))]
+pub(super) async fn rotate(
+    User(user): User,
+    State(api): State<Api>,
+    Path(service): Path<String>,
+) -> Answer<Reply<InstanceGrant>> {
+    let (_, spec) = find(&api, &service)?;
+    let rotated = api.instances.rotate(&user, &spec.service, &spec.prefix).await?;
+    let granted = rotated.ok_or_else(none)?;
+    Ok(Reply(InstanceGrant {
+        instance_url: url(&api, &granted.id, &spec.service),
+        instance_id: granted.id.expose().to_owned(),
+        message: "this is your new URL; the old one no longer works".to_owned(),
+    }))
+}
+
+/// All my instances.
+#[utoipa::path(get, path = "/api/v1/user/instances", tag = "instances",
+    responses((status = 200, body = List<Instance>)))]
+pub(super) async fn mine(User(user): User, State(api): State<Api>) -> Answer<Reply<List<Instance>>> {
+    let found = api.instances.of_user(&user).await?;
+    Ok(Reply(List::whole(found.iter().map(|instance| own(&api, instance)).collect())))
+}
+
+/// How much of a list, and from where.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct PageQuery {
+    /// `nextCursor` of the page before.
+    pub(super) cursor: Option<String>,
+    /// Entries of one page, at most 1000; 200 when not given.
+    pub(super) limit: Option<u32>,
+}
+
+/// All instances, without their URLs.
+#[utoipa::path(get, path = "/api/v1/admin/instances", params(PageQuery), tag = "instances",
+    responses((status = 200, body = List<AdminInstance>)))]
+pub(super) async fn admin_list(
+    _: Admin,
+    State(api): State<Api>,
+    Query(page): Query<PageQuery>,
+) -> Answer<Reply<List<AdminInstance>>> {
+    let limit = page.limit.unwrap_or(200).clamp(1, 1000);
+    let found = api.instances.all(page.cursor.as_deref(), limit).await?;
+    let items = found.items.into_iter().map(|row| AdminInstance {
+        id: row.public.to_string(),
+        user: row.user.to_string(),
+        service: row.service.to_string(),
+        active: row.active,
+        created_at: row.created_at,
+        last_used_at: row.last_used_at,
+    });
+    Ok(Reply(List { items: items.collect(), next_cursor: found.next }))
+}
+
+/// Makes an instance for a user.
+#[utoipa::path(post, path = "/api/v1/admin/instances", tag = "instances",
+    request_body = AdminCreateInstance,
+    responses((status = 200, body = InstanceGrant), (status = 400, body = Problem),
+              (status = 404, body = Problem)))]
+pub(super) async fn admin_create(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<AdminCreateInstance>,
+) -> Answer<Reply<InstanceGrant>> {
+    let AdminCreateInstance { user, service, api_key, additional_credentials } = request;
+    let user = UserId::parse(&user).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    if !api.users.exists(&user).await? {
+        return Err(crate::users::UserError::Unknown.into());
+    }
+    grant(&api, &user, &service, api_key, additional_credentials).await
+}
+
+/// Removes an instance and its credentials, for good.
+#[utoipa::path(delete, path = "/api/v1/admin/instances/{id}", tag = "instances",
+    params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn admin_remove(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let unknown = || {
+        let detail = "there is no such instance; `mcpm instances` lists them";
+        ApiError::not_found("unknown_instance", detail)
+    };
+    let id = PublicId::parse(&id).map_err(|_| unknown())?;
+    if !api.instances.remove_public(&id).await? {
+        return Err(unknown());
+    }
+    Ok(StatusCode::NO_CONTENT)
 }

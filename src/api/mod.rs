@@ -2,15 +2,24 @@
 //!
 //! One door for people and programs: the CLI (over `$MCPM_HOME/mcpm.sock`), the web page and
 //! scripts use the same calls. camelCase, lists as [`List`], times RFC 3339, errors as [`Problem`].
+//! `door.rs` checks who is asking, `routes.rs` is the table of all calls and makes the OpenAPI
+//! document, `state.rs` holds the handles that handlers work with.
 
 pub mod daemon;
-pub mod instances;
-pub mod problem;
 pub mod processes;
+pub mod logs;
+pub mod saved;
 pub mod services;
+pub mod instances;
 pub mod users;
+pub mod error;
+pub mod door;
+pub mod state;
+pub mod routes;
 
-pub use problem::Problem;
+pub use crate::problem::Problem;
+pub use door::Door;
+pub use state::Api;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,9 +37,6 @@ pub struct List<T> {
 impl<T> List<T> {
     /// A list that fits on one page.
     pub fn whole(items: Vec<T>) -> Self {
-        Self {
-            items,
-            next_cursor: None,
-        }
+        Self { items, next_cursor: None }
     }
 }

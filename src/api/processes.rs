@@ -1,12 +1,30 @@
 //! `/api/v1/admin/processes`: what runs, and what to do with it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use tokio::sync::{mpsc, oneshot};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::config::AppSpec;
+use super::door::{Admin, Json, Reply};
+use super::error::{Answer, ApiError};
+use super::state::{Api, DaemonOrder};
+use super::{List, Problem};
+use crate::config::spec::{Env, SPEC_VERSION};
+use crate::config::{AppSpec, Settings};
 use crate::ids::{AppName, PmId, Timestamp};
+use crate::supervisor::machine::{Exit, signal_name};
+use crate::supervisor::usage::Usage;
+use crate::supervisor::{self, Action};
 
 /// PM2's words for the state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -237,4 +255,253 @@ pub enum Stream {
     Out,
     /// Standard error.
     Error,
+}
+
+// ── handlers ──
+
+/// Names of variables whose values are shown to nobody who did not ask for them
+/// (`product.md`, "Secrets").
+fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["key", "token", "secret", "pass", "credential"].iter().any(|word| name.contains(word))
+}
+
+fn redacted(spec: &AppSpec) -> AppSpec {
+    let mut spec = spec.clone();
+    for (name, value) in &mut spec.env.0 {
+        if looks_secret(name) {
+            "***".clone_into(value);
+        }
+    }
+    spec
+}
+
+fn status(status: supervisor::snapshot::Status) -> Status {
+    use supervisor::snapshot::Status as Inner;
+    match status {
+        Inner::Launching => Status::Launching,
+        Inner::Online => Status::Online,
+        Inner::Stopping => Status::Stopping,
+        Inner::Stopped => Status::Stopped,
+        Inner::Waiting => Status::WaitingRestart,
+        Inner::Errored => Status::Errored,
+    }
+}
+
+/// Health as the API shows it.
+pub(super) fn health(health: &supervisor::snapshot::Health) -> Health {
+    use supervisor::snapshot::Readiness as Inner;
+    #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+    let percent = |good: u64, total: u64| good as f64 * 100.0 / total as f64;
+    Health {
+        readiness: match health.readiness {
+            Inner::Down => Readiness::Down,
+            Inner::Starting => Readiness::Starting,
+            Inner::Ready => Readiness::Ready,
+            Inner::Unhealthy => Readiness::Unhealthy,
+            Inner::PortTaken => Readiness::PortTaken,
+        },
+        last_check: health.last_check,
+        response_ms: health.response.map(|took| took.as_secs_f64() * 1000.0),
+        consecutive_failures: health.failures,
+        uptime_percent: (health.total > 0).then(|| percent(health.good, health.total)),
+        last_failure: health.last_failure.clone(),
+    }
+}
+
+fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) -> Process {
+    let last_exit = process.last_exit.map(|(exit, at)| {
+        let (code, signal) = match exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(number) => (None, Some(signal_name(number))),
+            Exit::Unknown => (None, None),
+        };
+        LastExit { code, signal, at }
+    });
+    Process {
+        pm_id: process.id,
+        name: process.spec.name.clone(),
+        instance: process.instance,
+        pid: process.pid.unwrap_or(0),
+        status: status(process.status),
+        reason: process.reason.clone(),
+        restarts: process.history.restarts,
+        unstable_restarts: process.history.unstable,
+        started_at: process.started_at,
+        created_at: process.created_at,
+        last_exit,
+        memory: usage.memory,
+        cpu: usage.cpu,
+        user: user.to_owned(),
+        out_log: process.out_log.clone(),
+        error_log: process.error_log.clone(),
+        pid_file: process.pid_file.clone(),
+        health: process.spec.mcp.as_ref().map(|_| health(&process.health)),
+        spec,
+    }
+}
+
+/// The name of the user that processes run as.
+fn user_name(uid: Option<u32>) -> String {
+    let uid = uid.map_or_else(nix::unistd::geteuid, nix::unistd::Uid::from_raw);
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}
+
+fn views(
+    snapshot: &supervisor::Snapshot,
+    usage: &HashMap<u32, Usage>,
+    spec: impl Fn(&AppSpec) -> AppSpec,
+) -> List<Process> {
+    let mut names: HashMap<Option<u32>, String> = HashMap::new();
+    let one = |process: &Arc<supervisor::Process>| {
+        let uid = process.spec.run_as.map(|user| user.uid);
+        let user = names.entry(uid).or_insert_with(|| user_name(uid));
+        let usage = process.pid.and_then(|pid| usage.get(&pid).copied()).unwrap_or_default();
+        view(process, usage, spec(&process.spec), user)
+    };
+    List::whole(snapshot.processes.iter().map(one).collect())
+}
+
+pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<Outcome>> {
+    let one = |outcome: supervisor::waits::Outcome| Outcome {
+        pm_id: outcome.id,
+        name: outcome.name,
+        error: outcome.error,
+    };
+    Reply(List::whole(outcomes.into_iter().map(one).collect()))
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// Show values of variables with secret-looking names.
+    #[serde(default)]
+    secrets: bool,
+}
+
+/// All processes, with their CPU and memory now.
+#[utoipa::path(get, path = "/api/v1/admin/processes", params(ListQuery), tag = "processes",
+    responses((status = 200, body = List<Process>)))]
+pub(super) async fn list(
+    _: Admin,
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Reply<List<Process>> {
+    let snapshot = api.supervisor.snapshot();
+    let pids = snapshot.processes.iter().filter_map(|process| process.pid).collect();
+    let usage = api.sampler.sample(pids).await;
+    let spec = |spec: &AppSpec| if query.secrets { spec.clone() } else { redacted(spec) };
+    Reply(views(&snapshot, &usage, spec))
+}
+
+/// The list at once and again after each change, a line of JSON each, without environments.
+#[utoipa::path(get, path = "/api/v1/admin/processes/watch", tag = "processes",
+    responses((status = 200, body = List<Process>, content_type = "application/x-ndjson")))]
+pub(super) async fn watch(_: Admin, State(api): State<Api>) -> Response {
+    /// Changes that come faster than this are shown together.
+    const PAUSE: Duration = Duration::from_millis(20);
+    let bare = |spec: &AppSpec| AppSpec { env: Env::default(), ..spec.clone() };
+    let (sender, lines) = mpsc::channel(1);
+    let mut table = api.supervisor.subscribe();
+    table.mark_changed();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = table.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+            let snapshot = table.borrow_and_update().clone();
+            let list = views(&snapshot, &HashMap::new(), bare);
+            if sender.send(list).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    ndjson(lines)
+}
+
+/// Registers and starts apps; answers when each was started or has failed to.
+#[utoipa::path(post, path = "/api/v1/admin/processes", tag = "processes",
+    request_body = StartRequest, responses((status = 200, body = List<Outcome>)))]
+pub(super) async fn start(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<StartRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    if request.spec_version != SPEC_VERSION {
+        let (theirs, ours) = (request.spec_version, SPEC_VERSION);
+        let detail = format!(
+            "this daemon reads specs of version {ours}, the request has version {theirs}; \
+             restart the older of the two programs"
+        );
+        return Err(ApiError::new(StatusCode::CONFLICT, "version_mismatch", detail));
+    }
+    if request.settings != Settings::default() {
+        let (done, answer) = oneshot::channel();
+        let order = DaemonOrder::Apply { settings: request.settings, done };
+        let _ = api.orders.send(order).await;
+        if let Ok(Err(why)) = answer.await {
+            return Err(ApiError::new(StatusCode::CONFLICT, "settings_differ", why));
+        }
+    }
+    Ok(outcomes(api.supervisor.start(request.apps).await?))
+}
+
+/// Starts, stops, restarts or deletes; answers when each process is there or has failed.
+#[utoipa::path(post, path = "/api/v1/admin/processes/{action}", tag = "processes",
+    params(("action" = String, Path, description = "`start`, `stop`, `restart` or `delete`")),
+    request_body = TargetRequest,
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn act(
+    _: Admin,
+    State(api): State<Api>,
+    Path(action): Path<String>,
+    Json(request): Json<TargetRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    let action = match action.as_str() {
+        "start" => Action::Start,
+        "stop" => Action::Stop,
+        "restart" => Action::Restart,
+        "delete" => Action::Delete,
+        _ => {
+            let detail = "write `start`, `stop`, `restart` or `delete`";
+            return Err(ApiError::not_found("unknown_action", detail));
+        }
+    };
+    Ok(outcomes(api.supervisor.act(action, &request.target, request.env).await?))
+}
+
+/// Streams values as lines of JSON.
+pub(super) fn ndjson<T: Serialize + Send + 'static>(mut lines: mpsc::Receiver<T>) -> Response {
+    let stream = futures_util::stream::poll_fn(move |context| {
+        lines.poll_recv(context).map(|next| {
+            next.map(|value| {
+                let mut bytes = serde_json::to_vec(&value)?;
+                bytes.push(b'\n');
+                Ok::<_, serde_json::Error>(Bytes::from(bytes))
+            })
+        })
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_looking_names_are_known() {
+        for name in ["API_KEY", "githubToken", "DB_PASSWORD", "AWS_SECRET", "credentials"] {
+            assert!(looks_secret(name), "{name}");
+        }
+        for name in ["PATH", "PORT", "HOME"] {
+            assert!(!looks_secret(name), "{name}");
+        }
+    }
 }

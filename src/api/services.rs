@@ -1,11 +1,21 @@
 //! `/api/v1/services`: the catalogue, and a user's way into a service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::processes::Health;
+use super::door::{Admin, Json, Known, Reply, User};
+use super::error::{Answer, ApiError};
+use super::instances::InstanceGrant;
+use super::processes::Health;
+use super::state::Api;
+use super::{List, Problem};
+use crate::config::spec::{AuthField, AuthKind, ServiceSpec};
+use crate::ids::ServiceType;
+use crate::supervisor;
 
 /// One service, as users see it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -68,4 +78,113 @@ pub struct AuthenticateRequest {
     /// The other fields, by name.
     #[serde(default)]
     pub additional_credentials: BTreeMap<String, String>,
+}
+
+// ── handlers ──
+
+fn view(process: &supervisor::Process, mcp: &ServiceSpec) -> Service {
+    let field = |field: &AuthField| Field {
+        name: field.name.clone(),
+        secret: field.secret,
+        required: field.required,
+        description: field.description.clone(),
+    };
+    Service {
+        service: mcp.service.to_string(),
+        display_name: mcp.display_name.clone(),
+        description: mcp.description.clone(),
+        category: mcp.category.clone(),
+        icon_url: mcp.icon_url.clone(),
+        auth_type: match mcp.auth.kind {
+            AuthKind::None => "none",
+            AuthKind::ApiKey => "api_key",
+            AuthKind::BearerToken => "bearer_token",
+            AuthKind::BasicAuth => "basic_auth",
+            AuthKind::Oauth2 => "oauth2",
+        }
+        .to_owned(),
+        fields: mcp.auth.fields.iter().map(field).collect(),
+        health: super::processes::health(&process.health),
+    }
+}
+
+/// One process per service type, by type.
+fn all(api: &Api) -> BTreeMap<ServiceType, Arc<supervisor::Process>> {
+    let mut services: BTreeMap<ServiceType, Arc<supervisor::Process>> = BTreeMap::new();
+    for process in &api.supervisor.snapshot().processes {
+        let Some(mcp) = &process.spec.mcp else { continue };
+        let known = services.get(&mcp.service);
+        if known.is_none_or(|known| known.pid.is_none() && process.pid.is_some()) {
+            services.insert(mcp.service.clone(), process.clone());
+        }
+    }
+    services
+}
+
+/// The service of this type and its process.
+pub(super) fn find(api: &Api, service: &str) -> Answer<(Arc<supervisor::Process>, ServiceSpec)> {
+    let unknown = || {
+        let detail = "there is no such service; `GET /api/v1/services` lists them";
+        ApiError::not_found("unknown_service", detail)
+    };
+    let service = ServiceType::parse(service).map_err(|_| unknown())?;
+    let process = api.service(&service).ok_or_else(unknown)?;
+    let spec = process.spec.mcp.clone().ok_or_else(unknown)?;
+    Ok((process, spec))
+}
+
+/// The catalogue.
+#[utoipa::path(get, path = "/api/v1/services", tag = "services",
+    responses((status = 200, body = List<Service>)))]
+pub(super) async fn list(_: Known, State(api): State<Api>) -> Reply<List<Service>> {
+    let view = |process: Arc<supervisor::Process>| {
+        process.spec.mcp.as_ref().map(|mcp| view(&process, mcp))
+    };
+    Reply(List::whole(all(&api).into_values().filter_map(view).collect()))
+}
+
+/// One service.
+#[utoipa::path(get, path = "/api/v1/services/{service}", tag = "services",
+    params(("service" = String, Path)),
+    responses((status = 200, body = Service), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    _: Known,
+    State(api): State<Api>,
+    Path(service): Path<String>,
+) -> Answer<Reply<Service>> {
+    let (process, spec) = find(&api, &service)?;
+    Ok(Reply(view(&process, &spec)))
+}
+
+/// All services with what operators want to know of them.
+#[utoipa::path(get, path = "/api/v1/admin/services", tag = "services",
+    responses((status = 200, body = List<AdminService>)))]
+pub(super) async fn admin_list(_: Admin, State(api): State<Api>) -> Answer<Reply<List<AdminService>>> {
+    let counts = api.instances.counts().await?;
+    let view = |(service, process): (ServiceType, Arc<supervisor::Process>)| {
+        let mcp = process.spec.mcp.as_ref()?;
+        Some(AdminService {
+            service: view(&process, mcp),
+            app: process.spec.name.to_string(),
+            port: mcp.port.get(),
+            instances: counts.get(&service).copied().unwrap_or(0),
+        })
+    };
+    Ok(Reply(List::whole(all(&api).into_iter().filter_map(view).collect())))
+}
+
+/// Checks the credential, seals it and makes the caller's instance; one that exists keeps its URL
+/// and gets the new credential.
+#[utoipa::path(post, path = "/api/v1/services/{service}/authenticate", tag = "services",
+    params(("service" = String, Path)), request_body = AuthenticateRequest,
+    responses((status = 200, body = InstanceGrant), (status = 400, body = Problem),
+              (status = 404, body = Problem), (status = 502, body = Problem)))]
+pub(super) async fn authenticate(
+    User(user): User,
+    State(api): State<Api>,
+    Path(service): Path<String>,
+    Json(request): Json<AuthenticateRequest>,
+) -> Answer<Reply<InstanceGrant>> {
+    let AuthenticateRequest { api_key, additional_credentials } = request;
+    super::instances::grant(&api, &user, &service, api_key, additional_credentials).await
 }

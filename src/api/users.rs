@@ -1,9 +1,17 @@
 //! `/api/v1/admin/users`: who may own instances.
 
+use axum::extract::{Path, State};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::Timestamp;
+use super::door::{Admin, Json, Reply};
+use super::error::{Answer, ApiError};
+use super::state::Api;
+use super::{List, Problem};
+use crate::ids::{Timestamp, UserId};
+use crate::secret::Secret;
+use crate::users::UserError;
 
 /// A user as the operator sees it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -35,4 +43,77 @@ pub struct NewToken {
     pub user: Option<String>,
     /// `mcpm_u_…` or `mcpm_a_…`.
     pub token: String,
+}
+
+// ── handlers ──
+
+fn parse(id: &str) -> Answer<UserId> {
+    UserId::parse(id).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+fn shown(user: Option<&UserId>, token: &Secret<String>) -> Reply<NewToken> {
+    Reply(NewToken { user: user.map(UserId::to_string), token: token.expose().clone() })
+}
+
+/// All users.
+#[utoipa::path(get, path = "/api/v1/admin/users", tag = "users",
+    responses((status = 200, body = List<User>)))]
+pub(super) async fn list(_: Admin, State(api): State<Api>) -> Answer<Reply<List<User>>> {
+    let found = api.users.list().await?;
+    let one = |row: crate::store::UserRow| User {
+        id: row.id.to_string(),
+        created_at: row.created_at,
+        instances: row.instances,
+    };
+    Ok(Reply(List::whole(found.into_iter().map(one).collect())))
+}
+
+/// Adds a user and answers their first token.
+#[utoipa::path(post, path = "/api/v1/admin/users", tag = "users", request_body = AddUser,
+    responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
+pub(super) async fn add(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<AddUser>,
+) -> Answer<Reply<NewToken>> {
+    let user = parse(&request.id)?;
+    let token = api.users.add(&user).await?;
+    Ok(shown(Some(&user), &token))
+}
+
+/// Removes a user with their tokens, instances and credentials, for good.
+#[utoipa::path(delete, path = "/api/v1/admin/users/{id}", tag = "users",
+    params(("id" = String, Path)), responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn remove(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let user = parse(&id)?;
+    if !api.instances.forget_user(&user).await? {
+        return Err(UserError::Unknown.into());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes another token for a user.
+#[utoipa::path(post, path = "/api/v1/admin/users/{id}/tokens", tag = "users",
+    params(("id" = String, Path)),
+    responses((status = 200, body = NewToken), (status = 404, body = Problem)))]
+pub(super) async fn add_token(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Answer<Reply<NewToken>> {
+    let user = parse(&id)?;
+    let token = api.users.add_token(&user).await?;
+    Ok(shown(Some(&user), &token))
+}
+
+/// Makes an admin token.
+#[utoipa::path(post, path = "/api/v1/admin/tokens", tag = "users",
+    responses((status = 200, body = NewToken)))]
+pub(super) async fn add_admin_token(_: Admin, State(api): State<Api>) -> Answer<Reply<NewToken>> {
+    let token = api.users.add_admin_token().await?;
+    Ok(shown(None, &token))
 }

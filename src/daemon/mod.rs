@@ -1,1 +1,21 @@
-//! Builds the rooms and connects them.
+//! The long-lived process: builds the rooms, connects them, publishes the router's tables, and
+//! ends in one of three ways.
+//!
+//! - `run.rs` is the way up, in order: home, lock, log, limits, store, processes, doors.
+//! - `settings.rs` (pure) says which settings are in force and where each comes from.
+//! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
+//!   router's table of services; `tenants.rs` lets the router see instances and users.
+//! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no
+//!   code here: the next way up adopts what it finds.
+
+mod lock;
+mod log;
+mod limits;
+mod settings;
+mod tenants;
+mod publish;
+mod listen;
+mod close;
+mod run;
+
+pub use run::{DaemonError, DaemonOptions, run};

@@ -23,6 +23,7 @@ pub mod kill;
 pub mod adopt;
 pub mod proc;
 pub mod journal;
+pub mod dump;
 pub mod usage;
 #[cfg(test)]
 mod testing;

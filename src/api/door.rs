@@ -1,0 +1,224 @@
+//! What every call passes on its way in and out: who is asking, how much it may send, and errors
+//! as problem JSON with the request's id.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http_body_util::BodyExt;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use super::state::Api;
+use crate::ids::UserId;
+use crate::problem::Problem;
+use crate::users::Caller;
+
+/// Largest body of a call over TCP, in bytes: a key and a few fields.
+const BODY_MAX_TCP: usize = 256 * 1024;
+/// Largest body of a call over the socket: the specs of thousands of apps with their environments.
+const BODY_MAX_SOCKET: usize = 256 * 1024 * 1024;
+/// Says which daemon answers; the CLI compares.
+const DAEMON_HEADER: &str = "x-mcpm-daemon";
+
+/// Which way a call came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The Unix socket, whose peer was checked: the operator.
+    Socket,
+    /// The router's address: a token says who it is.
+    Tcp,
+}
+
+/// The id under which a call stands in the log.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+/// Gives the call its id, and errors their form.
+pub async fn dress(mut request: Request, next: Next) -> Response {
+    let id = match request.headers().get("x-mcpm-request-id").map(HeaderValue::to_str) {
+        // The router has given one already.
+        Some(Ok(id)) => id.to_owned(),
+        _ => crate::problem::request_id(),
+    };
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        response = problem(error, &id);
+    } else if response.status().is_client_error() && !is_json(&response) {
+        // axum's own refusals: no such path, no such method.
+        let status = response.status();
+        let code = match status {
+            http::StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            _ => "not_found",
+        };
+        let detail = "there is no such call; `/api/v1/openapi.json` lists them";
+        let allow = response.headers().get(http::header::ALLOW).cloned();
+        response = problem(ApiError::new(status, code, detail), &id);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(http::header::ALLOW, allow);
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert(DAEMON_HEADER, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    headers
+        .entry(http::header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("json"))
+}
+
+fn problem(error: ApiError, id: &str) -> Response {
+    let body = Problem::new(error.status, error.code, error.detail, id);
+    let bytes = serde_json::to_vec(&body).expect("a problem holds nothing that JSON can't");
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = error.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = error.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.status == http::StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// The operator: over the socket, or with an admin token.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin;
+
+/// A user, by token.
+#[derive(Clone, Debug)]
+pub struct User(pub UserId);
+
+/// Anyone who has shown who they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Known;
+
+async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
+    let Some(value) = parts.headers.get(AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let Some(token) = token else { return Err(ApiError::unauthorized()) };
+    match api.users.authenticate(token).await {
+        Ok(Some(caller)) => Ok(Some(caller)),
+        Ok(None) => Err(ApiError::unauthorized()),
+        Err(error) => Err(ApiError::internal(&error)),
+    }
+}
+
+fn over_socket(parts: &Parts) -> bool {
+    parts.extensions.get::<Door>() == Some(&Door::Socket)
+}
+
+impl FromRequestParts<Api> for Admin {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        if over_socket(parts) {
+            return Ok(Self);
+        }
+        match caller(parts, api).await? {
+            Some(Caller::Admin) => Ok(Self),
+            Some(Caller::User(_)) => Err(ApiError::forbidden("this call is for operators")),
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for User {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        match caller(parts, api).await? {
+            Some(Caller::User(user)) => Ok(Self(user)),
+            Some(Caller::Admin) => {
+                let detail = "this call is a user's own; with an admin token use `/api/v1/admin/…`";
+                Err(ApiError::forbidden(detail))
+            }
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Known {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        if over_socket(parts) || caller(parts, api).await?.is_some() {
+            return Ok(Self);
+        }
+        Err(ApiError::unauthorized())
+    }
+}
+
+/// A JSON body within the limit. An absent one counts as `{}`.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
+        let socket = request.extensions().get::<Door>() == Some(&Door::Socket);
+        let limit = if socket { BODY_MAX_SOCKET } else { BODY_MAX_TCP };
+        let body = match Limited::new(request.into_body(), limit).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let detail = format!("the body is larger than {limit} bytes");
+                let status = http::StatusCode::PAYLOAD_TOO_LARGE;
+                return Err(ApiError::new(status, "body_too_large", detail));
+            }
+            Err(_) => return Err(ApiError::bad_request("the body did not arrive whole")),
+        };
+        let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+        match serde_json::from_slice(&body) {
+            Ok(value) => Ok(Self(value)),
+            // serde names what it found, and a value there may be a key: only the place is told.
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let what = match error.classify() {
+                    serde_json::error::Category::Data => "is JSON, but not of the form it must have",
+                    _ => "is not JSON",
+                };
+                let known = error.to_string();
+                let field = known.split('`').nth(1).filter(|_| {
+                    known.starts_with("missing field") || known.starts_with("unknown field")
+                });
+                let field = field.map(|name| format!(" (see `{name}`)")).unwrap_or_default();
+                let detail = format!("the body {what}, at line {line}, column {column}{field}");
+                Err(ApiError::bad_request(detail))
+            }
+        }
+    }
+}
+
+/// Answers JSON.
+pub struct Reply<T>(pub T);
+
+impl<T: serde::Serialize> axum::response::IntoResponse for Reply<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(bytes) => {
+                let mut response = Response::new(Body::from(bytes));
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(CONTENT_TYPE, json);
+                response
+            }
+            Err(error) => ApiError::internal(&error).into_response(),
+        }
+    }
+}
+
+/// Puts the door into each call that comes through it.
+pub async fn came_through(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(door);
+    next.run(request).await
+}

@@ -1,0 +1,118 @@
+//! What goes wrong in a call: a status, a stable code, a sentence. Turned into problem JSON by
+//! `door.rs`, which knows the request's id.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use crate::instances::InstanceError;
+use crate::supervisor::CommandError;
+use crate::users::UserError;
+
+/// A refused or failed call.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Stable name.
+    pub code: &'static str,
+    /// What was wrong and what to do; never a secret.
+    pub detail: String,
+    /// Seconds after which another try makes sense.
+    pub retry_after: Option<u32>,
+}
+
+/// What handlers return.
+pub type Answer<T> = Result<T, ApiError>;
+
+impl ApiError {
+    /// A problem with this status, code and sentence.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), retry_after: None }
+    }
+
+    /// 400: the request itself is wrong.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+    }
+
+    /// 404, with a code of its own for each kind of thing.
+    pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// 401: a token would help.
+    pub fn unauthorized() -> Self {
+        let detail = "show a token: `Authorization: Bearer mcpm_u_…` (`mcpm users add ID` makes one)";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 403: this caller may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 500: our fault; the detail goes to the log, not out.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %chain(error), "a call failed");
+        let detail = "the daemon could not do this; its log (`mcpm.log`) says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+}
+
+/// An error and what is behind it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        let (status, code) = match &error {
+            CommandError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_process"),
+            CommandError::Plan(_) => (StatusCode::CONFLICT, "clash"),
+            CommandError::TooMany(_) => (StatusCode::CONFLICT, "too_many_processes"),
+            CommandError::Closing => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<InstanceError> for ApiError {
+    fn from(error: InstanceError) -> Self {
+        match error {
+            InstanceError::UnknownUser => {
+                Self::not_found("unknown_user", "there is no such user; `mcpm users` lists them")
+            }
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<UserError> for ApiError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Exists => {
+                let detail = "this user exists; `mcpm users token ID` makes another token";
+                Self::new(StatusCode::CONFLICT, "user_exists", detail)
+            }
+            UserError::Unknown => {
+                Self::not_found("unknown_user", "there is no such user; `mcpm users` lists them")
+            }
+            other => Self::internal(&other),
+        }
+    }
+}

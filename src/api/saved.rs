@@ -1,0 +1,48 @@
+//! `/api/v1/admin/save` and `/api/v1/admin/resurrect`: the list that survives a reboot.
+
+use axum::extract::State;
+use http::StatusCode;
+
+use super::door::{Admin, Reply};
+use super::error::{Answer, ApiError};
+use super::logs::Reached;
+use super::processes::Outcome;
+use super::state::Api;
+use super::{List, Problem};
+use crate::supervisor::dump;
+
+/// Writes the list to `dump.pm2`. An empty list is not written over a saved one.
+#[utoipa::path(post, path = "/api/v1/admin/save", tag = "processes",
+    responses((status = 200, body = Reached), (status = 409, body = Problem)))]
+pub(super) async fn save(_: Admin, State(api): State<Api>) -> Answer<Reply<Reached>> {
+    let snapshot = api.supervisor.snapshot();
+    let processes = snapshot.processes.len();
+    if processes == 0 {
+        let detail = "the list is empty; the saved list is left as it is";
+        return Err(ApiError::new(StatusCode::CONFLICT, "empty_list", detail));
+    }
+    let path = api.home.dump();
+    let written = tokio::task::spawn_blocking(move || dump::write(&path, &snapshot)).await;
+    match written {
+        Ok(Ok(())) => Ok(Reply(Reached { processes })),
+        Ok(Err(error)) => {
+            let detail = format!("cannot write `{}`: {error}", api.home.dump().display());
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_saved", detail))
+        }
+        Err(error) => Err(ApiError::internal(&error)),
+    }
+}
+
+/// Brings back what was saved; names that are in the list already are left alone.
+#[utoipa::path(post, path = "/api/v1/admin/resurrect", tag = "processes",
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<List<Outcome>>> {
+    let path = api.home.dump();
+    let read = tokio::task::spawn_blocking(move || dump::read(&path)).await;
+    let saved = match read {
+        Ok(Ok(saved)) => saved,
+        Ok(Err(error)) => return Err(ApiError::not_found("no_saved_list", error.to_string())),
+        Err(error) => return Err(ApiError::internal(&error)),
+    };
+    Ok(super::processes::outcomes(api.supervisor.resurrect(saved).await?))
+}

@@ -1,0 +1,105 @@
+//! What the handlers work with: handles to the rooms, and the settings in force.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::daemon::Setting;
+use crate::config::Settings;
+use crate::home::Home;
+use crate::ids::{ServiceType, Timestamp};
+use crate::instances::Instances;
+use crate::logs::Logs;
+use crate::outbound::Outbound;
+use crate::supervisor::usage::Sampler;
+use crate::supervisor::{Process, Supervisor};
+use crate::users::Users;
+
+/// Everything a handler may need. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Rooms>);
+
+/// The rooms behind the doors.
+pub struct Rooms {
+    /// State folder.
+    pub home: Home,
+    /// Since when the daemon runs.
+    pub started_at: Timestamp,
+    /// Owner of the processes.
+    pub supervisor: Supervisor,
+    /// CPU and memory.
+    pub sampler: Sampler,
+    /// Output of services.
+    pub logs: Logs,
+    /// Who is asking.
+    pub users: Users,
+    /// Owner of the instances.
+    pub instances: Instances,
+    /// Calls to external services, public addresses only.
+    pub outbound: Outbound,
+    /// The same for services that may reach private addresses.
+    pub outbound_private: Outbound,
+    /// What is in force now.
+    pub in_force: Arc<ArcSwap<InForce>>,
+    /// Orders to the daemon itself.
+    pub orders: mpsc::Sender<DaemonOrder>,
+}
+
+/// Settings as they are, and what an operator should know.
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    /// Address of the router; `None` while it can't be had.
+    pub listen: Option<SocketAddr>,
+    /// Origin of handed-out URLs, without a final slash.
+    pub public_url: String,
+    /// Each setting and where it comes from.
+    pub settings: Vec<Setting>,
+    /// What an operator should act on.
+    pub warnings: Vec<String>,
+}
+
+/// What only the daemon itself can do.
+pub enum DaemonOrder {
+    /// End; the answer says that services have ended (or, with `keep`, are left alone).
+    Stop {
+        /// Leave the services running.
+        keep: bool,
+        /// Answered when only the daemon itself is left to end.
+        done: oneshot::Sender<()>,
+    },
+    /// Take settings of an ecosystem file.
+    Apply {
+        /// What it says.
+        settings: Settings,
+        /// Why not, for people.
+        done: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+impl Api {
+    /// Puts the rooms behind the doors.
+    pub fn new(rooms: Rooms) -> Self {
+        Self(Arc::new(rooms))
+    }
+
+    /// The process that serves this type, preferring one that runs.
+    pub fn service(&self, service: &ServiceType) -> Option<Arc<Process>> {
+        let snapshot = self.supervisor.snapshot();
+        let serves = |process: &&Arc<Process>| {
+            process.spec.mcp.as_ref().is_some_and(|mcp| mcp.service == *service)
+        };
+        let mut all = snapshot.processes.iter().filter(serves);
+        let first = all.next()?;
+        let running = std::iter::once(first).chain(all).find(|process| process.pid.is_some());
+        Some(running.unwrap_or(first).clone())
+    }
+}
+
+impl std::ops::Deref for Api {
+    type Target = Rooms;
+    fn deref(&self) -> &Rooms {
+        &self.0
+    }
+}

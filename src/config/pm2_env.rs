@@ -1,0 +1,227 @@
+//! An [`AppSpec`] as PM2's `pm2_env` fields, and back (pure): the form of `jlist` and `dump.pm2`.
+//!
+//! Field names and meanings: `reference/pm2.md` §7.1. PM2 ignores what it does not know, so our own
+//! spec travels along under [`OWN_KEY`], without the variables, which PM2's `env` holds already.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::AppSpec;
+use super::spec::{
+    Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, RunAs, StopPolicy,
+};
+use crate::ids::{AppName, IdError};
+
+/// Under this name `dump.pm2` keeps what PM2 has no fields for.
+pub const OWN_KEY: &str = "mcpm_spec";
+
+/// The fields that follow from the spec alone. Variables come first and flattened, as in PM2, but
+/// none of them takes the place of a field.
+pub fn fields(spec: &AppSpec) -> Map<String, Value> {
+    let mut fields: Map<String, Value> =
+        spec.env.0.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    set("name", json!(spec.name));
+    set("namespace", json!(spec.namespace));
+    set("version", json!(spec.version.as_deref().unwrap_or("N/A")));
+    set("pm_exec_path", json!(spec.program.script));
+    set("pm_cwd", json!(spec.cwd));
+    set("exec_interpreter", json!(spec.program.interpreter.as_deref().unwrap_or("none")));
+    set("node_args", json!(spec.program.interpreter_args));
+    set("exec_mode", json!(spec.exec_mode));
+    set("instances", json!(spec.instances));
+    set("instance_var", json!(spec.instance_var));
+    set("autorestart", json!(spec.restart.autorestart));
+    set("autostart", json!(spec.autostart));
+    set("max_restarts", json!(spec.restart.max_restarts));
+    set("min_uptime", millis(spec.restart.min_uptime));
+    set("kill_timeout", millis(spec.stop.grace));
+    set("treekill", json!(spec.stop.treekill));
+    set("merge_logs", json!(spec.logs.merge));
+    set("watch", json!(false));
+    set("env", json!(spec.env));
+    set("vizion", json!(false));
+    set("pmx", json!(false));
+    set("automation", json!(false));
+    if !spec.program.args.is_empty() {
+        set("args", json!(spec.program.args));
+    }
+    if let Some(delay) = spec.restart.restart_delay {
+        set("restart_delay", millis(delay));
+    }
+    if let Some(delay) = spec.restart.exp_backoff_restart_delay {
+        set("exp_backoff_restart_delay", millis(delay));
+    }
+    if !spec.restart.stop_exit_codes.is_empty() {
+        set("stop_exit_codes", json!(spec.restart.stop_exit_codes));
+    }
+    if let Some(user) = spec.run_as {
+        set("uid", json!(user.uid));
+        set("gid", json!(user.gid));
+    }
+    fields
+}
+
+fn millis(time: Duration) -> Value {
+    json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Adds what PM2 has no fields for.
+pub fn add_own(fields: &mut Map<String, Value>, spec: &AppSpec) {
+    let bare = AppSpec { env: Env::default(), ..spec.clone() };
+    fields.insert(OWN_KEY.to_owned(), json!(bare));
+}
+
+/// Why an entry of a dump is not an app.
+#[derive(Debug, thiserror::Error)]
+pub enum FieldsError {
+    /// A field that must be there is not, or is of another type.
+    #[error("`{0}` is missing or not of the type it must have")]
+    Missing(&'static str),
+    /// The name is none.
+    #[error(transparent)]
+    Name(#[from] IdError),
+    /// Our own spec is not of this release's form.
+    #[error("`{OWN_KEY}` is not of the form it must have")]
+    Own(#[source] serde_json::Error),
+}
+
+/// The spec behind the fields, ours or PM2's own.
+///
+/// # Errors
+/// When a field that must be there is not.
+pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
+    let env = env(fields);
+    if let Some(own) = fields.get(OWN_KEY) {
+        let spec: AppSpec = serde_json::from_value(own.clone()).map_err(FieldsError::Own)?;
+        return Ok(AppSpec { env, ..spec });
+    }
+    let text = |key: &'static str| {
+        fields.get(key).and_then(Value::as_str).ok_or(FieldsError::Missing(key))
+    };
+    let number = |key: &str| fields.get(key).and_then(Value::as_u64);
+    let flag = |key: &str, default| fields.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let time = |key: &str| number(key).map(Duration::from_millis);
+    let small = |key: &str| number(key).and_then(|n| u32::try_from(n).ok());
+    let target = |key: &str| match fields.get(key).and_then(Value::as_str) {
+        Some("/dev/null" | "NULL") => LogTarget::Nowhere,
+        Some(path) => LogTarget::File(PathBuf::from(path)),
+        None => LogTarget::Default,
+    };
+    let interpreter = text("exec_interpreter").ok().filter(|&name| name != "none");
+    let uid = small("uid");
+    Ok(AppSpec {
+        name: AppName::parse(text("name")?)?,
+        namespace: text("namespace").unwrap_or("default").to_owned(),
+        program: Program {
+            script: PathBuf::from(text("pm_exec_path")?),
+            interpreter: interpreter.map(str::to_owned),
+            interpreter_args: texts(fields.get("node_args")),
+            args: texts(fields.get("args")),
+        },
+        cwd: PathBuf::from(text("pm_cwd")?),
+        env,
+        exec_mode: match text("exec_mode") {
+            Ok("cluster_mode") => ExecMode::ClusterMode,
+            _ => ExecMode::ForkMode,
+        },
+        instances: small("instances").unwrap_or(1).max(1),
+        instance_var: text("instance_var").unwrap_or("NODE_APP_INSTANCE").to_owned(),
+        autostart: flag("autostart", true),
+        restart: RestartPolicy {
+            autorestart: flag("autorestart", true),
+            max_restarts: small("max_restarts").unwrap_or(16),
+            min_uptime: time("min_uptime").unwrap_or(Duration::from_secs(1)),
+            restart_delay: time("restart_delay"),
+            exp_backoff_restart_delay: time("exp_backoff_restart_delay"),
+            stop_exit_codes: codes(fields.get("stop_exit_codes")),
+        },
+        stop: StopPolicy {
+            signal: rustix::process::Signal::INT.as_raw(),
+            grace: time("kill_timeout").unwrap_or(Duration::from_millis(1600)),
+            treekill: flag("treekill", true),
+        },
+        // A path in a dump has its number already.
+        logs: LogSpec {
+            out: target("pm_out_log_path"),
+            error: target("pm_err_log_path"),
+            merge: true,
+        },
+        pid_file: None,
+        run_as: uid.map(|uid| RunAs { uid, gid: small("gid").unwrap_or(uid) }),
+        version: text("version").ok().filter(|&text| text != "N/A").map(str::to_owned),
+        mcp: None,
+    })
+}
+
+fn env(fields: &Map<String, Value>) -> Env {
+    let Some(Value::Object(env)) = fields.get("env") else { return Env::default() };
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    Env(env.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        Some(Value::String(one)) => vec![one.clone()],
+        _ => Vec::new(),
+    }
+}
+
+fn codes(value: Option<&Value>) -> Vec<i32> {
+    let code = |value: &Value| value.as_i64().and_then(|code| i32::try_from(code).ok());
+    match value {
+        Some(Value::Array(items)) => items.iter().filter_map(code).collect(),
+        Some(one) => code(one).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_pm2_wrote_is_read() {
+        let entry = json!({
+            "name": "web", "pm_exec_path": "/srv/app.js", "pm_cwd": "/srv", "args": ["a"],
+            "exec_interpreter": "node", "node_args": [], "exec_mode": "fork_mode",
+            "env": {"PORT": 80, "A": "b"}, "kill_timeout": 3000, "stop_exit_codes": [0],
+            "pm_out_log_path": "/l/web-out.log", "merge_logs": true, "status": "online",
+        });
+        let spec = spec(entry.as_object().unwrap()).unwrap();
+        assert_eq!(spec.name.as_str(), "web");
+        assert_eq!(spec.program.interpreter.as_deref(), Some("node"));
+        assert_eq!(spec.env.0["PORT"], "80");
+        assert_eq!(spec.stop.grace, Duration::from_secs(3));
+        assert_eq!(spec.restart.stop_exit_codes, [0]);
+        assert_eq!(spec.logs.out, LogTarget::File("/l/web-out.log".into()));
+        // And once more through our own form.
+        let mut own = fields(&spec);
+        add_own(&mut own, &spec);
+        assert_eq!(super::spec(&own).unwrap(), spec);
+    }
+
+    #[test]
+    fn an_entry_without_a_script_is_refused() {
+        let entry = json!({"name": "web", "pm_cwd": "/"});
+        let error = spec(entry.as_object().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("pm_exec_path"), "{error}");
+    }
+
+    #[test]
+    fn no_variable_takes_the_place_of_a_field() {
+        let entry = json!({"name": "web", "pm_exec_path": "/a", "pm_cwd": "/",
+                           "env": {"name": "x", "KEEP": "y"}});
+        let fields = fields(&spec(entry.as_object().unwrap()).unwrap());
+        assert_eq!(fields["name"], "web");
+        assert_eq!(fields["KEEP"], "y");
+    }
+}

@@ -1,0 +1,82 @@
+//! The API on `$MCPM_HOME/mcpm.sock`.
+//!
+//! The folder lets nobody but its owner in, the socket has mode 0600, and each peer's user is
+//! checked by the kernel's word (SO_PEERCRED): the owner and root may do everything, others get no
+//! answer at all.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Commands that may be under way at once; more of them wait.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait after an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds the socket. What a dead daemon left under its name is removed: the caller holds the lock
+/// of the home, so nobody else can be using it.
+///
+/// # Errors
+/// When the folder can't be written.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: UnixListener, api: axum::Router) {
+    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let me = rustix::process::geteuid().as_raw();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a command");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if !may_command(&stream, me) {
+            continue;
+        }
+        let api = TowerToHyperService::new(api.clone());
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), api);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a command's connection ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn may_command(stream: &UnixStream, me: u32) -> bool {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == me || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "refused a command of another user");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "refused a command: cannot tell whose it is");
+            false
+        }
+    }
+}

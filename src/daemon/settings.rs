@@ -1,0 +1,188 @@
+//! Which settings are in force, and where each comes from (pure).
+//!
+//! Order: flag, environment, then the ecosystem file's block and `mcpm.json`, which may not differ
+//! (`product.md`, "Ecosystem file").
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::api::daemon::Setting;
+use crate::config::Settings;
+
+/// Where the router listens when nobody says.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Largest request body when nobody says: above the 4 MiB at which MCP servers stop.
+const BODY_MAX: u64 = 8 * 1024 * 1024;
+
+/// What one source says.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// `flag`, `MCPM_LISTEN` or a file's path: shown by `mcpm config`.
+    pub(super) name: String,
+    /// What it says.
+    pub(super) settings: Settings,
+}
+
+/// All sources, strongest first; the last ones are files and may not contradict each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    /// Flags and environment, strongest first.
+    pub(super) strong: Vec<Source>,
+    /// The ecosystem file's block and `mcpm.json`.
+    pub(super) files: Vec<Source>,
+}
+
+/// Settings with nothing left open, and where each comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) listen: SocketAddr,
+    pub(super) public_url: Option<String>,
+    pub(super) require_auth: bool,
+    pub(super) max_body: u64,
+    origins: [String; 4],
+}
+
+/// Two sources of equal strength contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{setting}` is `{one}` in {first} and `{other}` in {second}; make them equal")]
+pub(super) struct Contradiction {
+    setting: &'static str,
+    one: String,
+    first: String,
+    other: String,
+    second: String,
+}
+
+/// Chooses.
+///
+/// # Errors
+/// When the files contradict each other.
+pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
+    let (listen, a) = pick(sources, "listen", |settings| settings.listen)?;
+    let (public_url, b) = pick(sources, "public_url", |settings| settings.public_url.clone())?;
+    let (require_auth, c) = pick(sources, "require_auth", |settings| settings.require_auth)?;
+    let (max_body, d) = pick(sources, "max_body", |settings| settings.max_body)?;
+    Ok(Chosen {
+        listen: listen.unwrap_or(LISTEN),
+        public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
+        require_auth: require_auth.unwrap_or(false),
+        max_body: max_body.unwrap_or(BODY_MAX),
+        origins: [a, b, c, d],
+    })
+}
+
+fn pick<T: PartialEq + ToString>(
+    sources: &Sources,
+    setting: &'static str,
+    get: impl Fn(&Settings) -> Option<T>,
+) -> Result<(Option<T>, String), Contradiction> {
+    let mut said = sources.files.iter().filter_map(|file| Some((get(&file.settings)?, &file.name)));
+    let from_files = said.next();
+    if let Some((one, first)) = &from_files
+        && let Some((other, second)) = said.find(|(other, _)| other != one)
+    {
+        return Err(Contradiction {
+            setting,
+            one: one.to_string(),
+            first: format!("`{first}`"),
+            other: other.to_string(),
+            second: format!("`{second}`"),
+        });
+    }
+    let strong =
+        sources.strong.iter().find_map(|source| Some((get(&source.settings)?, &source.name)));
+    Ok(match strong.or(from_files) {
+        Some((value, name)) => (Some(value), name.clone()),
+        None => (None, "default".to_owned()),
+    })
+}
+
+impl Chosen {
+    /// As `mcpm config` shows them; `listen` is the address that was really had.
+    pub(super) fn rows(&self, public_url: &str) -> Vec<Setting> {
+        let values = [
+            ("listen", self.listen.to_string()),
+            ("public_url", public_url.to_owned()),
+            ("require_auth", self.require_auth.to_string()),
+            ("max_body", self.max_body.to_string()),
+        ];
+        let row = |((name, value), source): ((&str, String), &String)| Setting {
+            name: name.to_owned(),
+            value,
+            source: source.clone(),
+        };
+        values.into_iter().zip(&self.origins).map(row).collect()
+    }
+}
+
+/// What the environment says: `MCPM_LISTEN` and its kin.
+///
+/// # Errors
+/// When a value is not of its kind; the text says what to write.
+pub(super) fn from_environment(
+    get: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Source>, String> {
+    let mut sources = Vec::new();
+    let mut add = |name: &str, settings: Settings| {
+        sources.push(Source { name: name.to_owned(), settings });
+    };
+    if let Some(text) = get("MCPM_LISTEN") {
+        let wrong = |_| format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
+        let listen = Some(text.parse().map_err(wrong)?);
+        add("MCPM_LISTEN", Settings { listen, ..Settings::default() });
+    }
+    if let Some(url) = get("MCPM_PUBLIC_URL") {
+        if !(url.starts_with("http://") || url.starts_with("https://")) {
+            return Err(format!(
+                "MCPM_PUBLIC_URL is `{url}`; write an origin such as `https://mcp.example.com`"
+            ));
+        }
+        add("MCPM_PUBLIC_URL", Settings { public_url: Some(url), ..Settings::default() });
+    }
+    if let Some(text) = get("MCPM_REQUIRE_AUTH") {
+        let wrong = |_| format!("MCPM_REQUIRE_AUTH is `{text}`; write `true` or `false`");
+        let require_auth = Some(text.parse().map_err(wrong)?);
+        add("MCPM_REQUIRE_AUTH", Settings { require_auth, ..Settings::default() });
+    }
+    if let Some(text) = get("MCPM_MAX_BODY") {
+        let wrong = |_| format!("MCPM_MAX_BODY is `{text}`; write a number of bytes");
+        let max_body = Some(text.parse().map_err(wrong)?);
+        add("MCPM_MAX_BODY", Settings { max_body, ..Settings::default() });
+    }
+    Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, listen: &str) -> Source {
+        let settings = Settings { listen: Some(listen.parse().unwrap()), ..Settings::default() };
+        Source { name: name.into(), settings }
+    }
+
+    #[test]
+    fn the_stronger_source_wins_and_is_named() {
+        let sources = Sources {
+            strong: vec![source("flag", "127.0.0.1:1"), source("MCPM_LISTEN", "127.0.0.1:2")],
+            files: vec![source("/e.json", "127.0.0.1:3")],
+        };
+        let chosen = choose(&sources).unwrap();
+        assert_eq!(chosen.listen.port(), 1);
+        assert_eq!(chosen.rows("u")[0].source, "flag");
+        assert_eq!(chosen.rows("u")[1].source, "default");
+    }
+
+    #[test]
+    fn files_may_not_differ() {
+        let files = vec![source("/e.json", "127.0.0.1:3"), source("/h/mcpm.json", "127.0.0.1:4")];
+        let error = choose(&Sources { strong: Vec::new(), files }).unwrap_err().to_string();
+        assert!(error.contains("/e.json") && error.contains("/h/mcpm.json"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_is_checked() {
+        let listen = |name: &str| (name == "MCPM_LISTEN").then(|| "8080".to_owned());
+        assert!(from_environment(listen).unwrap_err().contains("127.0.0.1:8080"));
+        assert!(from_environment(|_| None).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! `dump.pm2`: the saved list, in PM2's own format, so that either program brings back what the
+//! other saved.
+//!
+//! Written whole to a new file (0600: it holds complete environments) that then takes the name, so
+//! that a crash leaves the old list or the new one; the old one is kept as `dump.pm2.bak`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::handle::Saved;
+use super::snapshot::{Process, Snapshot, Status};
+use crate::config::pm2_env;
+
+/// Largest dump that is read, in bytes.
+const DUMP_MAX: u64 = 256 * 1024 * 1024;
+
+/// Why there is nothing to bring back.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// Nothing was ever saved.
+    #[error("nothing was saved in `{}`; `mcpm save` does that", .0.display())]
+    Missing(PathBuf),
+    /// The file can't be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no list of processes.
+    #[error("`{}` is not a saved list: {why}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Saves the list.
+///
+/// # Errors
+/// When the folder can't be written; the old list is then still there.
+pub fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    let entries: Vec<Value> = snapshot.processes.iter().map(|process| entry(process)).collect();
+    let new = path.with_extension("pm2.new");
+    let _ = std::fs::remove_file(&new);
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec_pretty(&entries)?)?;
+    file.sync_all()?;
+    if path.exists() {
+        let _ = std::fs::copy(path, path.with_extension("pm2.bak"));
+    }
+    std::fs::rename(&new, path)
+}
+
+fn entry(process: &Process) -> Value {
+    let mut fields = pm2_env::fields(&process.spec);
+    pm2_env::add_own(&mut fields, &process.spec);
+    let null = PathBuf::from("/dev/null");
+    let stopped = matches!(process.status, Status::Stopped);
+    fields.insert("status".into(), json!(if stopped { "stopped" } else { "online" }));
+    fields.insert("NODE_APP_INSTANCE".into(), json!(process.instance));
+    fields.insert("pm_out_log_path".into(), json!(process.out_log.as_ref().unwrap_or(&null)));
+    fields.insert("pm_err_log_path".into(), json!(process.error_log.as_ref().unwrap_or(&null)));
+    fields.insert("pm_pid_path".into(), json!(process.pid_file));
+    fields.insert("restart_time".into(), json!(process.history.restarts));
+    fields.insert("created_at".into(), json!(process.created_at.as_millis()));
+    Value::Object(fields)
+}
+
+/// Reads a list, ours or PM2's. Entries that are no apps are left out with a warning.
+///
+/// # Errors
+/// When there is none, or it can't be read. Nothing is changed then.
+pub fn read(path: &Path) -> Result<Vec<Saved>, DumpError> {
+    let at = || path.to_owned();
+    let failed = |source| DumpError::Read { path: at(), source };
+    let size = match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(DumpError::Missing(at()));
+        }
+        found => found.map_err(failed)?.len(),
+    };
+    if size > DUMP_MAX {
+        let why = format!("it is larger than {DUMP_MAX} bytes");
+        return Err(DumpError::Broken { path: at(), why });
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let entries: Vec<Map<String, Value>> = serde_json::from_slice(&bytes)
+        .map_err(|error| DumpError::Broken { path: at(), why: error.to_string() })?;
+    let mut saved = Vec::new();
+    for (number, fields) in entries.iter().enumerate() {
+        if fields.get("pmx_module") == Some(&Value::Bool(true)) {
+            continue;
+        }
+        match pm2_env::spec(fields) {
+            Ok(spec) => saved.push(Saved {
+                spec: Arc::new(spec),
+                instance: instance(fields),
+                stopped: fields.get("status").and_then(Value::as_str) == Some("stopped"),
+            }),
+            Err(error) => {
+                let file = path.display();
+                tracing::warn!(%file, entry = number, %error, "an entry is not an app; left out");
+            }
+        }
+    }
+    Ok(saved)
+}
+
+fn instance(fields: &Map<String, Value>) -> u32 {
+    let number = fields.get("NODE_APP_INSTANCE").and_then(Value::as_u64);
+    number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PmId;
+    use crate::supervisor::testing;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_was_saved_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump.pm2");
+        let mut spec = testing::spec("a");
+        spec.env.0.insert("SECRET_KEY".into(), "s".into());
+        let process = Process::registered(PmId(3), 1, Arc::new(spec.clone()));
+        write(&path, &Snapshot { processes: vec![Arc::new(process)] }).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let saved = read(&path).unwrap();
+        assert_eq!((saved[0].instance, saved[0].stopped), (1, true));
+        assert_eq!(*saved[0].spec, spec);
+    }
+
+    #[test]
+    fn a_broken_list_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump.pm2");
+        assert!(matches!(read(&path), Err(DumpError::Missing(_))));
+        std::fs::write(&path, "[{").unwrap();
+        assert!(matches!(read(&path), Err(DumpError::Broken { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"[{");
+    }
+}
