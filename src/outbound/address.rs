@@ -38,10 +38,13 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     let global = (first & 0xe000) == 0x2000;
-    let special = (first == 0x2001 && second < 0x0200) // Teredo, ORCHID, benchmarks: RFC 2928
-        || (first == 0x2001 && second == 0x0db8)       // documentation, RFC 3849
-        || first == 0x2002                             // 6to4
-        || (first == 0x3fff && second < 0x1000); // documentation, RFC 9637
+    let special = match first {
+        // Teredo, ORCHID, benchmarks: RFC 2928; documentation: RFC 3849.
+        0x2001 => second < 0x0200 || second == 0x0db8,
+        0x2002 => true,            // 6to4
+        0x3fff => second < 0x1000, // documentation, RFC 9637
+        _ => false,
+    };
     global && !special
 }
 
