@@ -1,10 +1,18 @@
 //! Sockets that keep off service ports, and who listens on one.
-use crate::ids::Port;
-/// x
-pub fn can_bind(port: Port) -> bool {
-    std::net::TcpListener::bind(("127.0.0.1", port.get())).is_ok()
-}
-/// x
-pub fn listener_owner(_port: Port) -> std::io::Result<Option<String>> {
-    Ok(None)
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+/// Connects within `timeout`.
+///
+/// # Errors
+/// The system's error, or [`io::ErrorKind::TimedOut`].
+pub async fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    match tokio::time::timeout(timeout, TcpStream::connect(addr)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }

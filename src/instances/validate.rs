@@ -1,0 +1,376 @@
+//! Asks an external service whether a credential is right.
+//!
+//! Only an explicit good answer counts. "Wrong" is what the user can mend; a limit that was hit, a
+//! service that is down or an address that the guard refused is "could not check", and says why.
+//! The filling of templates is pure; values are opened here because this is a place where they
+//! leave (`style.md`, "The flow"). No verdict shows a value.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, StatusCode, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::config::spec::ValidateSpec;
+use crate::outbound::{Outbound, origin};
+
+/// Everything but RFC 3986's unreserved characters: a value never adds to an address's structure.
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What the external service thinks of a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It said yes.
+    Good,
+    /// It said no.
+    Wrong {
+        /// For the user: who said what.
+        why: String,
+    },
+    /// It said neither.
+    CouldNotCheck {
+        /// For the user and the log: what stood in the way.
+        why: String,
+    },
+}
+
+/// Where templates find their values.
+pub trait Fields: Sync {
+    /// The value of a field, if it was given.
+    fn value(&self, name: &str) -> Option<&str>;
+}
+
+impl Fields for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(String::as_str)
+    }
+}
+
+/// Why a template could not be filled. Shows names, never values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// A `{` without its `}`.
+    #[error("a template of `validate` has a `{{` without `}}`")]
+    Unclosed,
+    /// No value for a field.
+    #[error("`validate` needs the field `{0}`, which was not given")]
+    NoValue(String),
+    /// Not an address after filling.
+    #[error("`validate.url` with these fields is not an address")]
+    Url,
+    /// Not a method.
+    #[error("`validate.method` is not an HTTP method")]
+    Method,
+    /// Not a header after filling.
+    #[error("the header `{0}` of `validate` with these fields is not one")]
+    Header(String),
+}
+
+/// Asks the external service about the credential in `fields`.
+pub async fn validate(spec: &ValidateSpec, fields: &dyn Fields, outbound: &Outbound) -> Verdict {
+    let request = match build(spec, fields) {
+        Ok(request) => request,
+        Err(error) => {
+            return Verdict::CouldNotCheck {
+                why: error.to_string(),
+            };
+        }
+    };
+    let origin = origin(request.uri());
+    match outbound.call(request).await {
+        Ok(answer) => judge(answer.status, &answer.headers, &spec.expect, &origin),
+        Err(error) => Verdict::CouldNotCheck { why: chain(&error) },
+    }
+}
+
+/// The request that asks.
+fn build(spec: &ValidateSpec, fields: &dyn Fields) -> Result<Request<Bytes>, TemplateError> {
+    let method: Method = spec.method.parse().map_err(|_| TemplateError::Method)?;
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = fill_url(&spec.url, fields)?;
+    *request.method_mut() = method;
+    for (name, template) in &spec.headers {
+        let bad = || TemplateError::Header(name.clone());
+        let header: HeaderName = name.parse().map_err(|_| bad())?;
+        let filled = fill(template, fields, |value| value.to_owned())?;
+        // Refuses line breaks and other control characters.
+        let mut value = HeaderValue::from_str(&filled).map_err(|_| bad())?;
+        value.set_sensitive(true);
+        request.headers_mut().append(header, value);
+    }
+    Ok(request)
+}
+
+/// Fills an address. Values are percent-encoded, so that none adds a path, a query or another host;
+/// only a template that begins with a field (`{base_url}/api/me`, for software that users host
+/// themselves) takes that one as an address. The guard of `outbound` holds for either.
+fn fill_url(template: &str, fields: &dyn Fields) -> Result<Uri, TemplateError> {
+    let encode = |value: &str| utf8_percent_encode(value, VALUE).to_string();
+    let filled = match template
+        .strip_prefix('{')
+        .and_then(|rest| rest.split_once('}'))
+    {
+        Some((name, rest)) => {
+            let base = fields
+                .value(name)
+                .ok_or_else(|| TemplateError::NoValue(name.into()))?;
+            if base.contains(['?', '#', '@', '\\']) {
+                return Err(TemplateError::Url);
+            }
+            format!(
+                "{}{}",
+                base.trim_end_matches('/'),
+                fill(rest, fields, encode)?
+            )
+        }
+        None => fill(template, fields, encode)?,
+    };
+    let uri: Uri = filled.parse().map_err(|_| TemplateError::Url)?;
+    let host = uri.host().unwrap_or_default();
+    let climbs = uri.path().split('/').any(|part| matches!(part, "." | ".."));
+    // A value in the host part must itself have been a piece of a host name.
+    if host.is_empty() || host.contains('%') || climbs {
+        return Err(TemplateError::Url);
+    }
+    Ok(uri)
+}
+
+/// Puts values into `{field}` places.
+fn fill(
+    template: &str,
+    fields: &dyn Fields,
+    encode: impl Fn(&str) -> String,
+) -> Result<String, TemplateError> {
+    let mut filled = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, behind) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
+        let value = fields
+            .value(name)
+            .ok_or_else(|| TemplateError::NoValue(name.into()))?;
+        filled.push_str(before);
+        filled.push_str(&encode(value));
+        rest = behind;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// What an answer means.
+fn judge(status: StatusCode, headers: &HeaderMap, expect: &[u16], origin: &str) -> Verdict {
+    let good = |status| match expect {
+        [] => status == 200,
+        expect => expect.contains(&status),
+    };
+    let why = format!("`{origin}` answered {status}");
+    // Some APIs say 403 when a limit is hit; then the key may well be right.
+    let limited = headers.contains_key(RETRY_AFTER)
+        || headers
+            .get("x-ratelimit-remaining")
+            .is_some_and(|left| left == "0");
+    match status.as_u16() {
+        code if good(code) => Verdict::Good,
+        403 if limited => Verdict::CouldNotCheck { why },
+        408 | 425 | 429 => Verdict::CouldNotCheck { why },
+        400..=499 => Verdict::Wrong { why },
+        _ => Verdict::CouldNotCheck { why },
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::outbound::Policy;
+
+    fn fields(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect()
+    }
+
+    #[track_caller]
+    fn check_url(template: &str, given: &[(&str, &str)], expected: Result<&str, TemplateError>) {
+        let got = fill_url(template, &fields(given)).map(|uri| uri.to_string());
+        assert_eq!(got, expected.map(str::to_owned), "{template}");
+    }
+
+    #[test]
+    fn addresses_are_filled_and_nothing_breaks_out() {
+        let at = "https://{site}.example.com/v1/{key}?k={key}";
+        check_url(
+            at,
+            &[("site", "acme"), ("key", "a/b?c&d#é ")],
+            Ok("https://acme.example.com/v1/a%2Fb%3Fc%26d%23%C3%A9%20?k=a%2Fb%3Fc%26d%23%C3%A9%20"),
+        );
+        for evil in ["evil.com/", "evil.com#", "x@evil.com", "evil.com:80", ""] {
+            check_url(
+                at,
+                &[("site", evil), ("key", "..")],
+                Err(TemplateError::Url),
+            );
+        }
+        check_url(
+            at,
+            &[("site", "acme"), ("key", "..")],
+            Err(TemplateError::Url),
+        );
+        check_url(
+            at,
+            &[("site", "acme")],
+            Err(TemplateError::NoValue("key".into())),
+        );
+        check_url("https://a.example/{key", &[], Err(TemplateError::Unclosed));
+    }
+
+    #[test]
+    fn a_leading_field_is_an_address_of_its_own() {
+        let at = "{base}/api/{key}";
+        let with = |base| [("base", base), ("key", "k")];
+        check_url(
+            at,
+            &with("https://git.example/x/"),
+            Ok("https://git.example/x/api/k"),
+        );
+        for evil in [
+            "https://a.example/?",
+            "https://a.example#",
+            "https://u:p@a.example",
+            "a",
+            "",
+        ] {
+            check_url(at, &with(evil), Err(TemplateError::Url));
+        }
+    }
+
+    #[test]
+    fn headers_are_filled_marked_secret_and_refuse_line_breaks() {
+        let spec = ValidateSpec {
+            url: "https://a.example/".into(),
+            method: "POST".into(),
+            headers: vec![("X-Key".into(), "Token {key}".into())],
+            expect: vec![],
+        };
+        let request = build(&spec, &fields(&[("key", "k1")])).unwrap();
+        assert_eq!(request.headers()["x-key"], "Token k1");
+        assert!(!format!("{request:?}").contains("k1"));
+        let error = build(&spec, &fields(&[("key", "k\r\nX: y")])).unwrap_err();
+        assert_eq!(error, TemplateError::Header("X-Key".into()));
+    }
+
+    #[test]
+    fn statuses_are_judged_by_who_could_mend_them() {
+        let judged = |status: u16, expect: &[u16], header: Option<(&'static str, &'static str)>| {
+            let mut headers = HeaderMap::new();
+            if let Some((name, value)) = header {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            match judge(status, &headers, expect, "https://a.example") {
+                Verdict::Good => "good",
+                Verdict::Wrong { .. } => "wrong",
+                Verdict::CouldNotCheck { .. } => "unknown",
+            }
+        };
+        for (status, expect, wanted) in [
+            (200, &[][..], "good"),
+            (204, &[200, 204], "good"),
+            (404, &[404], "good"),
+            (204, &[], "unknown"),
+            (302, &[], "unknown"),
+            (400, &[], "wrong"),
+            (401, &[], "wrong"),
+            (403, &[], "wrong"),
+            (404, &[], "wrong"),
+            (408, &[], "unknown"),
+            (425, &[], "unknown"),
+            (429, &[], "unknown"),
+            (500, &[], "unknown"),
+            (503, &[], "unknown"),
+        ] {
+            assert_eq!(judged(status, expect, None), wanted, "{status}");
+        }
+        assert_eq!(
+            judged(403, &[], Some(("x-ratelimit-remaining", "0"))),
+            "unknown"
+        );
+        assert_eq!(
+            judged(403, &[], Some(("x-ratelimit-remaining", "7"))),
+            "wrong"
+        );
+        assert_eq!(judged(403, &[], Some(("retry-after", "60"))), "unknown");
+    }
+
+    #[tokio::test]
+    async fn the_service_is_asked_and_the_guard_holds() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 2048];
+                let read = stream.read(&mut head).await.unwrap();
+                let good = String::from_utf8_lossy(&head[..read]).contains("Bearer right");
+                let status = if good { "200 OK" } else { "401 Unauthorized" };
+                let text =
+                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        });
+        let spec = ValidateSpec {
+            url: format!("http://127.0.0.1:{port}/me"),
+            method: "GET".into(),
+            headers: vec![("Authorization".into(), "Bearer {api_key}".into())],
+            expect: vec![200],
+        };
+        let ask = async |key: &str, allow_private| {
+            let timeout = Duration::from_secs(5);
+            let outbound = Outbound::new(Policy {
+                allow_private,
+                timeout,
+                max_answer: 1024,
+            });
+            validate(&spec, &fields(&[("api_key", key)]), &outbound).await
+        };
+        assert_eq!(ask("right", true).await, Verdict::Good);
+        assert!(matches!(ask("wrong", true).await, Verdict::Wrong { .. }));
+        let refused = ask("right", false).await;
+        assert!(
+            matches!(&refused, Verdict::CouldNotCheck { why } if why.contains("allow_private"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn values_never_change_the_host_or_the_shape(site in "[a-z]{1,8}", key in ".*") {
+            let given = fields(&[("site", &site), ("key", &key)]);
+            if let Ok(uri) = fill_url("https://{site}.example.com/v1/{key}/me?k={key}", &given) {
+                prop_assert_eq!(uri.host().unwrap(), format!("{site}.example.com"));
+                prop_assert_eq!(uri.path().split('/').count(), 4);
+                prop_assert!(uri.path().starts_with("/v1/") && uri.path().ends_with("/me"));
+            }
+        }
+    }
+}

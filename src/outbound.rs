@@ -1,1 +1,0 @@
-//! Calls to addresses outside, through one guard: no private addresses unless allowed, limits on size and time.
