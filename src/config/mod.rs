@@ -7,3 +7,4 @@ pub mod spec;
 
 pub use settings::Settings;
 pub use spec::AppSpec;
+pub mod pm2_env;

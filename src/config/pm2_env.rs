@@ -9,9 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::AppSpec;
-use super::spec::{
-    Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, RunAs, StopPolicy,
-};
+use super::spec::{Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, RunAs, StopPolicy};
 use crate::ids::{AppName, IdError};
 
 /// Under this name `dump.pm2` keeps what PM2 has no fields for.
@@ -20,15 +18,22 @@ pub const OWN_KEY: &str = "mcpm_spec";
 /// The fields that follow from the spec alone. Variables come first and flattened, as in PM2, but
 /// none of them takes the place of a field.
 pub fn fields(spec: &AppSpec) -> Map<String, Value> {
-    let mut fields: Map<String, Value> =
-        spec.env.0.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let mut fields: Map<String, Value> = spec
+        .env
+        .0
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
     let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     set("name", json!(spec.name));
     set("namespace", json!(spec.namespace));
     set("version", json!(spec.version.as_deref().unwrap_or("N/A")));
     set("pm_exec_path", json!(spec.program.script));
     set("pm_cwd", json!(spec.cwd));
-    set("exec_interpreter", json!(spec.program.interpreter.as_deref().unwrap_or("none")));
+    set(
+        "exec_interpreter",
+        json!(spec.program.interpreter.as_deref().unwrap_or("none")),
+    );
     set("node_args", json!(spec.program.interpreter_args));
     set("exec_mode", json!(spec.exec_mode));
     set("instances", json!(spec.instances));
@@ -70,7 +75,10 @@ fn millis(time: Duration) -> Value {
 
 /// Adds what PM2 has no fields for.
 pub fn add_own(fields: &mut Map<String, Value>, spec: &AppSpec) {
-    let bare = AppSpec { env: Env::default(), ..spec.clone() };
+    let bare = AppSpec {
+        env: Env::default(),
+        ..spec.clone()
+    };
     fields.insert(OWN_KEY.to_owned(), json!(bare));
 }
 
@@ -99,7 +107,10 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
         return Ok(AppSpec { env, ..spec });
     }
     let text = |key: &'static str| {
-        fields.get(key).and_then(Value::as_str).ok_or(FieldsError::Missing(key))
+        fields
+            .get(key)
+            .and_then(Value::as_str)
+            .ok_or(FieldsError::Missing(key))
     };
     let number = |key: &str| fields.get(key).and_then(Value::as_u64);
     let flag = |key: &str, default| fields.get(key).and_then(Value::as_bool).unwrap_or(default);
@@ -128,7 +139,9 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             _ => ExecMode::ForkMode,
         },
         instances: small("instances").unwrap_or(1).max(1),
-        instance_var: text("instance_var").unwrap_or("NODE_APP_INSTANCE").to_owned(),
+        instance_var: text("instance_var")
+            .unwrap_or("NODE_APP_INSTANCE")
+            .to_owned(),
         autostart: flag("autostart", true),
         restart: RestartPolicy {
             autorestart: flag("autorestart", true),
@@ -150,26 +163,39 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             merge: true,
         },
         pid_file: None,
-        run_as: uid.map(|uid| RunAs { uid, gid: small("gid").unwrap_or(uid) }),
-        version: text("version").ok().filter(|&text| text != "N/A").map(str::to_owned),
+        run_as: uid.map(|uid| RunAs {
+            uid,
+            gid: small("gid").unwrap_or(uid),
+        }),
+        version: text("version")
+            .ok()
+            .filter(|&text| text != "N/A")
+            .map(str::to_owned),
         mcp: None,
     })
 }
 
 fn env(fields: &Map<String, Value>) -> Env {
-    let Some(Value::Object(env)) = fields.get("env") else { return Env::default() };
+    let Some(Value::Object(env)) = fields.get("env") else {
+        return Env::default();
+    };
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    Env(env.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+    Env(env
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect())
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {
     match value {
-        Some(Value::Array(items)) => {
-            items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
+        Some(Value::Array(items)) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         Some(Value::String(one)) => vec![one.clone()],
         _ => Vec::new(),
     }

@@ -33,9 +33,8 @@ pub async fn run(supervisor: Supervisor) {
     let mut tasks = JoinSet::new();
     loop {
         let snapshot = table.borrow_and_update().clone();
-        let online = |process: &Process| {
-            process.status == Status::Online && process.spec.mcp.is_some()
-        };
+        let online =
+            |process: &Process| process.status == Status::Online && process.spec.mcp.is_some();
         watched.retain(|id, (generation, task)| {
             let same = snapshot
                 .get(*id)
@@ -64,7 +63,9 @@ pub async fn run(supervisor: Supervisor) {
 
 /// One run of one service, from its start on.
 async fn watch_run(supervisor: Supervisor, process: Process) {
-    let Some(mcp) = process.spec.mcp.clone() else { return };
+    let Some(mcp) = process.spec.mcp.clone() else {
+        return;
+    };
     let mut watch = Watch {
         supervisor,
         id: process.id,
@@ -112,7 +113,8 @@ impl Watch {
                     self.health.last_failure = Some(failure.to_string());
                     if Instant::now() >= deadline {
                         let limit = self.mcp.start_timeout.as_millis();
-                        self.fail(format!("not ready within {limit} ms: {failure}")).await;
+                        self.fail(format!("not ready within {limit} ms: {failure}"))
+                            .await;
                         return false;
                     }
                 }
@@ -126,16 +128,23 @@ impl Watch {
         loop {
             tokio::time::sleep(self.mcp.health.interval).await;
             let health = &self.mcp.health;
-            let outcome =
-                probe::probe(self.mcp.port, &health.liveness, &health.expect, health.timeout).await;
+            let outcome = probe::probe(
+                self.mcp.port,
+                &health.liveness,
+                &health.expect,
+                health.timeout,
+            )
+            .await;
             match self.note(&outcome) {
                 Some(Change::Unhealthy) => {
                     self.health.readiness = Readiness::Unhealthy;
                     self.report().await;
                     let times = self.health.failures;
                     let last = self.health.last_failure.clone().unwrap_or_default();
-                    self.fail(format!("{times} failed health checks in a row; the last: {last}"))
-                        .await;
+                    self.fail(format!(
+                        "{times} failed health checks in a row; the last: {last}"
+                    ))
+                    .await;
                     return;
                 }
                 Some(Change::Ready) | None => self.report().await,
@@ -157,7 +166,9 @@ impl Watch {
                 self.health.last_failure = Some(failure.to_string());
             }
         }
-        let change = self.verdict.see(matches!(outcome, ProbeOutcome::Alive { .. }));
+        let change = self
+            .verdict
+            .see(matches!(outcome, ProbeOutcome::Alive { .. }));
         self.health.failures = self.verdict.failures();
         change
     }
@@ -182,10 +193,14 @@ impl Watch {
     }
 
     async fn report(&self) {
-        self.supervisor.report_health(self.id, self.generation, self.health.clone()).await;
+        self.supervisor
+            .report_health(self.id, self.generation, self.health.clone())
+            .await;
     }
 
     async fn fail(&self, why: String) {
-        self.supervisor.report_unhealthy(self.id, self.generation, why).await;
+        self.supervisor
+            .report_unhealthy(self.id, self.generation, why)
+            .await;
     }
 }

@@ -48,10 +48,18 @@ pub enum DumpError {
 /// # Errors
 /// When the folder can't be written; the old list is then still there.
 pub fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    let entries: Vec<Value> = snapshot.processes.iter().map(|process| entry(process)).collect();
+    let entries: Vec<Value> = snapshot
+        .processes
+        .iter()
+        .map(|process| entry(process))
+        .collect();
     let new = path.with_extension("pm2.new");
     let _ = std::fs::remove_file(&new);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
     file.write_all(&serde_json::to_vec_pretty(&entries)?)?;
     file.sync_all()?;
     if path.exists() {
@@ -65,10 +73,19 @@ fn entry(process: &Process) -> Value {
     pm2_env::add_own(&mut fields, &process.spec);
     let null = PathBuf::from("/dev/null");
     let stopped = matches!(process.status, Status::Stopped);
-    fields.insert("status".into(), json!(if stopped { "stopped" } else { "online" }));
+    fields.insert(
+        "status".into(),
+        json!(if stopped { "stopped" } else { "online" }),
+    );
     fields.insert("NODE_APP_INSTANCE".into(), json!(process.instance));
-    fields.insert("pm_out_log_path".into(), json!(process.out_log.as_ref().unwrap_or(&null)));
-    fields.insert("pm_err_log_path".into(), json!(process.error_log.as_ref().unwrap_or(&null)));
+    fields.insert(
+        "pm_out_log_path".into(),
+        json!(process.out_log.as_ref().unwrap_or(&null)),
+    );
+    fields.insert(
+        "pm_err_log_path".into(),
+        json!(process.error_log.as_ref().unwrap_or(&null)),
+    );
     fields.insert("pm_pid_path".into(), json!(process.pid_file));
     fields.insert("restart_time".into(), json!(process.history.restarts));
     fields.insert("created_at".into(), json!(process.created_at.as_millis()));
@@ -93,8 +110,11 @@ pub fn read(path: &Path) -> Result<Vec<Saved>, DumpError> {
         return Err(DumpError::Broken { path: at(), why });
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    let entries: Vec<Map<String, Value>> = serde_json::from_slice(&bytes)
-        .map_err(|error| DumpError::Broken { path: at(), why: error.to_string() })?;
+    let entries: Vec<Map<String, Value>> =
+        serde_json::from_slice(&bytes).map_err(|error| DumpError::Broken {
+            path: at(),
+            why: error.to_string(),
+        })?;
     let mut saved = Vec::new();
     for (number, fields) in entries.iter().enumerate() {
         if fields.get("pmx_module") == Some(&Value::Bool(true)) {
@@ -117,7 +137,9 @@ pub fn read(path: &Path) -> Result<Vec<Saved>, DumpError> {
 
 fn instance(fields: &Map<String, Value>) -> u32 {
     let number = fields.get("NODE_APP_INSTANCE").and_then(Value::as_u64);
-    number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -134,7 +156,13 @@ mod tests {
         let mut spec = testing::spec("a");
         spec.env.0.insert("SECRET_KEY".into(), "s".into());
         let process = Process::registered(PmId(3), 1, Arc::new(spec.clone()));
-        write(&path, &Snapshot { processes: vec![Arc::new(process)] }).unwrap();
+        write(
+            &path,
+            &Snapshot {
+                processes: vec![Arc::new(process)],
+            },
+        )
+        .unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let saved = read(&path).unwrap();
         assert_eq!((saved[0].instance, saved[0].stopped), (1, true));
