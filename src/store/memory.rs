@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
-use crate::store::*;
+use crate::store::{
+    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
+    NewToken, NewUser, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance, TokenOwner,
+    TokenRow, UserRow,
+};
 
 /// A store that lives as long as its handle.
 #[derive(Default)]

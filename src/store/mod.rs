@@ -23,7 +23,10 @@ use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 
 pub use error::{OpenError, StoreError};
 pub use memory::Memory;
-pub use records::*;
+pub use records::{
+    Added, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance, NewToken,
+    NewUser, Page, Rotation, ServiceRow, StoredInstance, TokenOwner, TokenRow, UserRow,
+};
 pub use sqlite::Sqlite;
 
 /// The store as everybody holds it.

@@ -19,7 +19,11 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
-use crate::store::*;
+use crate::store::{
+    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
+    NewToken, NewUser, OpenError, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance,
+    TokenOwner, TokenRow, UserRow,
+};
 use queue::{Job, Order, QUEUE_MAX, Read};
 
 /// Enough for SQLite's parser at its deepest; the default would be 2 MiB.
