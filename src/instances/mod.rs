@@ -1,4 +1,23 @@
-//! One user's access to one service.
+//! Instances: one user's access to one service.
+//!
+//! `registry.rs` owns the rows and keeps the [`InstanceTable`] equal to what the store holds;
+//! the router reads that table and asks nobody. `id.rs` makes the ids. `credentials.rs` (pure)
+//! checks what a user hands over, `validate.rs` asks the external service whether it is right.
+//!
+//! Invariants: what was answered is durable, and the table changes after the commit and before the
+//! answer. One user has at most one instance of a service. No two users share a credential: each
+//! is sealed for its own row, with a key of its own user and service.
 
 pub mod credentials;
 pub mod validate;
+mod entry;
+mod error;
+mod id;
+mod lane;
+mod registry;
+mod table;
+
+pub use entry::InstanceEntry;
+pub use error::InstanceError;
+pub use registry::{Granted, Instances, OwnInstance};
+pub use table::InstanceTable;

@@ -1,1 +1,22 @@
-//! Credentials at rest.
+//! Encrypted storage of credentials, and the keyed hashes under which secrets are looked up.
+//!
+//! Everything hangs on one master key (`master.rs`): a sealing key per user and service, and a
+//! separate key for each kind of hash. `seal.rs` binds a ciphertext to the row it was made for, so
+//! that one moved to another row does not open. [`unlock`] proves that the key is the one this
+//! database was made with, before anything is written with it.
+//!
+//! Invariant: nothing here prints. Keys and opened values are wiped when they are dropped.
+
+mod fields;
+mod keys;
+mod master;
+mod random;
+mod seal;
+mod unlock;
+
+pub use fields::{Credential, Fields};
+pub use keys::Vault;
+pub use master::{KeyError, KeySource, MasterKey};
+pub use random::{RandomError, base32, random};
+pub use seal::{Place, Purpose, SealError};
+pub use unlock::{UnlockError, unlock};

@@ -1,0 +1,143 @@
+//! One instance as the router sees it.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::store::StoredInstance;
+use crate::vault::{Credential, Place, Purpose, SealError, Vault};
+
+/// Milliseconds of a minute: last use is kept no finer.
+const MINUTE: i64 = 60_000;
+
+/// One active instance: whose it is, of what, and the credential to inject. An entry never
+/// changes its credential or id: it is replaced by another one, and revoked.
+pub struct InstanceEntry {
+    /// Public number, for logs and `X-MCPM-Instance-Id`.
+    pub public: PublicId,
+    /// Owner.
+    pub user: UserId,
+    /// What it is an instance of. A request for another service is refused.
+    pub service: ServiceType,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// From when on it must not answer, though it still stands in the table.
+    pub expires_at: Option<Timestamp>,
+    vault: Vault,
+    sealed: Box<[u8]>,
+    credential: OnceLock<Result<Credential, SealError>>,
+    revoked: AtomicBool,
+    ended: Notify,
+    /// Minutes since 1970; 0 is never.
+    used: AtomicI64,
+    /// What of `used` the store has.
+    flushed: AtomicI64,
+}
+
+impl InstanceEntry {
+    /// An entry of what the store holds.
+    pub(super) fn new(stored: StoredInstance, vault: Vault) -> Self {
+        let used = stored
+            .row
+            .last_used_at
+            .map_or(0, |at| at.as_millis() / MINUTE);
+        Self {
+            public: stored.row.public,
+            user: stored.row.user,
+            service: stored.row.service,
+            created_at: stored.row.created_at,
+            expires_at: stored.row.expires_at,
+            vault,
+            sealed: stored.sealed_credential.into_boxed_slice(),
+            credential: OnceLock::new(),
+            revoked: AtomicBool::new(false),
+            ended: Notify::new(),
+            used: AtomicI64::new(used),
+            flushed: AtomicI64::new(used),
+        }
+    }
+
+    /// What to inject. Opened at the first call, and kept as long as the entry.
+    ///
+    /// # Errors
+    /// The stored credential does not open: the database was changed behind our back.
+    pub fn credential(&self) -> Result<&Credential, SealError> {
+        let opened = self.credential.get_or_init(|| {
+            let (user, service, public) = (&self.user, &self.service, &self.public);
+            let place = Place {
+                purpose: Purpose::Credential,
+                user,
+                service,
+                public,
+            };
+            self.vault.open_fields(&place, &self.sealed)
+        });
+        opened.as_ref().map_err(|error| *error)
+    }
+
+    /// Remembers a request. Written to the store later, in a batch.
+    pub fn touch(&self, now: Timestamp) {
+        let minute = now.as_millis() / MINUTE;
+        // Mostly it is this minute already: then the cache line stays shared between cores.
+        if self.used.load(Ordering::Relaxed) < minute {
+            self.used.fetch_max(minute, Ordering::Relaxed);
+        }
+    }
+
+    /// Last request, to the minute.
+    pub fn last_used_at(&self) -> Option<Timestamp> {
+        let minute = self.used.load(Ordering::Relaxed);
+        (minute > 0).then(|| Timestamp::from_millis(minute * MINUTE))
+    }
+
+    /// Has it been rotated, removed, or given another credential?
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// Ends when the entry is revoked: what streams on its behalf must stop then. Cancel-safe.
+    pub async fn revoked(&self) {
+        let mut ended = pin!(self.ended.notified());
+        // Listen first, look second: nothing that happens in between is missed.
+        ended.as_mut().enable();
+        if !self.is_revoked() {
+            ended.await;
+        }
+    }
+
+    /// Tells all that hold the entry to let go.
+    pub(super) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+
+    /// Takes over what an older entry of the same instance knows and the store does not yet.
+    pub(super) fn inherit(&self, older: &Self) {
+        self.used
+            .fetch_max(older.used.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The last use, when the store has not got it.
+    pub(super) fn unflushed(&self) -> Option<Timestamp> {
+        let used = self.used.load(Ordering::Relaxed);
+        let fresh = used > self.flushed.load(Ordering::Relaxed);
+        fresh.then(|| Timestamp::from_millis(used * MINUTE))
+    }
+
+    /// The store has got this one.
+    pub(super) fn set_flushed(&self, at: Timestamp) {
+        self.flushed
+            .fetch_max(at.as_millis() / MINUTE, Ordering::Relaxed);
+    }
+}
+
+/// Shows nothing that is secret.
+impl fmt::Debug for InstanceEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceEntry({} of {})", self.public, self.service)
+    }
+}

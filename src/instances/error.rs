@@ -1,0 +1,28 @@
+//! Why something could not be done with an instance.
+
+use crate::ids::UserId;
+use crate::store::StoreError;
+use crate::vault::{RandomError, SealError};
+
+/// Why something could not be done with an instance. Nothing has changed then.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// Only users have instances.
+    #[error("there is no user `{0}`; add them with `mcpm users add`")]
+    UnknownUser(UserId),
+    /// Not read, or not written.
+    #[error("the instance could not be read or written")]
+    Store(#[from] StoreError),
+    /// What is stored does not open.
+    #[error("the instance's secret does not open: restore `mcpm.db`, or remove the instance")]
+    Sealed(#[from] SealError),
+    /// No id could be made.
+    #[error("no instance id could be made")]
+    Random(#[from] RandomError),
+    /// Another daemon on the same database kept changing it.
+    #[error("the instance is being changed elsewhere: try again")]
+    Contended,
+    /// The daemon is ending.
+    #[error("instances are not served any more: the daemon is ending")]
+    Stopped,
+}

@@ -1,0 +1,326 @@
+//! One of the tasks that own the rows: does what the handle asks, one thing after another.
+//!
+//! Each user belongs to one lane, so that all changes of a user's instances are in order, while
+//! those of different users share the store's commits. First the store, then the table, then the
+//! answer. A caller that goes away does not stop what it asked for.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::{InstanceId, InstancePrefix, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::entry::InstanceEntry;
+use crate::instances::error::InstanceError;
+use crate::instances::id::{instance_id, public_id};
+use crate::instances::registry::{Granted, Rooms};
+use crate::store::{Added, InstanceRow, NewInstance, Rotation, StoredInstance};
+use crate::vault::{Credential, Place, Purpose, random};
+
+type Answer<T> = Result<T, InstanceError>;
+
+/// How often a change is tried again that another daemon on the same database came before.
+const TRIES: usize = 4;
+
+/// What a lane is asked to do, and who waits for it.
+pub(super) enum Order {
+    /// Make an instance, or give it another credential.
+    Grant {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// First part of a new id.
+        prefix: InstancePrefix,
+        /// What to seal.
+        fields: Credential,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<Granted>>,
+    },
+    /// Give it another id.
+    Rotate {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// First part of the new id.
+        prefix: InstancePrefix,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<Option<Granted>>>,
+    },
+    /// Remove it.
+    Remove {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// Only if it still has this number.
+        public: Option<PublicId>,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<bool>>,
+    },
+    /// Remove the user with all that is theirs.
+    Forget {
+        /// Who.
+        user: UserId,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<bool>>,
+    },
+}
+
+/// A lane's life: ends when all handles are gone.
+pub(super) async fn run(rooms: Arc<Rooms>, mut orders: mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        // A caller that went away does not want to know: hence no look at what `send` says.
+        match order {
+            Order::Grant {
+                user,
+                service,
+                prefix,
+                fields,
+                caller,
+            } => {
+                let _ = caller.send(rooms.grant(&user, &service, &prefix, &fields).await);
+            }
+            Order::Rotate {
+                user,
+                service,
+                prefix,
+                caller,
+            } => {
+                let _ = caller.send(rooms.rotate(&user, &service, &prefix).await);
+            }
+            Order::Remove {
+                user,
+                service,
+                public,
+                caller,
+            } => {
+                let _ = caller.send(rooms.remove(&user, &service, public.as_ref()).await);
+            }
+            Order::Forget { user, caller } => {
+                let _ = caller.send(rooms.forget(&user).await);
+            }
+        }
+    }
+}
+
+impl Rooms {
+    async fn grant(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        prefix: &InstancePrefix,
+        fields: &Credential,
+    ) -> Answer<Granted> {
+        for _ in 0..TRIES {
+            let granted = match self.store.instance_of(user, service).await? {
+                Some(stored) => self.replace(stored, fields).await?,
+                None => self.create(user, service, prefix, fields).await?,
+            };
+            if let Some(granted) = granted {
+                return Ok(granted);
+            }
+        }
+        Err(InstanceError::Contended)
+    }
+
+    /// `None` when there is one already.
+    async fn create(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        prefix: &InstancePrefix,
+        fields: &Credential,
+    ) -> Answer<Option<Granted>> {
+        let public = public_id(&random()?);
+        let id = self.new_id(user, prefix)?;
+        let place = |purpose| Place {
+            purpose,
+            user,
+            service,
+            public: &public,
+        };
+        let new = NewInstance {
+            public: public.clone(),
+            user: user.clone(),
+            service: service.clone(),
+            hash: self.vault.instance_hash(id.expose()),
+            sealed_id: self.vault.seal_id(&place(Purpose::InstanceId), &id)?,
+            sealed_credential: self
+                .vault
+                .seal_fields(&place(Purpose::Credential), fields.expose())?,
+            created_at: Timestamp::now(),
+        };
+        match self.store.add_instance(new.clone()).await? {
+            Added::NoUser => return Err(InstanceError::UnknownUser(user.clone())),
+            Added::Taken => return Ok(None),
+            Added::Done => {}
+        }
+        self.count(service, |count| count + 1);
+        self.show(fresh(new), None);
+        Ok(Some(Granted {
+            id,
+            public,
+            created: true,
+        }))
+    }
+
+    /// `None` when it went away meanwhile.
+    async fn replace(
+        &self,
+        stored: StoredInstance,
+        fields: &Credential,
+    ) -> Answer<Option<Granted>> {
+        // The id first: if it does not open, nothing may change.
+        let id = self.own_id(&stored)?;
+        let place = place(&stored.row, Purpose::Credential);
+        let sealed = self.vault.seal_fields(&place, fields.expose())?;
+        let public = stored.row.public.clone();
+        let changed = self
+            .store
+            .replace_credential(&public, sealed.clone(), Timestamp::now())
+            .await?;
+        if !changed {
+            return Ok(None);
+        }
+        self.show(
+            StoredInstance {
+                sealed_credential: sealed,
+                ..stored
+            },
+            None,
+        );
+        Ok(Some(Granted {
+            id,
+            public,
+            created: false,
+        }))
+    }
+
+    async fn rotate(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        prefix: &InstancePrefix,
+    ) -> Answer<Option<Granted>> {
+        for _ in 0..TRIES {
+            let Some(mut stored) = self.store.instance_of(user, service).await? else {
+                return Ok(None);
+            };
+            let id = self.new_id(user, prefix)?;
+            let sealed_id = self
+                .vault
+                .seal_id(&place(&stored.row, Purpose::InstanceId), &id)?;
+            let public = stored.row.public.clone();
+            let rotation = Rotation {
+                public: public.clone(),
+                old_hash: stored.row.hash,
+                new_hash: self.vault.instance_hash(id.expose()),
+                sealed_id,
+                at: Timestamp::now(),
+            };
+            if self.store.rotate_instance(rotation.clone()).await? {
+                let older = self.hide(&rotation.old_hash);
+                stored.row.hash = rotation.new_hash;
+                self.show(stored, older);
+                return Ok(Some(Granted {
+                    id,
+                    public,
+                    created: false,
+                }));
+            }
+        }
+        Err(InstanceError::Contended)
+    }
+
+    async fn remove(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        public: Option<&PublicId>,
+    ) -> Answer<bool> {
+        let stored = self.store.instance_of(user, service).await?;
+        let wanted = stored.filter(|stored| public.is_none_or(|p| *p == stored.row.public));
+        let Some(stored) = wanted else {
+            return Ok(false);
+        };
+        let gone = self.store.remove_instance(&stored.row.public).await?;
+        if let Some(row) = &gone {
+            self.hide(&row.hash);
+            self.count(&row.service, |count| count.saturating_sub(1));
+        }
+        Ok(gone.is_some())
+    }
+
+    async fn forget(&self, user: &UserId) -> Answer<bool> {
+        let Some(gone) = self.store.remove_user(user).await? else {
+            return Ok(false);
+        };
+        for row in gone {
+            self.hide(&row.hash);
+            self.count(&row.service, |count| count.saturating_sub(1));
+        }
+        Ok(true)
+    }
+
+    /// The id of a stored instance, for its owner.
+    pub(super) fn own_id(&self, stored: &StoredInstance) -> Answer<InstanceId> {
+        let place = place(&stored.row, Purpose::InstanceId);
+        Ok(self.vault.open_id(&place, &stored.sealed_id)?)
+    }
+
+    fn new_id(&self, user: &UserId, prefix: &InstancePrefix) -> Answer<InstanceId> {
+        Ok(instance_id(prefix, &self.vault.user_tag(user), &random()?))
+    }
+
+    /// Puts what the store holds now into the table, and ends what stood there before, or stood
+    /// elsewhere for the same instance.
+    fn show(&self, stored: StoredInstance, elsewhere: Option<Arc<InstanceEntry>>) {
+        let hash = stored.row.hash;
+        if !stored.row.is_active(Timestamp::now()) {
+            self.hide(&hash);
+            return;
+        }
+        let entry = Arc::new(InstanceEntry::new(stored, self.vault.clone()));
+        let replaced = self.table.put(&hash, Arc::clone(&entry));
+        for older in elsewhere.into_iter().chain(replaced) {
+            entry.inherit(&older);
+            older.revoke();
+        }
+    }
+
+    /// Takes an entry out of the table and ends it.
+    fn hide(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
+        let older = self.table.take(hash)?;
+        older.revoke();
+        Some(older)
+    }
+}
+
+/// Where a secret of an instance lies.
+fn place(row: &InstanceRow, purpose: Purpose) -> Place<'_> {
+    Place {
+        purpose,
+        user: &row.user,
+        service: &row.service,
+        public: &row.public,
+    }
+}
+
+/// What the store holds after a new instance was added.
+fn fresh(new: NewInstance) -> StoredInstance {
+    StoredInstance {
+        row: InstanceRow {
+            public: new.public,
+            user: new.user,
+            service: new.service,
+            hash: new.hash,
+            created_at: new.created_at,
+            last_used_at: None,
+            expires_at: None,
+            disabled_at: None,
+        },
+        sealed_id: new.sealed_id,
+        sealed_credential: new.sealed_credential,
+    }
+}

@@ -1,0 +1,379 @@
+//! [`Instances`]: the handle to the tasks that own the rows (`lane.rs`).
+//!
+//! Reads go to the store and the table directly; changes go through the lane of the user. The
+//! handle is what the API and the CLI's calls use; the router needs [`Instances::table`],
+//! [`Instances::hash`] and [`Instances::refuse`].
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::ids::{InstanceId, InstancePrefix, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::entry::InstanceEntry;
+use crate::instances::error::InstanceError;
+use crate::instances::lane::{self, Order};
+use crate::instances::table::{InstanceTable, SHARDS};
+use crate::store::{InstanceCursor, InstanceRow, Page, StoreError, StoreHandle, StoredInstance};
+use crate::vault::{Credential, Vault};
+
+/// Tasks that own the rows: as many changes share a commit of the store.
+const LANES: usize = 16;
+
+/// Changes that wait in one lane; the next caller waits for a place. Each holds a credential.
+const LANE_QUEUE_MAX: usize = 64;
+
+/// Refusals that are looked up at the same time; the next one waits its turn, so that a flood of
+/// wrong URLs cannot fill the store's queue before everybody else.
+const REFUSALS_MAX: usize = 64;
+
+/// Rows that are read at once when the table is filled, and written at once when last uses are.
+const LOAD_PAGE: u32 = 1000;
+
+/// Maps of the table that are swept before other tasks get a turn.
+const SWEEP_STEP: usize = 64;
+
+/// An instance that was made, changed or rotated.
+#[derive(Debug)]
+pub struct Granted {
+    /// The secret id, for its owner.
+    pub id: InstanceId,
+    /// Public number.
+    pub public: PublicId,
+    /// `false`: it was there before.
+    pub created: bool,
+}
+
+/// An instance as its owner sees it.
+#[derive(Debug)]
+pub struct OwnInstance {
+    /// The secret id.
+    pub id: InstanceId,
+    /// Public number.
+    pub public: PublicId,
+    /// What it is an instance of.
+    pub service: ServiceType,
+    /// Does it answer?
+    pub active: bool,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Last request, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// What lanes and handles share.
+pub(super) struct Rooms {
+    pub(super) store: StoreHandle,
+    pub(super) vault: Vault,
+    pub(super) table: Arc<InstanceTable>,
+    counts: Mutex<BTreeMap<ServiceType, u64>>,
+    refusals: Semaphore,
+    /// Spreads users over lanes; per process, so that nobody can choose their neighbours.
+    spread: RandomState,
+}
+
+impl Rooms {
+    /// Changes the number of instances of a service.
+    pub(super) fn count(&self, service: &ServiceType, change: impl Fn(u64) -> u64) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(service.clone()).or_default();
+        *count = change(*count);
+    }
+}
+
+/// All instances. Cheap to clone.
+#[derive(Clone)]
+pub struct Instances {
+    rooms: Arc<Rooms>,
+    lanes: Arc<[mpsc::Sender<Order>]>,
+}
+
+impl Instances {
+    /// Loads the active instances into the table and starts the tasks that own the rows. They end
+    /// when the last handle is dropped; the task that is answered ends with them, and panics when
+    /// one of them did.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn open(
+        store: StoreHandle,
+        vault: Vault,
+    ) -> Result<(Self, JoinHandle<()>), StoreError> {
+        let table = Arc::new(InstanceTable::empty());
+        load(&store, &vault, &table).await?;
+        let counts = Mutex::new(store.instance_counts().await?.into_iter().collect());
+        let refusals = Semaphore::new(REFUSALS_MAX);
+        let spread = RandomState::new();
+        let rooms = Arc::new(Rooms {
+            store,
+            vault,
+            table,
+            counts,
+            refusals,
+            spread,
+        });
+
+        let mut tasks = JoinSet::new();
+        let lane = |_| {
+            let (orders, queue) = mpsc::channel(LANE_QUEUE_MAX);
+            tasks.spawn(lane::run(Arc::clone(&rooms), queue));
+            orders
+        };
+        let lanes = (0..LANES).map(lane).collect();
+        let all = tokio::spawn(async move {
+            tasks.join_all().await;
+        });
+        Ok((Self { rooms, lanes }, all))
+    }
+
+    /// What the router looks requests up in.
+    pub fn table(&self) -> &Arc<InstanceTable> {
+        &self.rooms.table
+    }
+
+    /// Keyed hash of an id, as the table is keyed.
+    pub fn hash(&self, id: &str) -> [u8; 32] {
+        self.rooms.vault.instance_hash(id)
+    }
+
+    /// Makes an instance; or, when the user has one of that service, puts these credentials in the
+    /// place of its old ones and leaves its URL as it is.
+    ///
+    /// # Errors
+    /// There is no such user, or nothing could be written.
+    pub async fn grant(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        prefix: &InstancePrefix,
+        fields: Credential,
+    ) -> Result<Granted, InstanceError> {
+        let (service, prefix) = (service.clone(), prefix.clone());
+        let make = |user, caller| Order::Grant {
+            user,
+            service,
+            prefix,
+            fields,
+            caller,
+        };
+        self.ask(user, make).await
+    }
+
+    /// Gives the user's instance another id: the old URL is dead when this answers. `None` when
+    /// there is no instance.
+    ///
+    /// # Errors
+    /// Nothing could be written; the old URL works on.
+    pub async fn rotate(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        prefix: &InstancePrefix,
+    ) -> Result<Option<Granted>, InstanceError> {
+        let (service, prefix) = (service.clone(), prefix.clone());
+        self.ask(user, |user, caller| Order::Rotate {
+            user,
+            service,
+            prefix,
+            caller,
+        })
+        .await
+    }
+
+    /// Removes the user's instance of a service and its credential: the URL is dead when this
+    /// answers. `false` when there was none.
+    ///
+    /// # Errors
+    /// Nothing could be written; the URL works on.
+    pub async fn remove(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+    ) -> Result<bool, InstanceError> {
+        let service = service.clone();
+        let public = None;
+        self.ask(user, |user, caller| Order::Remove {
+            user,
+            service,
+            public,
+            caller,
+        })
+        .await
+    }
+
+    /// The same by public number.
+    ///
+    /// # Errors
+    /// Nothing could be written; the URL works on.
+    pub async fn remove_public(&self, public: &PublicId) -> Result<bool, InstanceError> {
+        let Some(row) = self.rooms.store.instance_by_public(public).await? else {
+            return Ok(false);
+        };
+        let (service, public) = (row.service, Some(row.public));
+        self.ask(&row.user, |user, caller| Order::Remove {
+            user,
+            service,
+            public,
+            caller,
+        })
+        .await
+    }
+
+    /// Removes a user with their tokens, instances and credentials, in the store and in the table.
+    /// `false` when there was no such user.
+    ///
+    /// # Errors
+    /// Nothing could be written; everything of theirs works on.
+    pub async fn forget_user(&self, user: &UserId) -> Result<bool, InstanceError> {
+        self.ask(user, |user, caller| Order::Forget { user, caller })
+            .await
+    }
+
+    /// The user's instance of a service, with its id.
+    ///
+    /// # Errors
+    /// The store did not answer, or the id does not open.
+    pub async fn of(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+    ) -> Result<Option<OwnInstance>, InstanceError> {
+        let stored = self.rooms.store.instance_of(user, service).await?;
+        stored.map(|stored| self.own(stored)).transpose()
+    }
+
+    /// All instances of the user, with their ids, in the order of their services.
+    ///
+    /// # Errors
+    /// The store did not answer, or an id does not open.
+    pub async fn of_user(&self, user: &UserId) -> Result<Vec<OwnInstance>, InstanceError> {
+        let all = self.rooms.store.instances_of(user).await?;
+        all.into_iter().map(|stored| self.own(stored)).collect()
+    }
+
+    /// A page of all instances, oldest first, without their ids: for the operator.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn all(
+        &self,
+        after: Option<InstanceCursor>,
+        limit: u32,
+    ) -> Result<Page<InstanceRow, InstanceCursor>, StoreError> {
+        let mut page = self.rooms.store.instances(after, limit).await?;
+        for row in &mut page.items {
+            row.last_used_at = self.last_use(row);
+        }
+        Ok(page)
+    }
+
+    /// The one look-up that every refusal makes, so that unknown, disabled and foreign cost the
+    /// same. Waits its turn in a bounded queue; what it finds is for nobody.
+    pub async fn refuse(&self, hash: &[u8; 32]) {
+        if let Ok(_turn) = self.rooms.refusals.acquire().await {
+            let _ = self.rooms.store.instance_by_hash(hash).await;
+        }
+    }
+
+    /// How many instances each service has, active or not.
+    pub fn counts(&self) -> BTreeMap<ServiceType, u64> {
+        let counts = self
+            .rooms
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(s, c)| (s.clone(), *c))
+            .collect()
+    }
+
+    /// Writes the last uses that the store has not got yet. A crash loses those since the last
+    /// call.
+    ///
+    /// # Errors
+    /// Not all could be written; the next call tries again.
+    pub async fn flush_last_used(&self) -> Result<(), StoreError> {
+        let mut fresh = Vec::new();
+        for shard in 0..SHARDS {
+            fresh.extend(self.table().sweep(shard, |entry| {
+                entry.unflushed().map(|at| (Arc::clone(entry), at))
+            }));
+            if shard % SWEEP_STEP == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for batch in fresh.chunks(LOAD_PAGE as usize) {
+            let used = batch
+                .iter()
+                .map(|(entry, at)| (entry.public.clone(), *at))
+                .collect();
+            self.rooms.store.touch_instances(used).await?;
+            for (entry, at) in batch {
+                entry.set_flushed(*at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends an order to the lane of its user, and waits for what becomes of it.
+    async fn ask<T>(
+        &self,
+        user: &UserId,
+        order: impl FnOnce(UserId, oneshot::Sender<Result<T, InstanceError>>) -> Order,
+    ) -> Result<T, InstanceError> {
+        let (caller, answer) = oneshot::channel();
+        let spread = self.rooms.spread.hash_one(user.as_str()) as usize;
+        let lane = &self.lanes[spread % self.lanes.len()];
+        let sent = lane.send(order(user.clone(), caller)).await;
+        sent.map_err(|_| InstanceError::Stopped)?;
+        answer.await.unwrap_or(Err(InstanceError::Stopped))
+    }
+
+    fn own(&self, stored: StoredInstance) -> Result<OwnInstance, InstanceError> {
+        Ok(OwnInstance {
+            id: self.rooms.own_id(&stored)?,
+            active: stored.row.is_active(Timestamp::now()),
+            last_used_at: self.last_use(&stored.row),
+            public: stored.row.public,
+            service: stored.row.service,
+            created_at: stored.row.created_at,
+        })
+    }
+
+    /// The later of what the store and the table know.
+    fn last_use(&self, row: &InstanceRow) -> Option<Timestamp> {
+        let entry = self.table().get(&row.hash);
+        row.last_used_at
+            .max(entry.and_then(|entry| entry.last_used_at()))
+    }
+}
+
+/// Fills the table, a page at a time.
+async fn load(store: &StoreHandle, vault: &Vault, table: &InstanceTable) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    let mut entries = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.active_instances(now, after, LOAD_PAGE).await?;
+        entries.extend(page.items.into_iter().map(|stored| {
+            (
+                stored.row.hash,
+                Arc::new(InstanceEntry::new(stored, vault.clone())),
+            )
+        }));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    table.fill(entries);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,473 @@
+//! The registry against both a model and a reopened store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::{Memory, Sqlite};
+use crate::users::Users;
+use crate::vault::{Fields, MasterKey};
+
+struct World {
+    store: StoreHandle,
+    users: Users,
+    instances: Instances,
+}
+
+impl World {
+    async fn open(store: StoreHandle) -> Self {
+        let vault = Vault::new(&MasterKey::from_bytes([5; 32]));
+        let users = Users::new(Arc::clone(&store), vault.clone());
+        let (instances, _) = Instances::open(Arc::clone(&store), vault.clone())
+            .await
+            .unwrap();
+        Self {
+            store,
+            users,
+            instances,
+        }
+    }
+
+    async fn new() -> Self {
+        let world = Self::open(Arc::new(Memory::new())).await;
+        for name in ["alice", "bob"] {
+            world.users.add(&user(name)).await.unwrap();
+        }
+        world
+    }
+
+    async fn grant(&self, owner: &str, of: &str, key: &str) -> Granted {
+        let fields = Credential::new([("api_key", key)].into_iter().collect::<Fields>());
+        self.instances
+            .grant(&user(owner), &service(of), &prefix(), fields)
+            .await
+            .unwrap()
+    }
+
+    fn entry(&self, id: &str) -> Option<Arc<InstanceEntry>> {
+        self.instances.table().get(&self.instances.hash(id))
+    }
+
+    fn key(&self, id: &str) -> Option<String> {
+        let entry = self.entry(id)?;
+        Some(
+            entry
+                .credential()
+                .unwrap()
+                .expose()
+                .get("api_key")
+                .unwrap()
+                .to_owned(),
+        )
+    }
+}
+
+fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+fn service(name: &str) -> ServiceType {
+    ServiceType::parse(name).unwrap()
+}
+
+fn prefix() -> InstancePrefix {
+    InstancePrefix::parse("fig").unwrap()
+}
+
+#[tokio::test]
+async fn a_second_grant_changes_the_credential_and_keeps_the_url() {
+    let world = World::new().await;
+    let first = world.grant("alice", "figma", "one").await;
+    assert!(first.created);
+    let old = world.entry(first.id.expose()).unwrap();
+    let second = world.grant("alice", "figma", "two").await;
+    assert!(!second.created);
+    assert_eq!(
+        (second.id.expose(), &second.public),
+        (first.id.expose(), &first.public)
+    );
+    assert_eq!(world.key(first.id.expose()).unwrap(), "two");
+    assert!(
+        old.is_revoked(),
+        "what streams with the old credential must end"
+    );
+    assert_eq!(
+        world.instances.counts(),
+        BTreeMap::from([(service("figma"), 1)])
+    );
+}
+
+#[tokio::test]
+async fn users_see_their_own_and_the_operator_sees_no_ids() {
+    let world = World::new().await;
+    let alice = world.grant("alice", "figma", "a").await;
+    let bob = world.grant("bob", "figma", "b").await;
+    assert_ne!(alice.id.expose(), bob.id.expose());
+    let own = world
+        .instances
+        .of(&user("alice"), &service("figma"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((own.id.expose(), own.active), (alice.id.expose(), true));
+    let all = world.instances.of_user(&user("bob")).await.unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].id.expose(), bob.id.expose());
+    assert!(
+        world
+            .instances
+            .of(&user("alice"), &service("demo"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let page = world.instances.all(None, 10).await.unwrap();
+    assert_eq!(page.items.len(), 2);
+    for secret in [&alice.id, &bob.id] {
+        assert!(!format!("{page:?}{own:?}{alice:?}").contains(secret.expose()));
+    }
+}
+
+#[tokio::test]
+async fn an_instance_needs_a_user() {
+    let world = World::new().await;
+    let fields = Credential::new(Fields::new());
+    let carol = world
+        .instances
+        .grant(&user("carol"), &service("figma"), &prefix(), fields)
+        .await;
+    assert!(matches!(carol, Err(InstanceError::UnknownUser(_))));
+    assert!(world.instances.table().is_empty());
+}
+
+#[tokio::test]
+async fn rotation_kills_the_old_url_and_ends_its_streams() {
+    let world = World::new().await;
+    let old = world.grant("alice", "figma", "key").await;
+    let entry = world.entry(old.id.expose()).unwrap();
+    let stream = tokio::spawn({
+        let entry = Arc::clone(&entry);
+        async move { entry.revoked().await }
+    });
+    let alice = user("alice");
+    let new = world
+        .instances
+        .rotate(&alice, &service("figma"), &prefix())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(world.entry(old.id.expose()).is_none());
+    assert_eq!(world.key(new.id.expose()).unwrap(), "key");
+    assert_eq!(new.public, old.public);
+    tokio::time::timeout(Duration::from_secs(5), stream)
+        .await
+        .unwrap()
+        .unwrap();
+    entry.revoked().await; // and for those who ask later
+    let none = world
+        .instances
+        .rotate(&alice, &service("demo"), &prefix())
+        .await
+        .unwrap();
+    assert!(none.is_none());
+}
+
+#[tokio::test]
+async fn removal_by_number_and_of_a_user_reach_store_and_table() {
+    let world = World::new().await;
+    let figma = world.grant("alice", "figma", "a").await;
+    let demo = world.grant("alice", "demo", "b").await;
+    let bob = world.grant("bob", "figma", "c").await;
+    assert!(world.instances.remove_public(&figma.public).await.unwrap());
+    assert!(!world.instances.remove_public(&figma.public).await.unwrap());
+    assert!(world.entry(figma.id.expose()).is_none());
+    assert!(world.instances.forget_user(&user("alice")).await.unwrap());
+    assert!(!world.instances.forget_user(&user("alice")).await.unwrap());
+    assert!(world.entry(demo.id.expose()).is_none());
+    assert!(!world.users.exists(&user("alice")).await.unwrap());
+    assert_eq!(world.key(bob.id.expose()).unwrap(), "c");
+    assert_eq!(
+        world.instances.counts(),
+        BTreeMap::from([(service("figma"), 1)])
+    );
+}
+
+#[tokio::test]
+async fn last_use_is_written_in_batches_and_survives_rotation() {
+    let world = World::new().await;
+    let granted = world.grant("alice", "figma", "a").await;
+    let used = Timestamp::from_millis(1_800_000_123_456);
+    let minute = Timestamp::from_millis(1_800_000_120_000);
+    world.entry(granted.id.expose()).unwrap().touch(used);
+    let stored = async || {
+        let row = world
+            .store
+            .instance_by_public(&granted.public)
+            .await
+            .unwrap()
+            .unwrap();
+        row.last_used_at
+    };
+    let shown = async || {
+        let own = world
+            .instances
+            .of(&user("alice"), &service("figma"))
+            .await
+            .unwrap()
+            .unwrap();
+        own.last_used_at
+    };
+    assert_eq!((stored().await, shown().await), (None, Some(minute)));
+    world
+        .instances
+        .rotate(&user("alice"), &service("figma"), &prefix())
+        .await
+        .unwrap();
+    world.grant("alice", "figma", "b").await;
+    assert_eq!((stored().await, shown().await), (None, Some(minute)));
+    world.instances.flush_last_used().await.unwrap();
+    assert_eq!(
+        (stored().await, shown().await),
+        (Some(minute), Some(minute))
+    );
+}
+
+#[tokio::test]
+async fn a_credential_moved_to_another_row_does_not_open() {
+    let world = World::new().await;
+    let alice = world.grant("alice", "figma", "alice's").await;
+    let bob = world.grant("bob", "figma", "bob's").await;
+    let stolen = world
+        .store
+        .instance_of(&user("alice"), &service("figma"))
+        .await
+        .unwrap()
+        .unwrap();
+    let (sealed, now) = (stolen.sealed_credential, Timestamp::now());
+    assert!(
+        world
+            .store
+            .replace_credential(&bob.public, sealed, now)
+            .await
+            .unwrap()
+    );
+    let again = World::open(Arc::clone(&world.store)).await;
+    assert!(again.entry(bob.id.expose()).unwrap().credential().is_err());
+    assert_eq!(again.key(alice.id.expose()).unwrap(), "alice's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_at_the_same_time_make_one_instance() {
+    let world = Arc::new(World::new().await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let world = Arc::clone(&world);
+        let owner = if n % 2 == 0 { "alice" } else { "bob" };
+        tasks.spawn(async move {
+            let granted = world.grant(owner, "figma", &format!("{owner} {n}")).await;
+            (owner, granted.id.expose().to_owned(), granted.created)
+        });
+    }
+    let all = tasks.join_all().await;
+    assert_eq!(all.iter().filter(|(_, _, created)| *created).count(), 2);
+    let ids: BTreeSet<_> = all
+        .iter()
+        .map(|(owner, id, _)| (*owner, id.clone()))
+        .collect();
+    assert_eq!(ids.len(), 2);
+    for (owner, id) in ids {
+        assert!(world.key(&id).unwrap().starts_with(owner));
+    }
+}
+
+#[tokio::test]
+async fn the_tasks_end_with_the_last_handle() {
+    let vault = Vault::new(&MasterKey::from_bytes([5; 32]));
+    let (instances, tasks) = Instances::open(Arc::new(Memory::new()), vault)
+        .await
+        .unwrap();
+    let second = instances.clone();
+    drop(instances);
+    second.refuse(&[0; 32]).await;
+    drop(second);
+    tokio::time::timeout(Duration::from_secs(5), tasks)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_was_confirmed_is_there_for_the_next_daemon() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("mcpm.db");
+    let world = World::open(Arc::new(Sqlite::open(&path).unwrap())).await;
+    let token = world.users.add(&user("alice")).await.unwrap();
+    let granted = world.grant("alice", "figma", "a key nobody may see").await;
+    // No close: as after `kill -9`, but for the file locks, which end with the process.
+    let again = World::open(Arc::new(Sqlite::open(&path).unwrap())).await;
+    assert_eq!(
+        again.key(granted.id.expose()).unwrap(),
+        "a key nobody may see"
+    );
+    assert!(again.users.authenticate(token.expose()).await.is_ok());
+    let file = [
+        std::fs::read(&path),
+        std::fs::read(home.path().join("mcpm.db-wal")),
+    ];
+    let bytes = file.into_iter().flatten().flatten().collect::<Vec<u8>>();
+    assert!(
+        bytes.windows(5).any(|window| window == b"alice"),
+        "looked at the right files"
+    );
+    for secret in [granted.id.expose(), token.expose(), "a key nobody may see"] {
+        let found = bytes
+            .windows(secret.len())
+            .any(|window| window == secret.as_bytes());
+        assert!(!found, "a secret lies open in the file");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    AddUser(u8),
+    Grant(u8, u8, u16),
+    Rotate(u8, u8),
+    Remove(u8, u8),
+    Forget(u8),
+    Reopen,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0..3u8).prop_map(Op::AddUser),
+        6 => (0..3u8, 0..3u8, any::<u16>()).prop_map(|(u, s, key)| Op::Grant(u, s, key)),
+        3 => (0..3u8, 0..3u8).prop_map(|(u, s)| Op::Rotate(u, s)),
+        2 => (0..3u8, 0..3u8).prop_map(|(u, s)| Op::Remove(u, s)),
+        1 => (0..3u8).prop_map(Op::Forget),
+        1 => Just(Op::Reopen),
+    ]
+}
+
+/// What should be there: users, and of each instance its id and key.
+#[derive(Default)]
+struct Model {
+    users: BTreeSet<u8>,
+    live: BTreeMap<(u8, u8), (String, String)>,
+    dead: Vec<String>,
+}
+
+impl Model {
+    fn end(&mut self, wanted: impl Fn(&(u8, u8)) -> bool) {
+        let gone = self.live.extract_if(.., |place, _| wanted(place));
+        self.dead.extend(gone.map(|(_, (id, _))| id));
+    }
+}
+
+async fn step(world: &mut World, model: &mut Model, op: Op) {
+    let name = |n: u8| user(&format!("user {n}"));
+    let kind = |n: u8| service(&format!("s{n}"));
+    match op {
+        Op::AddUser(u) => {
+            assert_eq!(
+                world.users.add(&name(u)).await.is_ok(),
+                model.users.insert(u)
+            );
+        }
+        Op::Grant(u, s, key) => {
+            let key = format!("{u} {key}");
+            let fields = Credential::new([("api_key", key.clone())].into_iter().collect());
+            let granted = world
+                .instances
+                .grant(&name(u), &kind(s), &prefix(), fields)
+                .await;
+            assert_eq!(granted.is_ok(), model.users.contains(&u));
+            let Ok(granted) = granted else { return };
+            let before = model
+                .live
+                .insert((u, s), (granted.id.expose().to_owned(), key));
+            assert_eq!(granted.created, before.is_none());
+            assert!(before.is_none_or(|(id, _)| id == granted.id.expose()));
+        }
+        Op::Rotate(u, s) => {
+            let new = world
+                .instances
+                .rotate(&name(u), &kind(s), &prefix())
+                .await
+                .unwrap();
+            assert_eq!(new.is_some(), model.live.contains_key(&(u, s)));
+            let Some(new) = new else { return };
+            let (id, _) = model.live.get_mut(&(u, s)).unwrap();
+            model
+                .dead
+                .push(std::mem::replace(id, new.id.expose().to_owned()));
+        }
+        Op::Remove(u, s) => {
+            let removed = world.instances.remove(&name(u), &kind(s)).await.unwrap();
+            assert_eq!(removed, model.live.contains_key(&(u, s)));
+            model.end(|place| *place == (u, s));
+        }
+        Op::Forget(u) => {
+            let forgotten = world.instances.forget_user(&name(u)).await.unwrap();
+            assert_eq!(forgotten, model.users.remove(&u));
+            model.end(|(owner, _)| *owner == u);
+        }
+        Op::Reopen => *world = World::open(Arc::clone(&world.store)).await,
+    }
+}
+
+/// Table, counts and lists say what the model says.
+async fn agree(world: &World, model: &Model) {
+    assert_eq!(world.instances.table().len(), model.live.len());
+    for ((u, s), (id, key)) in &model.live {
+        let entry = world.entry(id).unwrap();
+        assert_eq!(entry.user.as_str(), format!("user {u}"));
+        assert_eq!(entry.service.as_str(), format!("s{s}"));
+        assert_eq!(&world.key(id).unwrap(), key);
+        assert!(!entry.is_revoked());
+        let own = world
+            .instances
+            .of(&entry.user, &entry.service)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (own.id.expose(), own.public),
+            (id.as_str(), entry.public.clone())
+        );
+    }
+    for id in &model.dead {
+        assert!(world.entry(id).is_none());
+    }
+    let counts: BTreeMap<_, _> = world
+        .store
+        .instance_counts()
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
+    assert_eq!(world.instances.counts(), counts);
+    assert_eq!(counts.values().sum::<u64>(), model.live.len() as u64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_order_of_changes_leaves_table_and_store_equal(
+        ops in prop::collection::vec(op(), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::open(Arc::new(Memory::new())).await;
+            let mut model = Model::default();
+            for op in ops {
+                step(&mut world, &mut model, op).await;
+                agree(&world, &model).await;
+            }
+            step(&mut world, &mut model, Op::Reopen).await;
+            agree(&world, &model).await;
+        });
+    }
+}

@@ -1,0 +1,262 @@
+//! What goes into the store and comes out of it, whole.
+//!
+//! Inner types: backends map them to columns. Nothing here is secret by itself: ids and tokens are
+//! keyed hashes, credentials are sealed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
+
+/// A part of a list, and where it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T, C> {
+    /// This part.
+    pub items: Vec<T>,
+    /// Where the next part begins; `None` when this was the last.
+    pub next: Option<C>,
+}
+
+/// A user to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// The operator's own name for them.
+    pub id: UserId,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// The operator's own name for them.
+    pub id: UserId,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// How many instances, active or not.
+    pub instances: u64,
+}
+
+/// Who a token speaks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TokenOwner {
+    /// One user.
+    User(UserId),
+    /// The operator.
+    Admin,
+}
+
+/// A token to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// Keyed hash of the token.
+    pub hash: [u8; 32],
+    /// Who it speaks for.
+    pub owner: TokenOwner,
+    /// For people, to tell tokens apart.
+    pub name: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+    /// From when on it opens nothing.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A token, as far as it is known: never itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Its number, for revoking it.
+    pub number: i64,
+    /// Keyed hash of the token.
+    pub hash: [u8; 32],
+    /// Who it speaks for.
+    pub owner: TokenOwner,
+    /// For people.
+    pub name: Option<String>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// From when on it opens nothing.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it opens nothing.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl TokenRow {
+    /// Does it open anything at `now`?
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// An instance to be added, with its credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewInstance {
+    /// Public number.
+    pub public: PublicId,
+    /// Owner.
+    pub user: UserId,
+    /// What it is an instance of.
+    pub service: ServiceType,
+    /// Keyed hash of the id.
+    pub hash: [u8; 32],
+    /// The id, sealed.
+    pub sealed_id: Vec<u8>,
+    /// The credential, sealed.
+    pub sealed_credential: Vec<u8>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// What became of an instance that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is there.
+    Done,
+    /// Its user has one of that service already, or its hash or public number is in use.
+    Taken,
+    /// Its user does not exist.
+    NoUser,
+}
+
+/// Another id for an instance.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// Which instance.
+    pub public: PublicId,
+    /// Keyed hash of the id it must still have.
+    pub old_hash: [u8; 32],
+    /// Keyed hash of the new id.
+    pub new_hash: [u8; 32],
+    /// The new id, sealed.
+    pub sealed_id: Vec<u8>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An instance without what is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRow {
+    /// Public number.
+    pub public: PublicId,
+    /// Owner.
+    pub user: UserId,
+    /// What it is an instance of.
+    pub service: ServiceType,
+    /// Keyed hash of the id.
+    pub hash: [u8; 32],
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Last request, to the minute, as far as it was written.
+    pub last_used_at: Option<Timestamp>,
+    /// From when on it is not active.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it has been switched off.
+    pub disabled_at: Option<Timestamp>,
+}
+
+impl InstanceRow {
+    /// Does it answer at `now`?
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.disabled_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// An instance with what is sealed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredInstance {
+    /// All that is not sealed.
+    pub row: InstanceRow,
+    /// The id, sealed.
+    pub sealed_id: Vec<u8>,
+    /// The credential, sealed.
+    pub sealed_credential: Vec<u8>,
+}
+
+/// Prints what is not sealed.
+impl fmt::Debug for StoredInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.row.fmt(f)
+    }
+}
+
+/// A place in the list of all instances. Opaque to callers; parsed at the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InstanceCursor(pub(super) i64);
+
+impl fmt::Display for InstanceCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for InstanceCursor {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A service, as it was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRow {
+    /// Its type.
+    pub service: ServiceType,
+    /// The app that serves it.
+    pub app: AppName,
+    /// Its fixed port.
+    pub port: Port,
+    /// For people.
+    pub display_name: String,
+    /// For people.
+    pub category: Option<String>,
+    /// The whole `mcp` block as JSON (`config::spec::ServiceSpec`).
+    pub spec: String,
+}
+
+/// What the checks of a service have said so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthRow {
+    /// Which service.
+    pub service: ServiceType,
+    /// When it was asked last.
+    pub last_check: Option<Timestamp>,
+    /// How long its last answer took, in microseconds.
+    pub response_us: Option<u64>,
+    /// Failed checks in a row.
+    pub consecutive_failures: u32,
+    /// Good checks since it was first started.
+    pub good_checks: u64,
+    /// All checks since it was first started.
+    pub total_checks: u64,
+    /// What the last failed check said.
+    pub last_failure: Option<String>,
+}
+
+/// Something that is worth remembering (`design.md` §4 says what). Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Who did it: `admin`, `user`, `system`.
+    pub actor: String,
+    /// What was done: a stable word such as `instance.rotate`.
+    pub action: String,
+    /// Whose matter it was.
+    pub user: Option<UserId>,
+    /// Which service.
+    pub service: Option<ServiceType>,
+    /// Which instance.
+    pub public: Option<PublicId>,
+    /// Under which request it stands in the log.
+    pub request_id: Option<String>,
+    /// More, for people.
+    pub detail: Option<String>,
+}
+
+/// An entry of the audit log and its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Counts up.
+    pub number: i64,
+    /// What was written.
+    pub entry: AuditEntry,
+}

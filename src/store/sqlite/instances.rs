@@ -1,0 +1,214 @@
+//! SQL of instances and their credentials.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::column::column;
+use super::users;
+use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::store::{
+    Added, InstanceCursor, InstanceRow, NewInstance, Page, Rotation, StoredInstance,
+};
+
+type Result<T> = rusqlite::Result<T>;
+
+pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
+    if !users::exists(conn, &new.user)? {
+        return Ok(Added::NoUser);
+    }
+    let sql = "INSERT INTO user_service_instances
+                   (public_id, user_id, service, hash, sealed_id, created_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    let made = conn.prepare_cached(sql)?.execute(params![
+        new.public.as_str(),
+        new.user.as_str(),
+        new.service.as_str(),
+        new.hash,
+        new.sealed_id,
+        new.created_at.as_millis(),
+    ])?;
+    if made == 0 {
+        return Ok(Added::Taken);
+    }
+    let sql = "INSERT INTO credentials (public_id, sealed, updated_at) VALUES (?1, ?2, ?3)";
+    conn.prepare_cached(sql)?.execute(params![
+        new.public.as_str(),
+        new.sealed_credential,
+        new.created_at.as_millis(),
+    ])?;
+    Ok(Added::Done)
+}
+
+pub(super) fn replace_credential(
+    conn: &Connection,
+    public: &PublicId,
+    sealed: &[u8],
+    at: Timestamp,
+) -> Result<bool> {
+    let sql = "UPDATE credentials SET sealed = ?2, updated_at = ?3, expires_at = NULL
+               WHERE public_id = ?1";
+    let changed =
+        conn.prepare_cached(sql)?
+            .execute(params![public.as_str(), sealed, at.as_millis()])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn rotate(conn: &Connection, rotation: &Rotation) -> Result<bool> {
+    let sql = "UPDATE user_service_instances SET hash = ?3, sealed_id = ?4, rotated_at = ?5
+               WHERE public_id = ?1 AND hash = ?2";
+    let changed = conn.prepare_cached(sql)?.execute(params![
+        rotation.public.as_str(),
+        rotation.old_hash,
+        rotation.new_hash,
+        rotation.sealed_id,
+        rotation.at.as_millis(),
+    ])?;
+    Ok(changed > 0)
+}
+
+const ROW: &str = "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
+        expires_at, disabled_at
+    FROM user_service_instances";
+
+const STORED: &str = "SELECT number, i.public_id, user_id, service, hash, created_at,
+        last_used_at, i.expires_at, disabled_at, sealed_id, sealed
+    FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id";
+
+fn instance(row: &Row<'_>) -> Result<InstanceRow> {
+    let time = |index| -> Result<Option<Timestamp>> {
+        Ok(row
+            .get::<_, Option<i64>>(index)?
+            .map(Timestamp::from_millis))
+    };
+    Ok(InstanceRow {
+        public: column(row, 1, PublicId::parse)?,
+        user: column(row, 2, UserId::parse)?,
+        service: column(row, 3, ServiceType::parse)?,
+        hash: row.get(4)?,
+        created_at: Timestamp::from_millis(row.get(5)?),
+        last_used_at: time(6)?,
+        expires_at: time(7)?,
+        disabled_at: time(8)?,
+    })
+}
+
+fn stored(row: &Row<'_>) -> Result<StoredInstance> {
+    Ok(StoredInstance {
+        row: instance(row)?,
+        sealed_id: row.get(9)?,
+        sealed_credential: row.get(10)?,
+    })
+}
+
+pub(super) fn of(
+    conn: &Connection,
+    user: &UserId,
+    service: &ServiceType,
+) -> Result<Option<StoredInstance>> {
+    let sql = format!("{STORED} WHERE user_id = ?1 AND service = ?2");
+    let mut query = conn.prepare_cached(&sql)?;
+    query
+        .query_row([user.as_str(), service.as_str()], stored)
+        .optional()
+}
+
+pub(super) fn by_hash(conn: &Connection, hash: &[u8; 32]) -> Result<Option<InstanceRow>> {
+    let mut query = conn.prepare_cached(&format!("{ROW} WHERE hash = ?1"))?;
+    query.query_row([hash], instance).optional()
+}
+
+pub(super) fn by_public(conn: &Connection, public: &PublicId) -> Result<Option<InstanceRow>> {
+    let mut query = conn.prepare_cached(&format!("{ROW} WHERE public_id = ?1"))?;
+    query.query_row([public.as_str()], instance).optional()
+}
+
+pub(super) fn of_user(conn: &Connection, user: &UserId) -> Result<Vec<StoredInstance>> {
+    let sql = format!("{STORED} WHERE user_id = ?1 ORDER BY service");
+    let mut query = conn.prepare_cached(&sql)?;
+    query.query_map([user.as_str()], stored)?.collect()
+}
+
+pub(super) fn rows_of_user(conn: &Connection, user: &UserId) -> Result<Vec<InstanceRow>> {
+    let sql = format!("{ROW} WHERE user_id = ?1 ORDER BY service");
+    let mut query = conn.prepare_cached(&sql)?;
+    query.query_map([user.as_str()], instance)?.collect()
+}
+
+pub(super) fn page(
+    conn: &Connection,
+    after: Option<InstanceCursor>,
+    limit: u32,
+) -> Result<Page<InstanceRow, InstanceCursor>> {
+    let sql = format!("{ROW} WHERE number > ?1 ORDER BY number LIMIT ?2");
+    let mut query = conn.prepare_cached(&sql)?;
+    let after = after.map_or(0, |cursor| cursor.0);
+    let rows = query.query_map(params![after, i64::from(limit) + 1], |row| {
+        Ok((InstanceCursor(row.get(0)?), instance(row)?))
+    })?;
+    Ok(cut(rows.collect::<Result<_>>()?, limit))
+}
+
+pub(super) fn active(
+    conn: &Connection,
+    now: Timestamp,
+    after: Option<InstanceCursor>,
+    limit: u32,
+) -> Result<Page<StoredInstance, InstanceCursor>> {
+    let sql = format!(
+        "{STORED} WHERE number > ?1 AND disabled_at IS NULL
+             AND (i.expires_at IS NULL OR i.expires_at > ?2) ORDER BY number LIMIT ?3"
+    );
+    let mut query = conn.prepare_cached(&sql)?;
+    let after = after.map_or(0, |cursor| cursor.0);
+    let rows = query.query_map(
+        params![after, now.as_millis(), i64::from(limit) + 1],
+        |row| Ok((InstanceCursor(row.get(0)?), stored(row)?)),
+    )?;
+    Ok(cut(rows.collect::<Result<_>>()?, limit))
+}
+
+/// One row more than asked for was read: it says whether there is a next page.
+fn cut<T>(mut rows: Vec<(InstanceCursor, T)>, limit: u32) -> Page<T, InstanceCursor> {
+    let limit = limit as usize;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = if more {
+        rows.last().map(|(cursor, _)| *cursor)
+    } else {
+        None
+    };
+    Page {
+        items: rows.into_iter().map(|(_, item)| item).collect(),
+        next,
+    }
+}
+
+pub(super) fn remove(conn: &Connection, public: &PublicId) -> Result<Option<InstanceRow>> {
+    let row = by_public(conn, public)?;
+    // The credential goes with it: ON DELETE CASCADE.
+    conn.prepare_cached("DELETE FROM user_service_instances WHERE public_id = ?1")?
+        .execute([public.as_str()])?;
+    Ok(row)
+}
+
+pub(super) fn touch(conn: &Connection, used: &[(PublicId, Timestamp)]) -> Result<()> {
+    let sql = "UPDATE user_service_instances SET last_used_at = max(ifnull(last_used_at, 0), ?2)
+               WHERE public_id = ?1";
+    let mut update = conn.prepare_cached(sql)?;
+    for (public, at) in used {
+        update.execute(params![public.as_str(), at.as_millis()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn counts(conn: &Connection) -> Result<Vec<(ServiceType, u64)>> {
+    let sql = "SELECT service, count(*) FROM user_service_instances GROUP BY service
+               ORDER BY service";
+    let mut query = conn.prepare_cached(sql)?;
+    let rows = query.query_map([], |row| {
+        Ok((
+            column(row, 0, ServiceType::parse)?,
+            row.get::<_, i64>(1)?.unsigned_abs(),
+        ))
+    })?;
+    rows.collect()
+}

@@ -1,0 +1,263 @@
+//! The store in one SQLite file: the embedded default.
+//!
+//! `open.rs` opens and migrates, `queue.rs` owns the connections on two threads (one writes, with
+//! group commit and `synchronous = FULL`; one reads, so that a look-up never waits for the disk),
+//! the other files hold the SQL, a file per kind of record.
+
+mod audit;
+mod column;
+mod instances;
+mod open;
+mod queue;
+mod services;
+mod users;
+
+use std::path::Path;
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::store::{
+    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
+    NewToken, NewUser, OpenError, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance,
+    TokenOwner, TokenRow, UserRow,
+};
+use queue::{Job, Order, QUEUE_MAX, Read};
+
+/// Enough for SQLite's parser at its deepest; the default would be 2 MiB.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// A database file that is open. Dropped without [`Store::close`] it closes itself a little later.
+pub struct Sqlite {
+    writes: mpsc::Sender<Order>,
+    reads: mpsc::Sender<Option<Read>>,
+}
+
+impl Sqlite {
+    /// Opens the file, makes it when it is missing (mode 0600), and brings its schema up to date.
+    /// Blocks while it does.
+    ///
+    /// # Errors
+    /// The file cannot be used, is not ours, is damaged, or is of a newer release.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let writer = open::open(path)?;
+        let reader = open::open_reader(path)?;
+        let (writes, orders) = mpsc::channel(QUEUE_MAX);
+        let (reads, questions) = mpsc::channel(QUEUE_MAX);
+        start("mcpm-store", move || queue::write_all(writer, orders))?;
+        start("mcpm-lookup", move || queue::read_all(reader, questions))?;
+        Ok(Self { writes, reads })
+    }
+
+    /// Queues a write; answers after its COMMIT.
+    fn write<T, F>(&self, work: F) -> Answer<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (caller, answer) = oneshot::channel();
+        let order = Order::Write(Box::new(Job::new(work, caller)));
+        Box::pin(async move {
+            self.writes
+                .send(order)
+                .await
+                .map_err(|_| StoreError::Stopped)?;
+            answer.await.unwrap_or(Err(StoreError::Stopped))
+        })
+    }
+
+    /// Queues a read. It sees every write that was acknowledged before it was queued.
+    fn read<T, F>(&self, work: F) -> Answer<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (caller, answer) = oneshot::channel();
+        let read: Read = Box::new(move |conn| {
+            // A caller that went away does not want to know.
+            let _ = caller.send(work(conn).map_err(queue::store_error));
+        });
+        Box::pin(async move {
+            self.reads
+                .send(Some(read))
+                .await
+                .map_err(|_| StoreError::Stopped)?;
+            answer.await.unwrap_or(Err(StoreError::Stopped))
+        })
+    }
+}
+
+fn start(name: &str, life: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+    let thread = thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES);
+    thread.spawn(life).map(drop).map_err(OpenError::Thread)
+}
+
+impl Store for Sqlite {
+    fn add_user(&self, user: NewUser, token: NewToken) -> Answer<'_, bool> {
+        self.write(move |conn| users::add(conn, &user, &token))
+    }
+
+    fn user(&self, id: &UserId) -> Answer<'_, Option<UserRow>> {
+        let id = id.clone();
+        self.read(move |conn| users::one(conn, &id))
+    }
+
+    fn users(&self, after: Option<&UserId>, limit: u32) -> Answer<'_, Vec<UserRow>> {
+        let after = after.cloned();
+        self.read(move |conn| users::list(conn, after.as_ref(), limit))
+    }
+
+    fn remove_user(&self, id: &UserId) -> Answer<'_, Option<Vec<InstanceRow>>> {
+        let id = id.clone();
+        self.write(move |conn| users::remove(conn, &id))
+    }
+
+    fn add_token(&self, token: NewToken) -> Answer<'_, bool> {
+        self.write(move |conn| users::add_token(conn, &token))
+    }
+
+    fn token_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<TokenRow>> {
+        let hash = *hash;
+        self.read(move |conn| users::token_by_hash(conn, &hash))
+    }
+
+    fn tokens(&self, owner: &TokenOwner) -> Answer<'_, Vec<TokenRow>> {
+        let owner = owner.clone();
+        self.read(move |conn| users::tokens(conn, &owner))
+    }
+
+    fn revoke_token(&self, number: i64, at: Timestamp) -> Answer<'_, bool> {
+        self.write(move |conn| users::revoke_token(conn, number, at))
+    }
+
+    fn add_instance(&self, instance: NewInstance) -> Answer<'_, Added> {
+        self.write(move |conn| instances::add(conn, &instance))
+    }
+
+    fn replace_credential(
+        &self,
+        public: &PublicId,
+        sealed: Vec<u8>,
+        at: Timestamp,
+    ) -> Answer<'_, bool> {
+        let public = public.clone();
+        self.write(move |conn| instances::replace_credential(conn, &public, &sealed, at))
+    }
+
+    fn rotate_instance(&self, rotation: Rotation) -> Answer<'_, bool> {
+        self.write(move |conn| instances::rotate(conn, &rotation))
+    }
+
+    fn instance_of(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+    ) -> Answer<'_, Option<StoredInstance>> {
+        let (user, service) = (user.clone(), service.clone());
+        self.read(move |conn| instances::of(conn, &user, &service))
+    }
+
+    fn instance_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<InstanceRow>> {
+        let hash = *hash;
+        self.read(move |conn| instances::by_hash(conn, &hash))
+    }
+
+    fn instance_by_public(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
+        let public = public.clone();
+        self.read(move |conn| instances::by_public(conn, &public))
+    }
+
+    fn instances_of(&self, user: &UserId) -> Answer<'_, Vec<StoredInstance>> {
+        let user = user.clone();
+        self.read(move |conn| instances::of_user(conn, &user))
+    }
+
+    fn instances(
+        &self,
+        after: Option<InstanceCursor>,
+        limit: u32,
+    ) -> Answer<'_, Page<InstanceRow, InstanceCursor>> {
+        self.read(move |conn| instances::page(conn, after, limit))
+    }
+
+    fn active_instances(
+        &self,
+        now: Timestamp,
+        after: Option<InstanceCursor>,
+        limit: u32,
+    ) -> Answer<'_, Page<StoredInstance, InstanceCursor>> {
+        self.read(move |conn| instances::active(conn, now, after, limit))
+    }
+
+    fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
+        let public = public.clone();
+        self.write(move |conn| instances::remove(conn, &public))
+    }
+
+    fn touch_instances(&self, used: Vec<(PublicId, Timestamp)>) -> Answer<'_, ()> {
+        self.write(move |conn| instances::touch(conn, &used))
+    }
+
+    fn instance_counts(&self) -> Answer<'_, Vec<(ServiceType, u64)>> {
+        self.read(instances::counts)
+    }
+
+    fn publish_services(&self, services: Vec<ServiceRow>, at: Timestamp) -> Answer<'_, ()> {
+        self.write(move |conn| services::publish(conn, &services, at))
+    }
+
+    fn services(&self) -> Answer<'_, Vec<ServiceRow>> {
+        self.read(services::list)
+    }
+
+    fn put_health(&self, records: Vec<HealthRow>) -> Answer<'_, ()> {
+        self.write(move |conn| services::put_health(conn, &records))
+    }
+
+    fn health(&self) -> Answer<'_, Vec<HealthRow>> {
+        self.read(services::health)
+    }
+
+    fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()> {
+        self.write(move |conn| audit::append(conn, &entries))
+    }
+
+    fn audit(&self, before: Option<i64>, limit: u32) -> Answer<'_, Vec<AuditRow>> {
+        self.read(move |conn| audit::list(conn, before, limit))
+    }
+
+    fn setting(&self, name: &str) -> Answer<'_, Option<Vec<u8>>> {
+        let name = name.to_owned();
+        self.read(move |conn| audit::setting(conn, &name))
+    }
+
+    fn put_setting(&self, name: &str, value: Vec<u8>) -> Answer<'_, ()> {
+        let name = name.to_owned();
+        self.write(move |conn| audit::put_setting(conn, &name, &value))
+    }
+
+    fn keep_setting(&self, name: &str, value: Vec<u8>) -> Answer<'_, Vec<u8>> {
+        let name = name.to_owned();
+        self.write(move |conn| audit::keep_setting(conn, &name, value))
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            // The reader first: the last connection to close removes the log beside the file.
+            let _ = self.reads.send(None).await;
+            self.reads.closed().await;
+            let (caller, closed) = oneshot::channel();
+            if self.writes.send(Order::Close(caller)).await.is_ok() {
+                let _ = closed.await;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

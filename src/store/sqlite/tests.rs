@@ -1,0 +1,146 @@
+//! What only this backend can be asked: group commit, failing writes, and what a file keeps.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+
+use crate::ids::{Timestamp, UserId};
+use crate::store::{Answer, NewToken, NewUser, Sqlite, Store, StoreError, TokenOwner};
+
+fn home() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("mcpm.db");
+    (home, path)
+}
+
+async fn add(store: &Sqlite, id: &str, n: u8) -> Result<bool, StoreError> {
+    let (id, created_at) = (UserId::parse(id).unwrap(), Timestamp::from_millis(1));
+    let owner = TokenOwner::User(id.clone());
+    let token = NewToken {
+        hash: [n; 32],
+        owner,
+        name: None,
+        created_at,
+        expires_at: None,
+    };
+    store.add_user(NewUser { id, created_at }, token).await
+}
+
+/// A write that holds the thread until the sender is dropped, and a wait until it does.
+fn slow_write(store: &Sqlite) -> (Answer<'_, ()>, impl Future<Output = ()>, mpsc::Sender<()>) {
+    let (go, wait) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel::<()>();
+    let write = store.write(move |_| {
+        drop(begin);
+        let _ = wait.recv();
+        Ok(())
+    });
+    let begun = async move {
+        let _ = begun.recv();
+    };
+    (write, begun, go)
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_in_the_file() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    assert!(add(&store, "alice", 1).await.unwrap());
+    // Another program sees it while we are still open; so would the next daemon after a crash.
+    let other = Connection::open(&path).unwrap();
+    let users: i64 = other
+        .query_row("SELECT count(*) FROM users", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(users, 1);
+    drop(other);
+    store.close().await.unwrap();
+    assert!(
+        !path.with_extension("db-wal").exists(),
+        "the log was folded in"
+    );
+    let again = Sqlite::open(&path).unwrap();
+    assert!(!add(&again, "alice", 2).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_failing_write_fails_its_caller_only() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    let half = |conn: &Connection| {
+        conn.execute("INSERT INTO settings VALUES ('half', x'00')", [])?;
+        conn.execute("INSERT INTO no_such_table VALUES (1)", [])
+    };
+    // While a slow write holds the thread the others queue up, and share the next transaction.
+    let (slow, begun, go) = slow_write(&store);
+    let (alice, bob) = (add(&store, "alice", 1), add(&store, "bob", 2));
+    let release = async { drop(go) };
+    let (slow, (), first, failing, last, ()) =
+        tokio::join!(slow, begun, alice, store.write(half), bob, release);
+    slow.unwrap();
+    assert!(first.unwrap() && last.unwrap());
+    assert!(matches!(failing, Err(StoreError::Unexpected(_))));
+    assert_eq!(store.setting("half").await.unwrap(), None);
+    assert_eq!(store.users(None, 9).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn when_the_whole_transaction_is_lost_nobody_is_told_otherwise() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    // As SQLite does by itself after some I/O errors.
+    let lost = |conn: &Connection| -> rusqlite::Result<()> {
+        conn.execute_batch("ROLLBACK")?;
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(10),
+            None,
+        ))
+    };
+    let (slow, begun, go) = slow_write(&store);
+    let (alice, bob) = (add(&store, "alice", 1), add(&store, "bob", 2));
+    let release = async { drop(go) };
+    let (slow, (), first, failing, last, ()) =
+        tokio::join!(slow, begun, alice, store.write(lost), bob, release);
+    slow.unwrap();
+    for answer in [first, failing.map(|()| true), last] {
+        assert!(
+            matches!(answer, Err(StoreError::Unavailable(_))),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(store.users(None, 9).await.unwrap(), []);
+    assert!(
+        add(&store, "alice", 1).await.unwrap(),
+        "the next transaction works"
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_until_there_is_room_again() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    let limit = |pages: u32| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        store.write(move |conn| conn.query_row(&sql, [], |_| Ok(())))
+    };
+    limit(1).await.unwrap(); // SQLite takes the present size instead
+    let refused = store.put_setting("big", vec![0; 100_000]).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    assert_eq!(store.setting("big").await.unwrap(), None);
+    limit(1_000_000).await.unwrap();
+    store.put_setting("big", vec![0; 100_000]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_makes_no_sense_is_an_error_not_a_panic() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    let scribble = |conn: &Connection| {
+        conn.execute_batch("INSERT INTO users (id, created_at) VALUES ('line\nbreak', 1)")
+    };
+    store.write(scribble).await.unwrap();
+    assert!(matches!(
+        store.users(None, 9).await,
+        Err(StoreError::Unexpected(_))
+    ));
+}
