@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::state::Api;
 use crate::ids::UserId;
 use crate::problem::Problem;
-use crate::users::Caller;
+use crate::users::{AuthError, Caller};
 
 /// Largest body of a call over TCP, in bytes: a key and a few fields.
 const BODY_MAX_TCP: usize = 256 * 1024;
@@ -113,9 +113,9 @@ async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
     });
     let Some(token) = token else { return Err(ApiError::unauthorized()) };
     match api.users.authenticate(token).await {
-        Ok(Some(caller)) => Ok(Some(caller)),
-        Ok(None) => Err(ApiError::unauthorized()),
-        Err(error) => Err(ApiError::internal(&error)),
+        Ok(caller) => Ok(Some(caller)),
+        Err(AuthError::Unknown) => Err(ApiError::unauthorized()),
+        Err(error @ AuthError::Store(_)) => Err(ApiError::internal(&error)),
     }
 }
 

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::instances::InstanceError;
+use crate::store::StoreError;
 use crate::supervisor::CommandError;
 use crate::users::UserError;
 
@@ -94,24 +95,26 @@ impl From<CommandError> for ApiError {
 impl From<InstanceError> for ApiError {
     fn from(error: InstanceError) -> Self {
         match error {
-            InstanceError::UnknownUser => {
-                Self::not_found("unknown_user", "there is no such user; `mcpm users` lists them")
-            }
+            InstanceError::UnknownUser(_) => Self::not_found("unknown_user", error.to_string()),
             other => Self::internal(&other),
         }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
     }
 }
 
 impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
         match error {
-            UserError::Exists => {
-                let detail = "this user exists; `mcpm users token ID` makes another token";
+            UserError::Exists(_) => {
+                let detail = format!("{error}; `mcpm users token ID` makes another token for them");
                 Self::new(StatusCode::CONFLICT, "user_exists", detail)
             }
-            UserError::Unknown => {
-                Self::not_found("unknown_user", "there is no such user; `mcpm users` lists them")
-            }
+            UserError::Unknown(_) => Self::not_found("unknown_user", error.to_string()),
             other => Self::internal(&other),
         }
     }

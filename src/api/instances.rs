@@ -129,7 +129,7 @@ pub(super) async fn grant(
     let fields = credentials::collect(&spec.auth, given, &additional)
         .map_err(|error| bad_credentials(error.to_string()))?;
     check(api, &spec, &fields).await?;
-    let fields = Secret::new(Fields::from(fields));
+    let fields = Secret::new(fields.into_iter().collect::<Fields>());
     let granted = api.instances.grant(user, &spec.service, &spec.prefix, fields).await?;
     let name = &spec.display_name;
     let message = if granted.created {
@@ -152,12 +152,11 @@ fn bad_credentials(detail: String) -> ApiError {
 async fn check(api: &Api, spec: &ServiceSpec, fields: &BTreeMap<String, String>) -> Answer<()> {
     let Some(rule) = &spec.auth.validate else { return Ok(()) };
     let outbound = if spec.allow_private { &api.outbound_private } else { &api.outbound };
-    let field = |name: &str| fields.get(name).map(String::as_str);
-    match validate(rule, &field, outbound).await {
+    match validate(rule, fields, outbound).await {
         Verdict::Good => Ok(()),
-        Verdict::Wrong { status } => {
+        Verdict::Wrong { why } => {
             let name = &spec.display_name;
-            Err(bad_credentials(format!("{name} does not accept this credential ({status})")))
+            Err(bad_credentials(format!("{name} does not accept this credential: {why}")))
         }
         Verdict::CouldNotCheck { why } => {
             let name = &spec.display_name;
@@ -245,16 +244,20 @@ pub(super) async fn admin_list(
     Query(page): Query<PageQuery>,
 ) -> Answer<Reply<List<AdminInstance>>> {
     let limit = page.limit.unwrap_or(200).clamp(1, 1000);
-    let found = api.instances.all(page.cursor.as_deref(), limit).await?;
+    let cursor = page.cursor.map(|text| text.parse()).transpose();
+    let cursor = cursor.map_err(|_| ApiError::bad_request("`cursor` is none of ours"))?;
+    let found = api.instances.all(cursor, limit).await?;
+    let now = Timestamp::now();
     let items = found.items.into_iter().map(|row| AdminInstance {
         id: row.public.to_string(),
         user: row.user.to_string(),
         service: row.service.to_string(),
-        active: row.active,
+        active: row.is_active(now),
         created_at: row.created_at,
         last_used_at: row.last_used_at,
     });
-    Ok(Reply(List { items: items.collect(), next_cursor: found.next }))
+    let next_cursor = found.next.map(|next| next.to_string());
+    Ok(Reply(List { items: items.collect(), next_cursor }))
 }
 
 /// Makes an instance for a user.
@@ -270,7 +273,7 @@ pub(super) async fn admin_create(
     let AdminCreateInstance { user, service, api_key, additional_credentials } = request;
     let user = UserId::parse(&user).map_err(|error| ApiError::bad_request(error.to_string()))?;
     if !api.users.exists(&user).await? {
-        return Err(crate::users::UserError::Unknown.into());
+        return Err(crate::users::UserError::Unknown(user).into());
     }
     grant(&api, &user, &service, api_key, additional_credentials).await
 }

@@ -1,12 +1,13 @@
 //! `/api/v1/admin/users`: who may own instances.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::door::{Admin, Json, Reply};
 use super::error::{Answer, ApiError};
+use super::instances::PageQuery;
 use super::state::Api;
 use super::{List, Problem};
 use crate::ids::{Timestamp, UserId};
@@ -55,17 +56,25 @@ fn shown(user: Option<&UserId>, token: &Secret<String>) -> Reply<NewToken> {
     Reply(NewToken { user: user.map(UserId::to_string), token: token.expose().clone() })
 }
 
-/// All users.
-#[utoipa::path(get, path = "/api/v1/admin/users", tag = "users",
+/// All users, in the order of their ids.
+#[utoipa::path(get, path = "/api/v1/admin/users", params(PageQuery), tag = "users",
     responses((status = 200, body = List<User>)))]
-pub(super) async fn list(_: Admin, State(api): State<Api>) -> Answer<Reply<List<User>>> {
-    let found = api.users.list().await?;
+pub(super) async fn list(
+    _: Admin,
+    State(api): State<Api>,
+    Query(page): Query<PageQuery>,
+) -> Answer<Reply<List<User>>> {
+    let limit = page.limit.unwrap_or(200).clamp(1, 1000);
+    let after = page.cursor.as_deref().map(parse).transpose()?;
+    let found = api.users.list(after.as_ref(), limit).await?;
+    let full = u32::try_from(found.len()).is_ok_and(|count| count == limit);
+    let next_cursor = found.last().filter(|_| full).map(|row| row.id.to_string());
     let one = |row: crate::store::UserRow| User {
         id: row.id.to_string(),
         created_at: row.created_at,
         instances: row.instances,
     };
-    Ok(Reply(List::whole(found.into_iter().map(one).collect())))
+    Ok(Reply(List { items: found.into_iter().map(one).collect(), next_cursor }))
 }
 
 /// Adds a user and answers their first token.
@@ -91,7 +100,7 @@ pub(super) async fn remove(
 ) -> Answer<StatusCode> {
     let user = parse(&id)?;
     if !api.instances.forget_user(&user).await? {
-        return Err(UserError::Unknown.into());
+        return Err(UserError::Unknown(user).into());
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -97,14 +97,40 @@ fn pick<T: PartialEq + ToString>(
 }
 
 impl Chosen {
-    /// As `mcpm config` shows them; `listen` is the address that was really had.
-    pub(super) fn rows(&self, public_url: &str) -> Vec<Setting> {
-        let values = [
+    /// The same settings, wherever they come from.
+    pub(super) fn same_values(&self, other: &Self) -> bool {
+        self.values() == other.values()
+    }
+
+    /// Nobody had chosen any of what is different in `next`.
+    pub(super) fn only_defaults_change(&self, next: &Self) -> bool {
+        let pairs = self.values().into_iter().zip(next.values()).zip(&self.origins);
+        pairs.into_iter().all(|((now, then), origin)| now == then || origin == "default")
+    }
+
+    /// What is different, for people.
+    pub(super) fn difference(&self, next: &Self) -> String {
+        let pairs = self.values().into_iter().zip(next.values());
+        let changed = pairs.filter(|(now, then)| now != then);
+        let words = changed.map(|((name, now), (_, then))| {
+            format!("`{name}` is `{now}`, the file says `{then}`")
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+
+    fn values(&self) -> [(&'static str, String); 4] {
+        [
             ("listen", self.listen.to_string()),
-            ("public_url", public_url.to_owned()),
+            ("public_url", self.public_url.clone().unwrap_or_default()),
             ("require_auth", self.require_auth.to_string()),
             ("max_body", self.max_body.to_string()),
-        ];
+        ]
+    }
+
+    /// As `mcpm config` shows them; `listen` is the address that was really had.
+    pub(super) fn rows(&self, public_url: &str) -> Vec<Setting> {
+        let mut values = self.values();
+        public_url.clone_into(&mut values[1].1);
         let row = |((name, value), source): ((&str, String), &String)| Setting {
             name: name.to_owned(),
             value,

@@ -16,6 +16,7 @@ use super::verdict::{Change, Verdict};
 use crate::config::spec::ServiceSpec;
 use crate::ids::{PmId, Timestamp};
 use crate::sockets;
+use crate::store::HealthRow;
 use crate::supervisor::snapshot::{Health, Readiness, Status};
 use crate::supervisor::{Process, Supervisor};
 
@@ -26,8 +27,8 @@ const READY_FIRST: Duration = Duration::from_millis(2);
 /// Between two looks at a port that somebody else has.
 const TAKEN_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches until the supervisor is gone.
-pub async fn run(supervisor: Supervisor) {
+/// Watches until the supervisor is gone. `seen` is what earlier daemons have counted.
+pub async fn run(supervisor: Supervisor, seen: Vec<HealthRow>) {
     let mut table = supervisor.subscribe();
     let mut watched: HashMap<PmId, (u64, AbortHandle)> = HashMap::new();
     let mut tasks = JoinSet::new();
@@ -46,8 +47,11 @@ pub async fn run(supervisor: Supervisor) {
         });
         for process in snapshot.processes.iter().filter(|process| online(process)) {
             watched.entry(process.id).or_insert_with(|| {
-                let watch = watch_run(supervisor.clone(), process.as_ref().clone());
-                (process.generation, tasks.spawn(watch))
+                let mut process = process.as_ref().clone();
+                take_up(&mut process, &seen);
+                let generation = process.generation;
+                let watch = watch_run(supervisor.clone(), process);
+                (generation, tasks.spawn(watch))
             });
         }
         tokio::select! {
@@ -58,6 +62,18 @@ pub async fn run(supervisor: Supervisor) {
                 }
             }
         }
+    }
+}
+
+/// Goes on counting where the last daemon stopped.
+fn take_up(process: &mut Process, seen: &[HealthRow]) {
+    let Some(mcp) = &process.spec.mcp else { return };
+    let Some(row) = seen.iter().find(|row| row.service == mcp.service) else { return };
+    if process.health.total == 0 {
+        process.health.good = row.good_checks;
+        process.health.total = row.total_checks;
+        process.health.last_check = row.last_check;
+        process.health.response = row.response_us.map(Duration::from_micros);
     }
 }
 

@@ -1,0 +1,385 @@
+//! The way up: home, lock, log, limits, store, processes, doors; then orders and signals until one
+//! of them says to end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::close::{self, Ending, Reason};
+use super::limits;
+use super::listen::{Front, Parts};
+use super::lock::{self, LockError};
+use super::log;
+use super::publish;
+use super::settings::{self, Contradiction, Source, Sources};
+use super::tenants::Registry;
+use crate::api::state::{DaemonOrder, InForce, Rooms};
+use crate::api::{Api, Door, routes};
+use crate::config::Settings;
+use crate::control::readiness::{Starter, Word};
+use crate::control::server;
+use crate::health;
+use crate::home::{Home, HomeError};
+use crate::ids::{ServiceType, Timestamp};
+use crate::instances::Instances;
+use crate::logs::Logs;
+use crate::outbound::{Outbound, Policy};
+use crate::router::ServiceTable;
+use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
+use crate::supervisor::journal::{Journal, JournalError};
+use crate::supervisor::usage::Sampler;
+use crate::supervisor::{self, Setup, Supervisor, actor, dump, proc};
+use crate::users::Users;
+use crate::vault::{KeyError, KeySource, UnlockError, unlock};
+
+/// Orders to the daemon that may wait; they are few.
+const ORDERS: usize = 16;
+/// Times of last use are written this often; a crash loses that much of them.
+const LAST_USED_EVERY: Duration = Duration::from_secs(30);
+/// Limits of calls that check a credential.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(10);
+const VALIDATION_ANSWER_MAX: usize = 256 * 1024;
+/// Where the store keeps the settings of the ecosystem file's block.
+const BLOCK_SETTING: &str = "ecosystem_block";
+
+/// How to run.
+#[derive(Clone, Debug, Default)]
+pub struct DaemonOptions {
+    /// Started by a command: standard error is `mcpm.log`.
+    pub detached: bool,
+    /// Address of router and API.
+    pub listen: Option<SocketAddr>,
+    /// Origin of handed-out URLs.
+    pub public_url: Option<String>,
+    /// Bring back the saved list.
+    pub resurrect: bool,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// No state folder.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Another daemon has it.
+    #[error("{0}")]
+    Running(String),
+    /// The lock file can't be had.
+    #[error("cannot lock the state folder")]
+    Lock(#[source] std::io::Error),
+    /// The system refuses something a daemon needs.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The master key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The master key and the database.
+    #[error(transparent)]
+    Unlock(#[from] UnlockError),
+    /// The database does not answer.
+    #[error("cannot read the database")]
+    Read(#[from] StoreError),
+    /// `run.db`.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Settings.
+    #[error("{0}")]
+    Settings(String),
+    /// A bug: a part that must live has ended.
+    #[error("{0} has ended; the services go on, start the daemon again and send us its log")]
+    Bug(&'static str),
+}
+
+impl From<Contradiction> for DaemonError {
+    fn from(error: Contradiction) -> Self {
+        Self::Settings(error.to_string())
+    }
+}
+
+/// Runs the daemon until it is told to end. Blocks.
+///
+/// # Errors
+/// When it can't start, or a part of it fails. Services that run are left running.
+pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
+    // Before any descriptor is opened: the number of the starter's pipe means it only now.
+    let starter = Starter::take();
+    let result = up(options, starter.as_ref());
+    if let (Err(error), Some(starter)) = (&result, starter) {
+        let word = match error {
+            DaemonError::Running(_) => Word::AlreadyRunning,
+            other => Word::Error(crate::api::error::chain(other)),
+        };
+        starter.say(&word);
+    }
+    result
+}
+
+fn up(options: &DaemonOptions, starter: Option<&Starter>) -> Result<(), DaemonError> {
+    let home = Home::find()?;
+    home.create()?;
+    let _lock = match lock::take(&home.lock()) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held(_)) => return Err(DaemonError::Running(error.to_string())),
+        Err(LockError::Open(source)) => return Err(DaemonError::Lock(source)),
+    };
+    log::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("mcpm")
+        .build()
+        .map_err(|source| DaemonError::System { what: "start its threads", source })?;
+    let result = runtime.block_on(live(options, home, starter));
+    // Blocking work that hangs (a dead disk) must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn live(
+    options: &DaemonOptions,
+    home: Home,
+    starter: Option<&Starter>,
+) -> Result<(), DaemonError> {
+    let system = |what| move |source| DaemonError::System { what, source };
+    let mut signals = Signals::catch().map_err(system("catch signals"))?;
+    let (limits, warning) = limits::raise();
+
+    // ── what must survive ──
+    let store: StoreHandle = Arc::new(Sqlite::open(&home.db())?);
+    let source = KeySource::choose(home.path(), |name| std::env::var_os(name))?;
+    let vault = unlock(&store, &source).await?;
+    let users = Users::new(store.clone(), vault.clone());
+    let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
+    let mut sources = sources(options, &home, &store).await?;
+    let chosen = settings::choose(&sources)?;
+
+    // ── processes ──
+    let logs = Logs::start().map_err(system("start the thread that captures logs"))?;
+    let journal = Journal::open(&home.run_db(), &proc::boot_id())?;
+    let keys = vault.clone();
+    let supervisor = actor::start(Setup {
+        home: home.path().to_owned(),
+        run_dir: home.run_dir(),
+        logs_dir: home.logs_dir(),
+        pids_dir: home.pids_dir(),
+        journal,
+        logs: logs.clone(),
+        limits,
+        router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
+    })
+    .map_err(system("start the thread that starts processes"))?;
+
+    // ── doors ──
+    let in_force = Arc::new(ArcSwap::from_pointee(InForce::default()));
+    let (orders, mut inbox) = mpsc::channel(ORDERS);
+    let outbound = |allow_private| {
+        Outbound::new(Policy {
+            allow_private,
+            timeout: VALIDATION_TIMEOUT,
+            max_answer: VALIDATION_ANSWER_MAX,
+        })
+    };
+    let api = Api::new(Rooms {
+        home: home.clone(),
+        started_at: Timestamp::now(),
+        supervisor: supervisor.clone(),
+        sampler: Sampler::default(),
+        logs,
+        users: users.clone(),
+        instances: instances.clone(),
+        outbound: outbound(false),
+        outbound_private: outbound(true),
+        in_force: in_force.clone(),
+        orders,
+    });
+    let services = Arc::new(ArcSwap::from_pointee(ServiceTable::default()));
+    let tenants = Registry { instances: instances.clone(), users };
+    let front = Front::open(
+        Parts {
+            services: services.clone(),
+            tenants,
+            api: routes::service(api.clone(), Door::Tcp),
+            in_force,
+            warnings: warning.into_iter().collect(),
+        },
+        chosen,
+    )
+    .await;
+    let socket = server::bind(&home.socket()).map_err(system("open its socket"))?;
+    std::fs::write(home.pid_file(), std::process::id().to_string())
+        .map_err(system("write its pid file"))?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server::serve(socket, routes::service(api, Door::Socket)));
+    tasks.spawn(publish::run(supervisor.clone(), vault, store.clone(), services));
+    let seen = store.health().await?;
+    tasks.spawn(health::watch::run(supervisor.clone(), seen));
+    tasks.spawn(keep_last_used(instances.clone()));
+    tasks.spawn(async move { drop(lanes.await) });
+    if options.resurrect {
+        resurrect(&home, &supervisor).await;
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    if let Some(starter) = starter {
+        starter.say(&Word::Ok);
+    }
+
+    // ── life ──
+    let (reason, done) = loop {
+        tokio::select! {
+            order = inbox.recv() => match order {
+                Some(DaemonOrder::Stop { keep, done }) => {
+                    break (if keep { Reason::Keep } else { Reason::Kill }, Some(done));
+                }
+                Some(DaemonOrder::Apply { settings, done }) => {
+                    let idle = supervisor.snapshot().processes.is_empty();
+                    let applied = apply(&mut sources, settings, idle, &front, &store).await;
+                    let _ = done.send(applied);
+                }
+                None => return Err(DaemonError::Bug("the API")),
+            },
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopping");
+                break (Reason::Signal, None);
+            }
+            _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
+        }
+    };
+    close::close(Ending { home, front, supervisor, instances, store }, reason).await;
+    if let Some(done) = done {
+        let _ = done.send(());
+        // The answer is on its way to the command that asked.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tasks.shutdown().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// What flags, environment and files say.
+async fn sources(
+    options: &DaemonOptions,
+    home: &Home,
+    store: &StoreHandle,
+) -> Result<Sources, DaemonError> {
+    let flags = Settings {
+        listen: options.listen,
+        public_url: options.public_url.clone(),
+        ..Settings::default()
+    };
+    let mut strong = vec![Source { name: "flag".into(), settings: flags }];
+    let environment = settings::from_environment(|name| std::env::var(name).ok());
+    strong.extend(environment.map_err(DaemonError::Settings)?);
+    let mut files = Vec::new();
+    if let Some(kept) = store.setting(BLOCK_SETTING).await? {
+        match serde_json::from_slice(&kept) {
+            Ok(settings) => files.push(Source { name: "the ecosystem file".into(), settings }),
+            Err(error) => tracing::warn!(%error, "stored settings are not readable; left out"),
+        }
+    }
+    let path = home.settings();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let settings = serde_json::from_str(&text).map_err(|error| {
+                DaemonError::Settings(format!("`{}` is not right: {error}", path.display()))
+            })?;
+            files.push(Source { name: path.display().to_string(), settings });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(DaemonError::System { what: "read mcpm.json", source }),
+    }
+    Ok(Sources { strong, files })
+}
+
+/// Takes the settings of an ecosystem file. What contradicts those in force is refused while
+/// processes run; an idle daemon moves.
+async fn apply(
+    sources: &mut Sources,
+    block: Settings,
+    idle: bool,
+    front: &Front,
+    store: &StoreHandle,
+) -> Result<(), String> {
+    let before = settings::choose(sources).map_err(|error| error.to_string())?;
+    let name = "the ecosystem file".to_owned();
+    let mut next = sources.clone();
+    next.files.retain(|file| file.name != name);
+    next.files.insert(0, Source { name, settings: block.clone() });
+    let after = settings::choose(&next).map_err(|error| error.to_string())?;
+    if !after.same_values(&before) && !idle && !before.only_defaults_change(&after) {
+        return Err(format!(
+            "the running daemon has other settings than this file ({}): `mcpm kill` and start \
+             again, or make them equal",
+            before.difference(&after)
+        ));
+    }
+    let kept = serde_json::to_vec(&block).expect("settings hold nothing that JSON can't");
+    if let Err(error) = store.put_setting(BLOCK_SETTING, kept).await {
+        return Err(format!("the settings could not be kept: {error}"));
+    }
+    *sources = next;
+    if !after.same_values(&before) {
+        front.apply(after);
+    }
+    Ok(())
+}
+
+async fn resurrect(home: &Home, supervisor: &Supervisor) {
+    match dump::read(&home.dump()) {
+        Ok(saved) => {
+            if let Err(error) = supervisor.resurrect(saved).await {
+                tracing::error!(%error, "cannot bring back the saved list");
+            }
+        }
+        Err(dump::DumpError::Missing(_)) => tracing::info!("no list was saved"),
+        Err(error) => tracing::error!(%error, "cannot bring back the saved list"),
+    }
+}
+
+async fn keep_last_used(instances: Instances) {
+    loop {
+        tokio::time::sleep(LAST_USED_EVERY).await;
+        if let Err(error) = instances.flush_last_used().await {
+            tracing::warn!(%error, "cannot write times of last use; trying again");
+        }
+    }
+}
+
+/// The signals that end the daemon. SIGHUP is taken and ignored: a closed terminal is no reason.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    _hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}
