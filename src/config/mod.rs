@@ -7,3 +7,5 @@ pub mod spec;
 
 pub use settings::Settings;
 pub use spec::AppSpec;
+pub mod load;
+pub use load::*;
