@@ -7,6 +7,7 @@
 // ── ground ──
 pub mod ids;
 pub mod secret;
+pub mod home;
 pub mod sockets;
 pub mod outbound;
 pub mod config;
