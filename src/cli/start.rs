@@ -1,0 +1,359 @@
+//! `mcpm start`: an ecosystem file, a script, or processes that are listed already.
+//!
+//! Whatever can be refused is refused before the daemon is started or asked. Then every app is
+//! waited for, the table is shown, and the next thing to type.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::time::Instant;
+
+use crate::api::List;
+use crate::api::daemon::DaemonInfo;
+use crate::api::processes::{Outcome, Process, StartRequest, Status};
+use crate::api::services::AdminService;
+use crate::api::users::User;
+use crate::config::Loaded;
+use crate::config::spec::{AppSpec, SPEC_VERSION};
+use crate::control::client::{Client, ClientError};
+use crate::ids::PmId;
+
+use super::actions::{self, report};
+use super::app_flags::AppFlags;
+use super::exit::Exit;
+use super::loading::{self, Selection};
+use super::render::Output;
+use super::session::Session;
+use super::{list, live};
+
+/// Arguments of `start`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Ecosystem file (`-`: stdin), script, or names, ids, namespaces, `all`
+    /// [default: ecosystem.config.js and its like in this folder]
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    flags: AppFlags,
+    /// Return when everything is started, not when it is ready
+    #[arg(long)]
+    no_wait: bool,
+    /// Wait so many seconds for readiness, in place of each service's `start_timeout`
+    #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
+    timeout: Option<u64>,
+    /// Arguments of the script
+    #[arg(last = true, value_name = "ARGS")]
+    script_args: Vec<String>,
+}
+
+/// What a target turned out to be.
+enum Wanted {
+    /// The apps of a file.
+    File(Loaded),
+    /// The app of a script.
+    Script(Loaded),
+    /// A word: a process if the daemon knows it, else a script.
+    Word(String),
+}
+
+/// How long to wait for what was started.
+#[derive(Clone, Copy)]
+enum Wait {
+    No,
+    UntilReady(Option<Duration>),
+}
+
+/// Fine when everything that was asked for is there.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
+    let wait = if args.no_wait {
+        Wait::No
+    } else {
+        Wait::UntilReady(args.timeout.map(Duration::from_secs))
+    };
+    let wanted = read_targets(&args)?;
+    let mut daemon = session.daemon().await?;
+    let mut exit = Exit::Fine;
+    for wanted in wanted {
+        exit = match wanted {
+            Wanted::File(loaded) => start_apps(loaded, wait, &mut daemon, session).await?,
+            Wanted::Script(loaded) => start_script(loaded, wait, &mut daemon, session).await?,
+            Wanted::Word(word) => start_word(&word, &args, wait, &mut daemon, session).await?,
+        };
+        if exit == Exit::Failed {
+            break;
+        }
+    }
+    list::print_table(&mut daemon, &session.output).await?;
+    print_next(&mut daemon, &session.output).await?;
+    Ok(exit)
+}
+
+/// `restart FILE`: known apps are restarted with what the file says now, missing ones started.
+pub(crate) async fn restart_file(
+    target: &str,
+    selection: &Selection,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    start_apps(loading::load(target, selection)?, Wait::No, daemon, session).await
+}
+
+fn read_targets(args: &Args) -> anyhow::Result<Vec<Wanted>> {
+    if args.targets.is_empty() {
+        let file = loading::default_file()?;
+        return Ok(vec![Wanted::File(loading::load(&file, &args.selection)?)]);
+    }
+    let read = |target: &String| {
+        Ok(if loading::is_file(target) {
+            Wanted::File(loading::load(target, &args.selection)?)
+        } else if is_word(target) {
+            Wanted::Word(target.clone())
+        } else {
+            Wanted::Script(script(target, args)?)
+        })
+    };
+    args.targets.iter().map(read).collect()
+}
+
+fn script(target: &str, args: &Args) -> anyhow::Result<Loaded> {
+    loading::from_script(target, &args.script_args, &args.flags)
+}
+
+/// Without a slash or an extension it may be the name of a process.
+fn is_word(target: &str) -> bool {
+    !target.contains(['/', '.', ' '])
+}
+
+async fn start_word(
+    word: &str,
+    args: &Args,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let began = Instant::now();
+    let outcomes = match actions::act(daemon, "start", word, None).await {
+        Ok(outcomes) => outcomes,
+        Err(error) if !is_unknown(&error) || word == "all" || is_number(word) => return Err(error),
+        Err(_) => return start_script(script(word, args)?, wait, daemon, session).await,
+    };
+    settle(&outcomes, wait, began, daemon, session).await
+}
+
+fn is_unknown(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ClientError>()
+        .is_some_and(|error| error.is("unknown_process"))
+}
+
+fn is_number(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Refuses to put a script in the place of a process that runs, or of another app.
+async fn start_script(
+    loaded: Loaded,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let listed = list::processes(daemon).await?;
+    for app in &loaded.apps {
+        refuse_second(app, &listed)?;
+    }
+    start_apps(loaded, wait, daemon, session).await
+}
+
+fn refuse_second(app: &AppSpec, listed: &[Process]) -> anyhow::Result<()> {
+    for process in listed.iter().filter(|process| process.name == app.name) {
+        let (name, id) = (&process.name, process.pm_id);
+        if process.spec.program.script != app.program.script {
+            bail!(
+                "`{name}` ({id}) is another app, `{}`: name this one with `--name`",
+                process.spec.program.script.display()
+            );
+        }
+        if !matches!(
+            process.status,
+            Status::Stopped | Status::Stopping | Status::Errored
+        ) {
+            bail!("`{name}` ({id}) runs already: `mcpm restart {name}` restarts it");
+        }
+    }
+    Ok(())
+}
+
+async fn start_apps(
+    loaded: Loaded,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    for warning in &loaded.warnings {
+        output.warning(warning);
+    }
+    if loaded.apps.is_empty() && loaded.failed.is_empty() {
+        bail!("there is nothing to start: no app of that name in the file");
+    }
+    let mut exit = Exit::fine_if(loaded.failed.is_empty());
+    if !loaded.apps.is_empty() {
+        let request = StartRequest {
+            spec_version: SPEC_VERSION,
+            apps: loaded.apps,
+            settings: loaded.settings,
+        };
+        let began = Instant::now();
+        let path = "/api/v1/admin/processes";
+        let outcomes: List<Outcome> = daemon.post(path, &request).await?;
+        exit = exit.and(settle(&outcomes.items, wait, began, daemon, session).await?);
+    }
+    for failure in &loaded.failed {
+        output.failed(failure);
+    }
+    Ok(exit)
+}
+
+/// Tells what was started, and waits for it.
+async fn settle(
+    outcomes: &[Outcome],
+    wait: Wait,
+    began: Instant,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    let Wait::UntilReady(limit) = wait else {
+        return report(output, "started", outcomes);
+    };
+    let (done, refused): (Vec<_>, Vec<_>) = outcomes
+        .iter()
+        .cloned()
+        .partition(|outcome| outcome.error.is_none());
+    let mut exit = Exit::Fine;
+    if !refused.is_empty() || outcomes.is_empty() {
+        exit = report(output, "started", &refused)?;
+    }
+    let ids: Vec<PmId> = done.iter().map(|outcome| outcome.pm_id).collect();
+    let lists = daemon
+        .stream::<List<Process>>("/api/v1/admin/processes/watch")
+        .await?;
+    let progress = live::follow(&ids, lists, began, limit, output).await?;
+    Ok(exit.and(Exit::fine_if(!progress.has_failed())))
+}
+
+/// Where the router is, what to look after, and what to type next.
+async fn print_next(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
+    let info: DaemonInfo = daemon.get("/api/v1/admin/daemon").await?;
+    for warning in &info.warnings {
+        output.warning(warning);
+    }
+    let services: List<AdminService> = daemon.get("/api/v1/admin/services").await?;
+    if services.items.is_empty() {
+        return Ok(());
+    }
+    if let Some(listen) = &info.listen {
+        output.line(router(&info.public_url, listen))?;
+    }
+    let users: List<User> = daemon.get("/api/v1/admin/users").await?;
+    if let Some(next) = next(&services.items, &users.items) {
+        output.line(format_args!("next    {next}"))?;
+    }
+    Ok(())
+}
+
+fn router(public_url: &str, listen: &str) -> String {
+    if public_url == format!("http://{listen}") {
+        format!("router  {public_url}")
+    } else {
+        format!("router  {public_url} (listens on {listen})")
+    }
+}
+
+/// The command that brings a new operator on; `None` for one who has users with instances.
+fn next(services: &[AdminService], users: &[User]) -> Option<String> {
+    let Some(user) = users.first() else {
+        return Some("mcpm users add alice".to_owned());
+    };
+    if users.iter().any(|user| user.instances > 0) {
+        return None;
+    }
+    let service = &services.first()?.service.service;
+    Some(format!("mcpm instances add {service} --user {}", user.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples::process;
+    use crate::ids::Timestamp;
+
+    #[test]
+    fn words_may_be_names_and_the_rest_is_scripts() {
+        for word in ["web", "0", "all", "my-app_2"] {
+            assert!(is_word(word), "{word}");
+        }
+        for script in ["app.js", "./run", "bin/x", "python app.py"] {
+            assert!(!is_word(script), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_second_start_of_a_script_is_refused_unless_the_first_has_ended() {
+        let mut listed = [process(3, "web")];
+        let same = listed[0].spec.clone();
+        let message = refuse_second(&same, &listed).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "`web` (3) runs already: `mcpm restart web` restarts it"
+        );
+        listed[0].status = Status::Errored;
+        assert!(refuse_second(&same, &listed).is_ok());
+        listed[0].spec.program.script = "/srv/other.js".into();
+        assert!(
+            refuse_second(&same, &listed)
+                .unwrap_err()
+                .to_string()
+                .contains("--name")
+        );
+        listed[0].name = crate::ids::AppName::parse("api").unwrap();
+        assert!(refuse_second(&same, &listed).is_ok());
+    }
+
+    #[test]
+    fn the_router_is_shown_once_when_both_addresses_are_one() {
+        assert_eq!(
+            router("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            "router  http://127.0.0.1:8080"
+        );
+        assert_eq!(
+            router("https://mcp.example.com", "127.0.0.1:8080"),
+            "router  https://mcp.example.com (listens on 127.0.0.1:8080)"
+        );
+    }
+
+    #[test]
+    fn the_next_command_brings_a_new_operator_on() {
+        let service = serde_json::json!({
+            "service": "demo", "displayName": "Demo", "description": null, "category": null,
+            "iconUrl": null, "authType": "none", "fields": [],
+            "health": {
+                "readiness": "ready", "lastCheck": null, "responseMs": null,
+                "consecutiveFailures": 0, "uptimePercent": null, "lastFailure": null
+            },
+            "app": "demo", "port": 49160, "instances": 0
+        });
+        let services = [serde_json::from_value(service).unwrap()];
+        let user = |instances| User {
+            id: "bob".into(),
+            created_at: Timestamp::from_millis(0),
+            instances,
+        };
+        assert_eq!(next(&services, &[]).unwrap(), "mcpm users add alice");
+        let second = next(&services, &[user(0)]).unwrap();
+        assert_eq!(second, "mcpm instances add demo --user bob");
+        assert_eq!(next(&services, &[user(1)]), None);
+    }
+}
