@@ -6,7 +6,7 @@
 use crate::config::CommandLineApp;
 
 /// What a script is to be. With an ecosystem file these do not count: the file decides.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Options of a script")]
 pub(crate) struct AppFlags {
     /// Name of the app [default: that of the script]
@@ -97,7 +97,7 @@ pub(crate) struct AppFlags {
 }
 
 /// Attributes that are passed on by name.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 struct Others {
     /// Restart when it takes more memory
     #[arg(long, value_name = "SIZE")]
@@ -135,6 +135,11 @@ struct Others {
 }
 
 impl AppFlags {
+    /// Is there any?
+    pub(crate) fn are_given(&self) -> bool {
+        *self != Self::default()
+    }
+
     /// The app that a script and these flags make.
     pub(crate) fn app(&self, script: &str, args: &[String]) -> CommandLineApp {
         CommandLineApp {
@@ -208,6 +213,18 @@ mod tests {
     fn app(line: &str) -> CommandLineApp {
         let flags = Line::try_parse_from(line.split(' ')).unwrap().flags;
         flags.app("app.js", &["--x".to_owned()])
+    }
+
+    #[test]
+    fn flags_are_noticed() {
+        let given = |line: &str| {
+            Line::try_parse_from(line.split(' '))
+                .unwrap()
+                .flags
+                .are_given()
+        };
+        assert!(!given("start"));
+        assert!(given("start --time") && given("start -n web"));
     }
 
     #[test]

@@ -63,6 +63,12 @@ pub(crate) fn from_input(
     missing: &[&Field],
 ) -> anyhow::Result<Values> {
     let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        bail!(
+            "stdin is empty; write {} to it",
+            names(missing.iter().copied())
+        );
+    }
     if let Ok(object) = serde_json::from_str::<Values>(text) {
         let unknown = object.keys().find(|name| known(name, fields).is_err());
         match (unknown, missing) {
@@ -132,6 +138,10 @@ mod tests {
     fn one_value_is_taken_whole() {
         let fields = [field("api_key", true)];
         let read = |text| from_input(text, &fields, &missing(&fields, &Values::new())).unwrap();
+        assert!(
+            from_input("\n", &fields, &[&fields[0]]).is_err(),
+            "nothing is no key"
+        );
         assert_eq!(read("figd_1=\n"), values(&[("api_key", "figd_1=")]));
         assert_eq!(read("{\"api_key\": \"k\"}"), values(&[("api_key", "k")]));
         let account = "{\"type\": \"service_account\"}";

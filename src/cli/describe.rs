@@ -83,10 +83,13 @@ async fn last_lines(
     );
     let mut events = daemon.stream::<LogEvent>(&path).await?;
     let mut text = LogText::only_messages(LOG_LINES);
+    let mut any = false;
     while let Some(event) = events.next().await? {
+        any |= matches!(event, LogEvent::Line { .. });
         text.add(&event, Timestamp::now());
     }
-    Ok(text.take().0)
+    // The title of a file without lines says nothing.
+    Ok(if any { text.take().0 } else { Vec::new() })
 }
 
 fn grid(process: &Process, now: Timestamp) -> Grid {

@@ -73,6 +73,14 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         Wait::UntilReady(args.timeout.map(Duration::from_secs))
     };
     let wanted = read_targets(&args)?;
+    if args.flags.are_given()
+        && wanted
+            .iter()
+            .any(|wanted| matches!(wanted, Wanted::File(_)))
+    {
+        let warning = "options of a script do not count with an ecosystem file: write them there";
+        session.output.warning(warning);
+    }
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
     for wanted in wanted {
@@ -139,6 +147,11 @@ async fn start_word(
         Err(error) if !is_unknown(&error) || word == "all" || is_number(word) => return Err(error),
         Err(_) => return start_script(script(word, args)?, wait, daemon, session).await,
     };
+    if args.flags.are_given() || !args.script_args.is_empty() {
+        session.output.warning(format_args!(
+            "`{word}` keeps the options it was started with: to change them, delete it first"
+        ));
+    }
     settle(&outcomes, wait, began, daemon, session).await
 }
 
@@ -196,7 +209,7 @@ async fn start_apps(
         output.warning(warning);
     }
     if loaded.apps.is_empty() && loaded.failed.is_empty() {
-        bail!("there is nothing to start: no app of that name in the file");
+        bail!("there is nothing to start: the file has no app, or none that `--only` names");
     }
     let mut exit = Exit::fine_if(loaded.failed.is_empty());
     if !loaded.apps.is_empty() {
