@@ -99,7 +99,14 @@ async fn end(
     let mut exit = Exit::Fine;
     for target in targets {
         let outcomes = if loading::is_file(target) {
-            act_on_listed(&mut daemon, action, target, selection).await?
+            let outcomes = act_on_listed(&mut daemon, action, target, selection).await?;
+            if outcomes.is_empty() {
+                session
+                    .output
+                    .warning(format_args!("no app of `{target}` is listed"));
+                continue;
+            }
+            outcomes
         } else {
             act(&mut daemon, action, target, None).await?
         };

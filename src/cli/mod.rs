@@ -26,6 +26,7 @@ mod app_flags;
 mod loading;
 mod progress;
 mod live;
+mod next;
 mod start;
 mod actions;
 mod log_text;

@@ -9,10 +9,7 @@ use anyhow::bail;
 use tokio::time::Instant;
 
 use crate::api::List;
-use crate::api::daemon::DaemonInfo;
 use crate::api::processes::{Outcome, Process, StartRequest, Status};
-use crate::api::services::AdminService;
-use crate::api::users::User;
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, SPEC_VERSION};
 use crate::control::client::{Client, ClientError};
@@ -24,7 +21,7 @@ use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::render::Output;
 use super::session::Session;
-use super::{list, live};
+use super::{list, live, next};
 
 /// Arguments of `start`.
 #[derive(Debug, clap::Args)]
@@ -58,6 +55,21 @@ enum Wanted {
     Word(String),
 }
 
+impl Wanted {
+    fn loaded(&self) -> Option<&Loaded> {
+        match self {
+            Self::File(loaded) | Self::Script(loaded) => Some(loaded),
+            Self::Word(_) => None,
+        }
+    }
+
+    /// Nothing of it can be started: no reason to start a daemon.
+    fn is_hopeless(&self) -> bool {
+        self.loaded()
+            .is_some_and(|loaded| loaded.apps.is_empty() && !loaded.failed.is_empty())
+    }
+}
+
 /// How long to wait for what was started.
 #[derive(Clone, Copy)]
 enum Wait {
@@ -81,6 +93,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         let warning = "options of a script do not count with an ecosystem file: write them there";
         session.output.warning(warning);
     }
+    if wanted.iter().all(Wanted::is_hopeless) {
+        wanted
+            .iter()
+            .filter_map(Wanted::loaded)
+            .for_each(|loaded| tell(loaded, &session.output));
+        return Ok(Exit::Failed);
+    }
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
     for wanted in wanted {
@@ -94,7 +113,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     list::print_table(&mut daemon, &session.output).await?;
-    print_next(&mut daemon, &session.output).await?;
+    next::print(&mut daemon, &session.output).await?;
     Ok(exit)
 }
 
@@ -229,6 +248,16 @@ async fn start_apps(
     Ok(exit)
 }
 
+/// Says what was wrong with what was read.
+fn tell(loaded: &Loaded, output: &Output) {
+    for warning in &loaded.warnings {
+        output.warning(warning);
+    }
+    for failure in &loaded.failed {
+        output.failed(failure);
+    }
+}
+
 /// Tells what was started, and waits for it.
 async fn settle(
     outcomes: &[Outcome],
@@ -257,51 +286,10 @@ async fn settle(
     Ok(exit.and(Exit::fine_if(!progress.has_failed())))
 }
 
-/// Where the router is, what to look after, and what to type next.
-async fn print_next(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
-    let info: DaemonInfo = daemon.get("/api/v1/admin/daemon").await?;
-    for warning in &info.warnings {
-        output.warning(warning);
-    }
-    let services: List<AdminService> = daemon.get("/api/v1/admin/services").await?;
-    if services.items.is_empty() {
-        return Ok(());
-    }
-    if let Some(listen) = &info.listen {
-        output.line(router(&info.public_url, listen))?;
-    }
-    let users: List<User> = daemon.get("/api/v1/admin/users").await?;
-    if let Some(next) = next(&services.items, &users.items) {
-        output.line(format_args!("next    {next}"))?;
-    }
-    Ok(())
-}
-
-fn router(public_url: &str, listen: &str) -> String {
-    if public_url == format!("http://{listen}") {
-        format!("router  {public_url}")
-    } else {
-        format!("router  {public_url} (listens on {listen})")
-    }
-}
-
-/// The command that brings a new operator on; `None` for one who has users with instances.
-fn next(services: &[AdminService], users: &[User]) -> Option<String> {
-    let Some(user) = users.first() else {
-        return Some("mcpm users add alice".to_owned());
-    };
-    if users.iter().any(|user| user.instances > 0) {
-        return None;
-    }
-    let service = &services.first()?.service.service;
-    Some(format!("mcpm instances add {service} --user {}", user.id))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::samples::process;
-    use crate::ids::Timestamp;
 
     #[test]
     fn words_may_be_names_and_the_rest_is_scripts() {
@@ -333,40 +321,5 @@ mod tests {
         );
         listed[0].name = crate::ids::AppName::parse("api").unwrap();
         assert!(refuse_second(&same, &listed).is_ok());
-    }
-
-    #[test]
-    fn the_router_is_shown_once_when_both_addresses_are_one() {
-        assert_eq!(
-            router("http://127.0.0.1:8080", "127.0.0.1:8080"),
-            "router  http://127.0.0.1:8080"
-        );
-        assert_eq!(
-            router("https://mcp.example.com", "127.0.0.1:8080"),
-            "router  https://mcp.example.com (listens on 127.0.0.1:8080)"
-        );
-    }
-
-    #[test]
-    fn the_next_command_brings_a_new_operator_on() {
-        let service = serde_json::json!({
-            "service": "demo", "displayName": "Demo", "description": null, "category": null,
-            "iconUrl": null, "authType": "none", "fields": [],
-            "health": {
-                "readiness": "ready", "lastCheck": null, "responseMs": null,
-                "consecutiveFailures": 0, "uptimePercent": null, "lastFailure": null
-            },
-            "app": "demo", "port": 49160, "instances": 0
-        });
-        let services = [serde_json::from_value(service).unwrap()];
-        let user = |instances| User {
-            id: "bob".into(),
-            created_at: Timestamp::from_millis(0),
-            instances,
-        };
-        assert_eq!(next(&services, &[]).unwrap(), "mcpm users add alice");
-        let second = next(&services, &[user(0)]).unwrap();
-        assert_eq!(second, "mcpm instances add demo --user bob");
-        assert_eq!(next(&services, &[user(1)]), None);
     }
 }
