@@ -23,7 +23,7 @@ pub mod instances;
 pub mod bridge;
 pub mod router;
 // ── doors ──
-//pub mod api;
+pub mod api;
 pub mod control;
-//pub mod daemon;
+pub mod daemon;
 pub mod cli;

@@ -209,6 +209,7 @@ pub struct Outcome {
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum LogEvent {
     /// The history of one file follows.
+    #[serde(rename_all = "camelCase")]
     File {
         /// Which file.
         #[schema(value_type = String)]

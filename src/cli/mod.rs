@@ -1,1 +1,50 @@
 //! One file per command.
+//!
+//! A command's file holds its arguments, what it asks the daemon, and how its answer reads; pure
+//! where it can be. `render.rs` is the only place that prints, `exit.rs` knows the exit codes.
+//! Answers come from the daemon over the socket (`control::client`): nothing here touches a
+//! process or the store.
+
+mod exit;
+mod style;
+mod grid;
+mod units;
+mod render;
+mod args;
+mod session;
+mod daemon_start;
+mod run;
+
+#[cfg(test)]
+mod samples;
+
+mod process_table;
+mod jlist;
+mod list;
+mod describe;
+mod app_flags;
+mod loading;
+mod progress;
+mod live;
+mod next;
+mod start;
+mod actions;
+mod log_text;
+mod logs;
+mod flush;
+mod ping;
+mod saving;
+mod kill;
+
+mod prompt;
+mod credentials;
+mod services;
+mod instances;
+mod users;
+mod config;
+
+mod daemon;
+mod bridge;
+mod completions;
+
+pub use run::run;

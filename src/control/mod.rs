@@ -1,1 +1,5 @@
 //! The API over the unix socket.
+
+pub mod version;
+pub mod readiness;
+pub mod client;

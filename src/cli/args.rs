@@ -1,0 +1,146 @@
+//! The command line's grammar: options for all commands, and the list of commands.
+//!
+//! Names and aliases are PM2's where PM2 has them (`reference`: its verbs and flags). The arguments
+//! of a command stand in the command's own file.
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use super::{
+    actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
+    services, start, users,
+};
+
+/// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mcpm",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    after_help = "State lies in $MCPM_HOME (default ~/.mcpm). Most commands start the daemon when none runs."
+)]
+pub(crate) struct Cli {
+    /// Print only what was asked for: no tables, progress or hints
+    #[arg(short, long, global = true)]
+    pub(crate) silent: bool,
+    /// Print without colours (as NO_COLOR)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the apps of an ecosystem file, a script, or known processes
+    Start(Box<start::Args>),
+    /// Stop processes; they stay listed
+    Stop(actions::StopArgs),
+    /// Restart processes
+    Restart(actions::RestartArgs),
+    /// Stop processes and forget them
+    #[command(visible_alias = "del")]
+    Delete(actions::DeleteArgs),
+    /// List processes
+    #[command(visible_aliases = ["list", "l", "ps", "status"])]
+    Ls(list::Args),
+    /// List processes as JSON in PM2's shape
+    Jlist(list::JlistArgs),
+    /// Show all about one process
+    #[command(visible_aliases = ["show", "desc", "info"])]
+    Describe(describe::Args),
+    /// Show the last lines of logs, and follow them
+    #[command(visible_alias = "log")]
+    Logs(logs::Args),
+    /// Empty log files
+    Flush(flush::Args),
+    /// Ask the daemon whether it is there
+    Ping,
+    /// Save the list of processes for `resurrect`
+    #[command(visible_alias = "dump")]
+    Save,
+    /// Start what was saved
+    Resurrect,
+    /// Stop everything, and the daemon
+    Kill(kill::Args),
+    /// List services: type, port, health, instances
+    Services(services::Args),
+    /// List, add and remove users' instances of services
+    Instances(instances::Args),
+    /// List, add and remove users
+    Users(users::Args),
+    /// Make tokens for the REST API
+    Tokens(users::TokensArgs),
+    /// Show the daemon's settings and where each comes from
+    Config(config::Args),
+    /// Run the daemon in the foreground
+    Daemon(daemon::Args),
+    /// Run an MCP server that mcpm brings with it
+    Bridge(bridge::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pm2s_spellings_are_understood() {
+        for line in [
+            "mcpm start",
+            "mcpm start ecosystem.json --env prod --only a,b",
+            "mcpm start app.js -n web -i 2 -- --port 80",
+            "mcpm start 0",
+            "mcpm -s ls",
+            "mcpm ls -s",
+            "mcpm list",
+            "mcpm l",
+            "mcpm ps",
+            "mcpm status",
+            "mcpm stop a b 0",
+            "mcpm restart all --update-env",
+            "mcpm restart all -a",
+            "mcpm del web",
+            "mcpm show web",
+            "mcpm desc 0",
+            "mcpm info web",
+            "mcpm log",
+            "mcpm logs web --lines 50 --nostream --raw --err",
+            "mcpm logs -f --out --json",
+            "mcpm dump",
+            "mcpm kill --keep",
+            "mcpm --no-color jlist",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_refused() {
+        for line in [
+            "mcpm",
+            "mcpm strat",
+            "mcpm stop",
+            "mcpm logs --err --out",
+            "mcpm instances add demo",
+            "mcpm users add",
+            "mcpm ls --nope",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

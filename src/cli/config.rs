@@ -1,0 +1,43 @@
+//! `mcpm config`: the daemon's settings, and where each comes from.
+
+use crate::api::List;
+use crate::api::daemon::Setting;
+
+use super::exit::Exit;
+use super::grid::{Cell, Column, Grid};
+use super::session::Session;
+
+/// Arguments of `config`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints them.
+pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
+    let mut daemon = session.daemon().await?;
+    let settings: List<Setting> = daemon.get("/api/v1/admin/daemon/config").await?;
+    if args.json {
+        session.output.json(&settings)?;
+    } else {
+        session
+            .output
+            .text(&table(&settings.items).render(session.output.palette()))?;
+    }
+    Ok(Exit::Fine)
+}
+
+fn table(settings: &[Setting]) -> Grid {
+    let columns = ["setting", "value", "source"];
+    let mut grid = Grid::new(columns.map(Column::fit).into());
+    for setting in settings {
+        grid.row(vec![
+            Cell::new(&setting.name),
+            Cell::new(&setting.value),
+            Cell::new(&setting.source),
+        ]);
+    }
+    grid
+}

@@ -1,0 +1,279 @@
+//! `mcpm describe`: all about one process, why it is as it is, and its last log lines.
+
+use anyhow::bail;
+
+use crate::api::processes::{Health, LastExit, LogEvent, Process, Readiness, Stream};
+use crate::config::spec::{ExecMode, ServiceSpec};
+use crate::control::client::{Client, segment};
+use crate::ids::Timestamp;
+
+use super::exit::Exit;
+use super::grid::{Cell, Column, Grid};
+use super::log_text::LogText;
+use super::session::Session;
+use super::style::Paint;
+use super::{list, process_table, units};
+
+/// Log lines of each stream that are shown.
+const LOG_LINES: usize = 10;
+
+/// Arguments of `describe`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name or id
+    target: String,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints a block for each process of that name or id.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
+    let mut daemon = session.daemon().await?;
+    let found = select(list::processes(&mut daemon).await?, &args.target);
+    if found.is_empty() {
+        bail!("there is no process `{}`; `mcpm ls` shows all", args.target);
+    }
+    if args.json {
+        session.output.json(&crate::api::List::whole(found))?;
+        return Ok(Exit::Fine);
+    }
+    let now = Timestamp::now();
+    for process in &found {
+        let output = &session.output;
+        output.line(format_args!(
+            "Describing process with id {} - name {}",
+            process.pm_id, process.name
+        ))?;
+        output.text(&grid(process, now).render(output.palette()))?;
+        for stream in [Stream::Error, Stream::Out] {
+            let text = last_lines(&mut daemon, process, stream).await?;
+            if !text.is_empty() {
+                output.line("")?;
+                output.text(&String::from_utf8_lossy(&text))?;
+            }
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+/// By name first, as a process may be named by a number.
+fn select(processes: Vec<Process>, target: &str) -> Vec<Process> {
+    let named = |p: &Process| p.name.as_str() == target;
+    let by_name = processes.iter().any(named);
+    let by_id = |p: &Process| p.pm_id.to_string() == target;
+    processes
+        .into_iter()
+        .filter(|p| if by_name { named(p) } else { by_id(p) })
+        .collect()
+}
+
+async fn last_lines(
+    daemon: &mut Client,
+    process: &Process,
+    stream: Stream,
+) -> anyhow::Result<Vec<u8>> {
+    let name = match stream {
+        Stream::Out => "out",
+        Stream::Error => "error",
+    };
+    let path = format!(
+        "/api/v1/admin/logs?target={}&lines={LOG_LINES}&follow=false&stream={name}",
+        segment(&process.pm_id.to_string())
+    );
+    let mut events = daemon.stream::<LogEvent>(&path).await?;
+    let mut text = LogText::only_messages(LOG_LINES);
+    let mut any = false;
+    while let Some(event) = events.next().await? {
+        any |= matches!(event, LogEvent::Line { .. });
+        text.add(&event, Timestamp::now());
+    }
+    // The title of a file without lines says nothing.
+    Ok(if any { text.take().0 } else { Vec::new() })
+}
+
+fn grid(process: &Process, now: Timestamp) -> Grid {
+    let mut grid = Grid::new(vec![Column::fit(""), Column::fit("")]);
+    let mut row = |name: &str, value: Cell| grid.row(vec![Cell::painted(name, Paint::Head), value]);
+    let status = process.status;
+    row(
+        "status",
+        Cell::painted(status.as_str(), process_table::colour(status)),
+    );
+    if let Some(reason) = &process.reason {
+        row("reason", Cell::painted(reason, Paint::Bad));
+    }
+    for (name, value) in pm2_rows(process, now) {
+        row(name, Cell::new(value));
+    }
+    if let Some(exit) = &process.last_exit {
+        row("last exit", Cell::new(last_exit(exit)));
+    }
+    if let (Some(mcp), Some(health)) = (&process.spec.mcp, &process.health) {
+        let (word, paint) = readiness(health.readiness);
+        row("health", Cell::painted(word, paint));
+        for (name, value) in service_rows(mcp, health) {
+            row(name, Cell::new(value));
+        }
+    }
+    grid
+}
+
+/// PM2's rows, in its order.
+fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
+    let spec = &process.spec;
+    let missing = || "N/A".to_owned();
+    let log = |path: &Option<std::path::PathBuf>| {
+        path.as_ref()
+            .map_or_else(missing, |path| path.display().to_string())
+    };
+    let words = |list: &[String]| {
+        if list.is_empty() {
+            missing()
+        } else {
+            list.join(" ")
+        }
+    };
+    let mode = match spec.exec_mode {
+        ExecMode::ForkMode => "fork_mode",
+        ExecMode::ClusterMode => "cluster_mode",
+    };
+    let interpreter = spec.program.interpreter.clone();
+    vec![
+        ("name", process.name.to_string()),
+        ("namespace", spec.namespace.clone()),
+        ("version", spec.version.clone().unwrap_or_else(missing)),
+        ("restarts", process.restarts.to_string()),
+        ("uptime", process_table::uptime(process, now)),
+        ("script path", spec.program.script.display().to_string()),
+        ("script args", words(&spec.program.args)),
+        ("error log path", log(&process.error_log)),
+        ("out log path", log(&process.out_log)),
+        ("pid path", process.pid_file.display().to_string()),
+        (
+            "interpreter",
+            interpreter.unwrap_or_else(|| "none".to_owned()),
+        ),
+        ("interpreter args", words(&spec.program.interpreter_args)),
+        ("script id", process.pm_id.to_string()),
+        ("pid", process.pid.to_string()),
+        ("user", process.user.clone()),
+        ("exec cwd", spec.cwd.display().to_string()),
+        ("exec mode", mode.to_owned()),
+        (
+            "node env",
+            spec.env.0.get("NODE_ENV").cloned().unwrap_or_else(missing),
+        ),
+        ("watch & reload", "✘".to_owned()),
+        ("unstable restarts", process.unstable_restarts.to_string()),
+        (
+            "cpu, memory",
+            format!(
+                "{}, {}",
+                units::percent(process.cpu),
+                units::memory(process.memory)
+            ),
+        ),
+        ("created at", process.created_at.to_string()),
+    ]
+}
+
+fn service_rows(mcp: &ServiceSpec, health: &Health) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("service", format!("{} ({})", mcp.service, mcp.display_name)),
+        ("port", mcp.port.to_string()),
+    ];
+    if let Some(at) = health.last_check {
+        let took = health
+            .response_ms
+            .map_or(String::new(), |ms| format!(", {ms:.1} ms"));
+        rows.push(("last check", format!("{at}{took}")));
+    }
+    if health.consecutive_failures > 0 {
+        rows.push((
+            "failed checks in a row",
+            health.consecutive_failures.to_string(),
+        ));
+    }
+    if let Some(failure) = &health.last_failure {
+        rows.push(("last failed check", failure.clone()));
+    }
+    if let Some(share) = health.uptime_percent {
+        rows.push(("good checks", format!("{share:.2}%")));
+    }
+    rows
+}
+
+/// How a process ended: `code 1 at …`, `SIGKILL at …`.
+fn last_exit(exit: &LastExit) -> String {
+    let how = match (exit.code, &exit.signal) {
+        (Some(code), _) => format!("code {code}"),
+        (None, Some(signal)) => signal.clone(),
+        (None, None) => "unknown: no daemon saw it".to_owned(),
+    };
+    format!("{how} at {}", exit.at)
+}
+
+/// The word for a service's readiness, and its colour.
+pub(crate) fn readiness(readiness: Readiness) -> (&'static str, Paint) {
+    match readiness {
+        Readiness::Down => ("down", Paint::Bad),
+        Readiness::Starting => ("starting", Paint::Busy),
+        Readiness::Ready => ("ready", Paint::Good),
+        Readiness::Unhealthy => ("unhealthy", Paint::Bad),
+        Readiness::PortTaken => ("port taken", Paint::Bad),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::processes::Status;
+    use crate::cli::samples::{process, service};
+    use crate::cli::style::Palette;
+
+    #[test]
+    fn a_name_wins_over_an_id() {
+        let list = || vec![process(0, "1"), process(1, "web"), process(2, "web")];
+        let ids = |target| {
+            select(list(), target)
+                .iter()
+                .map(|p| p.pm_id.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids("1"), [0]);
+        assert_eq!(ids("web"), [1, 2]);
+        assert_eq!(ids("2"), [2]);
+        assert!(ids("nobody").is_empty());
+    }
+
+    #[test]
+    fn what_went_wrong_is_told() {
+        let mut web = service(0, "demo", 49160, Readiness::Unhealthy);
+        web.status = Status::WaitingRestart;
+        web.reason = Some("exited with code 1 three times".into());
+        let at = Timestamp::from_millis(0);
+        web.last_exit = Some(LastExit {
+            code: None,
+            signal: Some("SIGKILL".into()),
+            at,
+        });
+        let text = grid(&web, Timestamp::from_millis(0)).render(Palette::PLAIN);
+        for part in [
+            "waiting restart",
+            "exited with code 1 three times",
+            "SIGKILL at 1970-01-01",
+            "unhealthy",
+            "49160",
+            "fork_mode",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn variables_other_than_node_env_are_not_shown() {
+        let text = grid(&process(0, "web"), Timestamp::from_millis(0)).render(Palette::PLAIN);
+        assert!(!text.contains("API_KEY") && !text.contains("***"));
+    }
+}

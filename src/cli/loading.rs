@@ -1,0 +1,159 @@
+//! From targets of the command line to what `config` reads, in this shell.
+//!
+//! The daemon never reads a user's file: this side does, with the folder and the variables of the
+//! person who typed the command.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::config::spec::Env;
+use crate::config::{
+    ConfigError, LoadOptions, Loaded, Shell, from_command_line, is_ecosystem_file, load_file,
+    load_text,
+};
+
+use super::app_flags::AppFlags;
+
+/// Files that `start` takes when none is named, in this order.
+const DEFAULT_FILES: [&str; 6] = [
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.json",
+    "ecosystem.yml",
+    "ecosystem.yaml",
+];
+/// Largest ecosystem file that is taken from stdin.
+const STDIN_MAX: u64 = 16 << 20;
+
+/// What of an ecosystem file counts.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Selection {
+    /// Merge the `env_NAME` blocks of an ecosystem file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Only these apps of an ecosystem file
+    #[arg(long, value_name = "NAMES")]
+    only: Vec<String>,
+}
+
+impl Selection {
+    /// PM2 takes commas and spaces between names.
+    fn options(&self) -> LoadOptions {
+        let names = self.only.iter().flat_map(|names| names.split([',', ' ']));
+        LoadOptions {
+            env_name: self.env.clone(),
+            only: names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
+/// An ecosystem file, or `-` for one on stdin?
+pub(crate) fn is_file(target: &str) -> bool {
+    target == "-" || is_ecosystem_file(target)
+}
+
+/// The file that `start` takes when none is named.
+///
+/// # Errors
+/// When this folder has none.
+pub(crate) fn default_file() -> anyhow::Result<String> {
+    let found = DEFAULT_FILES
+        .into_iter()
+        .find(|file| Path::new(file).exists());
+    match found {
+        Some(file) => Ok(file.to_owned()),
+        None => {
+            bail!("what to start? This folder has no `ecosystem.config.js` or `ecosystem.json`")
+        }
+    }
+}
+
+/// Reads an ecosystem file.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn load(target: &str, selection: &Selection) -> anyhow::Result<Loaded> {
+    let shell = shell()?;
+    let options = selection.options();
+    let loaded = if target == "-" {
+        load_text("stdin", &read_stdin()?, &shell, &options)
+    } else {
+        load_file(Path::new(target), &shell, &options)
+    };
+    loaded.map_err(refusal)
+}
+
+/// Makes an app of a script and flags.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn from_script(
+    script: &str,
+    args: &[String],
+    flags: &AppFlags,
+) -> anyhow::Result<Loaded> {
+    from_command_line(&flags.app(script, args), &shell()?).map_err(refusal)
+}
+
+/// The variables of this shell that an app may have.
+///
+/// # Errors
+/// When the current folder is gone.
+pub(crate) fn shell_env() -> anyhow::Result<Env> {
+    Ok(shell()?.passed_on())
+}
+
+fn shell() -> anyhow::Result<Shell> {
+    Shell::current().context("cannot read the current folder")
+}
+
+fn read_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(STDIN_MAX + 1)
+        .read_to_string(&mut text)
+        .context("cannot read stdin")?;
+    if text.len() as u64 > STDIN_MAX {
+        bail!(
+            "stdin holds more than {} MiB: that is no ecosystem file",
+            STDIN_MAX >> 20
+        );
+    }
+    Ok(text)
+}
+
+/// Several mistakes stand on lines of their own, so that editors find them.
+fn refusal(error: ConfigError) -> anyhow::Error {
+    let text = format!("{:#}", anyhow!(error));
+    match text.lines().count() {
+        0 | 1 => anyhow!(text),
+        mistakes => anyhow!("nothing was started, for {mistakes} mistakes:\n{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_split_at_commas_and_spaces() {
+        let selection = Selection {
+            env: Some("prod".into()),
+            only: vec!["a,b c".into(), "d, ".into()],
+        };
+        let options = selection.options();
+        assert_eq!(options.only, ["a", "b", "c", "d"]);
+        assert_eq!(options.env_name.as_deref(), Some("prod"));
+    }
+
+    #[test]
+    fn a_dash_is_a_file_on_stdin() {
+        assert!(is_file("-") && is_file("ecosystem.json") && !is_file("web"));
+    }
+}

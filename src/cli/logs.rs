@@ -1,0 +1,149 @@
+//! `mcpm logs`: the last lines of each log file, then what arrives.
+
+use crate::api::processes::LogEvent;
+use crate::control::client::segment;
+use crate::ids::Timestamp;
+
+use super::exit::Exit;
+use super::log_text::{LogText, Shape};
+use super::session::Session;
+
+/// Lines of history per file, as PM2.
+const HISTORY: usize = 15;
+/// Bytes that are collected before they are printed, while more keeps arriving.
+const BATCH: usize = 64 * 1024;
+
+/// Arguments of `logs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name, id, namespace or `all`
+    #[arg(default_value = "all")]
+    target: String,
+    /// Lines of history per file [default: 15, with --json 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    lines: Option<i64>,
+    /// Print the history and end
+    #[arg(long)]
+    nostream: bool,
+    /// Follow, which is the default
+    #[arg(short, long, conflicts_with = "nostream")]
+    follow: bool,
+    /// Standard error only
+    #[arg(long)]
+    err: bool,
+    /// Standard output only
+    #[arg(long, conflicts_with = "err")]
+    out: bool,
+    /// Lines only, without prefixes; those of standard error to stderr
+    #[arg(long)]
+    raw: bool,
+    /// One JSON object per line
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
+}
+
+impl Args {
+    /// A negative number means its absolute, as in PM2.
+    fn history(&self) -> usize {
+        let default = if self.json && !self.nostream {
+            0
+        } else {
+            HISTORY
+        };
+        self.lines.map_or(default, |n| {
+            usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX)
+        })
+    }
+
+    fn path(&self) -> String {
+        let stream = match (self.out, self.err) {
+            (true, _) => "&stream=out",
+            (_, true) => "&stream=error",
+            _ => "",
+        };
+        let target = segment(&self.target);
+        let (lines, follow) = (self.history(), !self.nostream);
+        format!("/api/v1/admin/logs?target={target}&lines={lines}&follow={follow}{stream}")
+    }
+}
+
+/// Ends with Ctrl-C, or with the history when it was asked for alone.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    let mut daemon = session.daemon().await?;
+    let mut events = daemon.stream::<LogEvent>(&args.path()).await?;
+    let history = args.history();
+    let shape = match (args.raw, args.json) {
+        (true, _) => Shape::Raw,
+        (_, true) => Shape::Json,
+        _ => Shape::Prefixed(output.palette()),
+    };
+    if matches!(shape, Shape::Prefixed(_)) && history > 0 {
+        let and = if args.nostream {
+            ""
+        } else {
+            ", then what arrives (Ctrl-C ends)"
+        };
+        output.line(format_args!("last {history} lines of {}{and}", args.target))?;
+    }
+    let mut text = LogText::new(shape, history);
+    while let Some(event) = events.next().await? {
+        let now = Timestamp::now();
+        text.add(&event, now);
+        let mut batched = 0;
+        // Printed in few pieces while much arrives, and at once when nothing more has.
+        while batched < BATCH
+            && let Some(event) = events.buffered()?
+        {
+            text.add(&event, now);
+            batched += 1024;
+        }
+        let (out, error) = text.take();
+        output.data(&out)?;
+        if !error.is_empty() {
+            output.data_to_stderr(&error)?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn path(line: &str) -> String {
+        Line::try_parse_from(line.split(' ')).unwrap().args.path()
+    }
+
+    #[test]
+    fn options_become_the_question() {
+        let all = "/api/v1/admin/logs?target=all";
+        assert_eq!(path("logs"), format!("{all}&lines=15&follow=true"));
+        assert_eq!(
+            path("logs -f --lines -3"),
+            format!("{all}&lines=3&follow=true")
+        );
+        assert_eq!(
+            path("logs all --nostream --err --lines 0"),
+            format!("{all}&lines=0&follow=false&stream=error")
+        );
+        assert_eq!(path("logs --json"), format!("{all}&lines=0&follow=true"));
+        assert_eq!(
+            path("logs --json --nostream"),
+            format!("{all}&lines=15&follow=false")
+        );
+    }
+
+    #[test]
+    fn a_name_can_be_anything() {
+        assert!(path("logs a/b&c").contains("target=a%2Fb%26c&"));
+    }
+}

@@ -1,0 +1,14 @@
+//! `mcpm ping`: is the daemon there? Starts it when not, as PM2 does.
+
+use crate::api::daemon::DaemonInfo;
+
+use super::exit::Exit;
+use super::session::Session;
+
+/// Prints PM2's answer, which scripts look for.
+pub(crate) async fn run(session: &Session) -> anyhow::Result<Exit> {
+    let mut daemon = session.daemon().await?;
+    let _: DaemonInfo = daemon.get("/api/v1/admin/daemon").await?;
+    session.output.data(b"{ msg: 'pong' }\n")?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,302 @@
+//! How far a start has come: pure, fed with the daemon's lists and the time since it began.
+//!
+//! Services count when they are ready, plain apps when they are online. What will not get there by
+//! itself has failed; what takes longer than its `start_timeout` is given up on (it goes on trying,
+//! and so does the daemon).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::api::processes::{Process, Readiness, Status};
+use crate::ids::PmId;
+
+use super::units;
+
+/// For what has no `start_timeout` of its own.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where one process stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Under way, and what it is doing.
+    Waiting(String),
+    /// There, with a word for it.
+    Done(String),
+    /// Will not get there, and why.
+    Failed(String),
+}
+
+/// One process of a start.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    id: PmId,
+    /// Name, with the number when it is not the only one of that name.
+    pub(crate) label: String,
+    /// Where a service listens.
+    pub(crate) place: Option<String>,
+    limit: Duration,
+    /// Where it stands.
+    pub(crate) stage: Stage,
+    /// When it got there, or was given up on.
+    pub(crate) after: Option<Duration>,
+}
+
+impl Step {
+    /// What to say of it: `ready in 41 ms`, or the reason.
+    pub(crate) fn note(&self) -> String {
+        match (&self.stage, self.after) {
+            (Stage::Done(word), Some(after)) => format!("{word} in {}", units::took(after)),
+            (Stage::Done(text) | Stage::Waiting(text) | Stage::Failed(text), _) => text.clone(),
+        }
+    }
+
+    /// Is nothing more to come?
+    pub(crate) fn is_settled(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting(_))
+    }
+}
+
+/// All processes of a start.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// In the order they were asked for.
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Progress {
+    /// Those of the list with these ids. `limit` takes the place of every service's own.
+    pub(crate) fn new(ids: &[PmId], processes: &[Process], limit: Option<Duration>) -> Self {
+        let known: HashMap<PmId, &Process> = processes.iter().map(|p| (p.pm_id, p)).collect();
+        let wanted = || ids.iter().filter_map(|id| known.get(id).copied());
+        let mut named: HashMap<&str, usize> = HashMap::new();
+        for process in wanted() {
+            *named.entry(process.name.as_str()).or_default() += 1;
+        }
+        let step = |process: &Process| {
+            let mcp = process.spec.mcp.as_ref();
+            let name = process.name.as_str();
+            let only = named.get(name) == Some(&1);
+            Step {
+                id: process.pm_id,
+                label: if only {
+                    name.to_owned()
+                } else {
+                    format!("{name} ({})", process.pm_id)
+                },
+                place: mcp.map(|mcp| format!("127.0.0.1:{}", mcp.port)),
+                limit: limit.unwrap_or(mcp.map_or(PLAIN_TIMEOUT, |mcp| mcp.start_timeout)),
+                stage: Stage::Waiting("starting".to_owned()),
+                after: None,
+            }
+        };
+        Self {
+            steps: wanted().map(step).collect(),
+        }
+    }
+
+    /// Takes a new list in; returns which steps have changed. What is settled stays so.
+    pub(crate) fn observe(&mut self, processes: &[Process], elapsed: Duration) -> Vec<usize> {
+        let known: HashMap<PmId, &Process> = processes.iter().map(|p| (p.pm_id, p)).collect();
+        self.update(elapsed, |step| match known.get(&step.id) {
+            Some(process) => stage(process),
+            None => Stage::Failed("was deleted meanwhile".to_owned()),
+        })
+    }
+
+    /// Gives up on what has taken too long; returns which steps have changed.
+    pub(crate) fn expire(&mut self, elapsed: Duration) -> Vec<usize> {
+        self.update(elapsed, |step| match &step.stage {
+            Stage::Waiting(note) if elapsed >= step.limit => Stage::Failed(format!(
+                "not ready after {}: {note}; it goes on trying",
+                units::took(step.limit)
+            )),
+            other => other.clone(),
+        })
+    }
+
+    /// When to look for what has taken too long; `None` when nothing is under way.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.steps
+            .iter()
+            .filter(|step| !step.is_settled())
+            .map(|step| step.limit)
+            .min()
+    }
+
+    /// Is every step settled?
+    pub(crate) fn is_settled(&self) -> bool {
+        self.steps.iter().all(Step::is_settled)
+    }
+
+    /// Has any failed?
+    pub(crate) fn has_failed(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step.stage, Stage::Failed(_)))
+    }
+
+    fn update(&mut self, elapsed: Duration, next: impl Fn(&Step) -> Stage) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            if step.is_settled() {
+                continue;
+            }
+            let stage = next(step);
+            if stage != step.stage {
+                step.stage = stage;
+                step.after = step.is_settled().then_some(elapsed);
+                changed.push(at);
+            }
+        }
+        changed
+    }
+}
+
+fn stage(process: &Process) -> Stage {
+    let reason = |otherwise: &str| {
+        process
+            .reason
+            .clone()
+            .unwrap_or_else(|| otherwise.to_owned())
+    };
+    let readiness = process.health.as_ref().map(|health| health.readiness);
+    if readiness == Some(Readiness::PortTaken) {
+        return Stage::Failed(reason("its port is taken by another program"));
+    }
+    match process.status {
+        Status::Errored => Stage::Failed(reason("errored")),
+        Status::Stopped => stopped(process, &reason("stopped")),
+        Status::Online => match readiness {
+            None => Stage::Done("online".to_owned()),
+            Some(Readiness::Ready) => Stage::Done("ready".to_owned()),
+            Some(Readiness::Unhealthy) => Stage::Waiting(reason("unhealthy")),
+            Some(_) => Stage::Waiting("starting".to_owned()),
+        },
+        Status::Launching => Stage::Waiting("starting".to_owned()),
+        Status::Stopping => Stage::Waiting("stopping".to_owned()),
+        Status::WaitingRestart => Stage::Waiting(reason("waiting restart")),
+    }
+}
+
+/// Registered only, or a job that is done already.
+fn stopped(process: &Process, reason: &str) -> Stage {
+    if !process.spec.autostart && process.started_at.is_none() {
+        return Stage::Done("registered, not started,".to_owned());
+    }
+    match process.last_exit.as_ref().and_then(|exit| exit.code) {
+        Some(0) => Stage::Done("ended with code 0".to_owned()),
+        Some(code) => Stage::Failed(format!("ended with code {code}")),
+        None => Stage::Failed(reason.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::processes::LastExit;
+    use crate::cli::samples::{process, service};
+    use crate::ids::Timestamp;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn ids(list: &[Process]) -> Vec<PmId> {
+        list.iter().map(|p| p.pm_id).collect()
+    }
+
+    #[test]
+    fn a_service_counts_when_it_is_ready() {
+        let mut list = [service(0, "demo", 49160, Readiness::Starting)];
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        assert!(progress.observe(&list, MS).is_empty());
+        assert_eq!(progress.deadline(), Some(Duration::from_secs(60)));
+        list[0] = service(0, "demo", 49160, Readiness::Ready);
+        assert_eq!(progress.observe(&list, 41 * MS), [0]);
+        assert!(progress.is_settled() && !progress.has_failed());
+        assert_eq!(progress.deadline(), None);
+        let step = &progress.steps[0];
+        assert_eq!(step.place.as_deref(), Some("127.0.0.1:49160"));
+        assert_eq!(step.note(), "ready in 41 ms");
+    }
+
+    #[test]
+    fn a_plain_app_counts_when_it_is_online() {
+        let list = [process(0, "web")];
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        progress.observe(&list, MS);
+        assert_eq!(progress.steps[0].note(), "online in 1 ms");
+    }
+
+    #[test]
+    fn what_cannot_work_has_failed_with_its_reason() {
+        let mut taken = service(0, "demo", 49160, Readiness::PortTaken);
+        taken.reason = Some("port 49160 is held by nginx (pid 7)".into());
+        let mut errored = process(1, "web");
+        errored.status = Status::Errored;
+        let list = [taken, errored];
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        progress.observe(&list, MS);
+        assert!(progress.has_failed() && progress.is_settled());
+        assert_eq!(
+            progress.steps[0].note(),
+            "port 49160 is held by nginx (pid 7)"
+        );
+        assert_eq!(progress.steps[1].note(), "errored");
+    }
+
+    #[test]
+    fn a_crash_loop_is_told_and_given_up_on() {
+        let mut looping = service(0, "demo", 49160, Readiness::Down);
+        looping.status = Status::WaitingRestart;
+        looping.reason = Some("exited with code 1".into());
+        let list = [looping];
+        let mut progress = Progress::new(&ids(&list), &list, Some(2 * MS));
+        assert_eq!(progress.observe(&list, MS), [0]);
+        assert!(progress.expire(MS).is_empty());
+        assert_eq!(progress.expire(2 * MS), [0]);
+        let note = progress.steps[0].note();
+        assert_eq!(
+            note,
+            "not ready after 2 ms: exited with code 1; it goes on trying"
+        );
+    }
+
+    #[test]
+    fn what_is_settled_stays_so() {
+        let mut list = [process(0, "web")];
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        progress.observe(&list, MS);
+        list[0].status = Status::Errored;
+        assert!(progress.observe(&list, 2 * MS).is_empty());
+        assert!(!progress.has_failed());
+    }
+
+    #[test]
+    fn jobs_end_and_registered_apps_wait() {
+        let mut job = process(0, "job");
+        job.status = Status::Stopped;
+        let exit = |code| {
+            Some(LastExit {
+                code: Some(code),
+                signal: None,
+                at: Timestamp::default(),
+            })
+        };
+        job.last_exit = exit(0);
+        assert!(matches!(stage(&job), Stage::Done(_)));
+        job.last_exit = exit(3);
+        assert_eq!(stage(&job), Stage::Failed("ended with code 3".into()));
+        job.spec.autostart = false;
+        job.started_at = None;
+        assert!(matches!(stage(&job), Stage::Done(_)));
+    }
+
+    #[test]
+    fn replicas_are_told_apart_and_a_deleted_one_has_failed() {
+        let list = [process(0, "web"), process(1, "web"), process(2, "api")];
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        let labels: Vec<_> = progress.steps.iter().map(|s| s.label.as_str()).collect();
+        assert_eq!(labels, ["web (0)", "web (1)", "api"]);
+        progress.observe(&list[..2], MS);
+        assert!(progress.has_failed());
+    }
+}

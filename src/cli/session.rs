@@ -1,0 +1,48 @@
+//! What every command that asks the daemon holds: where to print, and how to reach it.
+
+use crate::control::client::{Client, ClientError, OnSkew};
+use crate::home::{Home, HomeError};
+
+use super::daemon_start;
+use super::render::Output;
+
+/// One run of one command.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Where to print.
+    pub(crate) output: Output,
+    /// Whose daemon.
+    pub(crate) home: Home,
+}
+
+impl Session {
+    /// Touches nothing yet.
+    pub(crate) fn new(output: Output) -> Result<Self, HomeError> {
+        Ok(Self {
+            output,
+            home: Home::find()?,
+        })
+    }
+
+    /// The daemon that runs, or an error when none does.
+    pub(crate) async fn running_daemon(&self) -> Result<Client, ClientError> {
+        Client::connect(&self.home.socket(), self.on_skew()).await
+    }
+
+    /// The daemon, started when none runs.
+    pub(crate) async fn daemon(&self) -> anyhow::Result<Client> {
+        match self.running_daemon().await {
+            Err(ClientError::NoDaemon { .. }) => {
+                daemon_start::start(&self.home).await?;
+                daemon_start::connect(&self.home, || self.on_skew()).await
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Versions that differ are told on stderr: stdout may be read by a program.
+    fn on_skew(&self) -> OnSkew {
+        let output = self.output;
+        Box::new(move |skew| output.warning(skew))
+    }
+}

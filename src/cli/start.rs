@@ -1,0 +1,325 @@
+//! `mcpm start`: an ecosystem file, a script, or processes that are listed already.
+//!
+//! Whatever can be refused is refused before the daemon is started or asked. Then every app is
+//! waited for, the table is shown, and the next thing to type.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::time::Instant;
+
+use crate::api::List;
+use crate::api::processes::{Outcome, Process, StartRequest, Status};
+use crate::config::Loaded;
+use crate::config::spec::{AppSpec, SPEC_VERSION};
+use crate::control::client::{Client, ClientError};
+use crate::ids::PmId;
+
+use super::actions::{self, report};
+use super::app_flags::AppFlags;
+use super::exit::Exit;
+use super::loading::{self, Selection};
+use super::render::Output;
+use super::session::Session;
+use super::{list, live, next};
+
+/// Arguments of `start`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Ecosystem file (`-`: stdin), script, or names, ids, namespaces, `all`
+    /// [default: ecosystem.config.js and its like in this folder]
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    flags: AppFlags,
+    /// Return when everything is started, not when it is ready
+    #[arg(long)]
+    no_wait: bool,
+    /// Wait so many seconds for readiness, in place of each service's `start_timeout`
+    #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
+    timeout: Option<u64>,
+    /// Arguments of the script
+    #[arg(last = true, value_name = "ARGS")]
+    script_args: Vec<String>,
+}
+
+/// What a target turned out to be.
+enum Wanted {
+    /// The apps of a file.
+    File(Loaded),
+    /// The app of a script.
+    Script(Loaded),
+    /// A word: a process if the daemon knows it, else a script.
+    Word(String),
+}
+
+impl Wanted {
+    fn loaded(&self) -> Option<&Loaded> {
+        match self {
+            Self::File(loaded) | Self::Script(loaded) => Some(loaded),
+            Self::Word(_) => None,
+        }
+    }
+
+    /// Nothing of it can be started: no reason to start a daemon.
+    fn is_hopeless(&self) -> bool {
+        self.loaded()
+            .is_some_and(|loaded| loaded.apps.is_empty() && !loaded.failed.is_empty())
+    }
+}
+
+/// How long to wait for what was started.
+#[derive(Clone, Copy)]
+enum Wait {
+    No,
+    UntilReady(Option<Duration>),
+}
+
+/// Fine when everything that was asked for is there.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
+    let wait = if args.no_wait {
+        Wait::No
+    } else {
+        Wait::UntilReady(args.timeout.map(Duration::from_secs))
+    };
+    let wanted = read_targets(&args)?;
+    if args.flags.are_given()
+        && wanted
+            .iter()
+            .any(|wanted| matches!(wanted, Wanted::File(_)))
+    {
+        let warning = "options of a script do not count with an ecosystem file: write them there";
+        session.output.warning(warning);
+    }
+    if wanted.iter().all(Wanted::is_hopeless) {
+        wanted
+            .iter()
+            .filter_map(Wanted::loaded)
+            .for_each(|loaded| tell(loaded, &session.output));
+        return Ok(Exit::Failed);
+    }
+    let mut daemon = session.daemon().await?;
+    let mut exit = Exit::Fine;
+    for wanted in wanted {
+        exit = match wanted {
+            Wanted::File(loaded) => start_apps(loaded, wait, &mut daemon, session).await?,
+            Wanted::Script(loaded) => start_script(loaded, wait, &mut daemon, session).await?,
+            Wanted::Word(word) => start_word(&word, &args, wait, &mut daemon, session).await?,
+        };
+        if exit == Exit::Failed {
+            break;
+        }
+    }
+    list::print_table(&mut daemon, &session.output).await?;
+    next::print(&mut daemon, &session.output).await?;
+    Ok(exit)
+}
+
+/// `restart FILE`: known apps are restarted with what the file says now, missing ones started.
+pub(crate) async fn restart_file(
+    target: &str,
+    selection: &Selection,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    start_apps(loading::load(target, selection)?, Wait::No, daemon, session).await
+}
+
+fn read_targets(args: &Args) -> anyhow::Result<Vec<Wanted>> {
+    if args.targets.is_empty() {
+        let file = loading::default_file()?;
+        return Ok(vec![Wanted::File(loading::load(&file, &args.selection)?)]);
+    }
+    let read = |target: &String| {
+        Ok(if loading::is_file(target) {
+            Wanted::File(loading::load(target, &args.selection)?)
+        } else if is_word(target) {
+            Wanted::Word(target.clone())
+        } else {
+            Wanted::Script(script(target, args)?)
+        })
+    };
+    args.targets.iter().map(read).collect()
+}
+
+fn script(target: &str, args: &Args) -> anyhow::Result<Loaded> {
+    loading::from_script(target, &args.script_args, &args.flags)
+}
+
+/// Without a slash or an extension it may be the name of a process.
+fn is_word(target: &str) -> bool {
+    !target.contains(['/', '.', ' '])
+}
+
+async fn start_word(
+    word: &str,
+    args: &Args,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let began = Instant::now();
+    let outcomes = match actions::act(daemon, "start", word, None).await {
+        Ok(outcomes) => outcomes,
+        Err(error) if !is_unknown(&error) || word == "all" || is_number(word) => return Err(error),
+        Err(_) => return start_script(script(word, args)?, wait, daemon, session).await,
+    };
+    if args.flags.are_given() || !args.script_args.is_empty() {
+        session.output.warning(format_args!(
+            "`{word}` keeps the options it was started with: to change them, delete it first"
+        ));
+    }
+    settle(&outcomes, wait, began, daemon, session).await
+}
+
+fn is_unknown(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ClientError>()
+        .is_some_and(|error| error.is("unknown_process"))
+}
+
+fn is_number(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Refuses to put a script in the place of a process that runs, or of another app.
+async fn start_script(
+    loaded: Loaded,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let listed = list::processes(daemon).await?;
+    for app in &loaded.apps {
+        refuse_second(app, &listed)?;
+    }
+    start_apps(loaded, wait, daemon, session).await
+}
+
+fn refuse_second(app: &AppSpec, listed: &[Process]) -> anyhow::Result<()> {
+    for process in listed.iter().filter(|process| process.name == app.name) {
+        let (name, id) = (&process.name, process.pm_id);
+        if process.spec.program.script != app.program.script {
+            bail!(
+                "`{name}` ({id}) is another app, `{}`: name this one with `--name`",
+                process.spec.program.script.display()
+            );
+        }
+        if !matches!(
+            process.status,
+            Status::Stopped | Status::Stopping | Status::Errored
+        ) {
+            bail!("`{name}` ({id}) runs already: `mcpm restart {name}` restarts it");
+        }
+    }
+    Ok(())
+}
+
+async fn start_apps(
+    loaded: Loaded,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    for warning in &loaded.warnings {
+        output.warning(warning);
+    }
+    if loaded.apps.is_empty() && loaded.failed.is_empty() {
+        bail!("there is nothing to start: the file has no app, or none that `--only` names");
+    }
+    let mut exit = Exit::fine_if(loaded.failed.is_empty());
+    if !loaded.apps.is_empty() {
+        let request = StartRequest {
+            spec_version: SPEC_VERSION,
+            apps: loaded.apps,
+            settings: loaded.settings,
+        };
+        let began = Instant::now();
+        let path = "/api/v1/admin/processes";
+        let outcomes: List<Outcome> = daemon.post(path, &request).await?;
+        exit = exit.and(settle(&outcomes.items, wait, began, daemon, session).await?);
+    }
+    for failure in &loaded.failed {
+        output.failed(failure);
+    }
+    Ok(exit)
+}
+
+/// Says what was wrong with what was read.
+fn tell(loaded: &Loaded, output: &Output) {
+    for warning in &loaded.warnings {
+        output.warning(warning);
+    }
+    for failure in &loaded.failed {
+        output.failed(failure);
+    }
+}
+
+/// Tells what was started, and waits for it.
+async fn settle(
+    outcomes: &[Outcome],
+    wait: Wait,
+    began: Instant,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    let Wait::UntilReady(limit) = wait else {
+        return report(output, "started", outcomes);
+    };
+    let (done, refused): (Vec<_>, Vec<_>) = outcomes
+        .iter()
+        .cloned()
+        .partition(|outcome| outcome.error.is_none());
+    let mut exit = Exit::Fine;
+    if !refused.is_empty() || outcomes.is_empty() {
+        exit = report(output, "started", &refused)?;
+    }
+    let ids: Vec<PmId> = done.iter().map(|outcome| outcome.pm_id).collect();
+    let lists = daemon
+        .stream::<List<Process>>("/api/v1/admin/processes/watch")
+        .await?;
+    let progress = live::follow(&ids, lists, began, limit, output).await?;
+    Ok(exit.and(Exit::fine_if(!progress.has_failed())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples::process;
+
+    #[test]
+    fn words_may_be_names_and_the_rest_is_scripts() {
+        for word in ["web", "0", "all", "my-app_2"] {
+            assert!(is_word(word), "{word}");
+        }
+        for script in ["app.js", "./run", "bin/x", "python app.py"] {
+            assert!(!is_word(script), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_second_start_of_a_script_is_refused_unless_the_first_has_ended() {
+        let mut listed = [process(3, "web")];
+        let same = listed[0].spec.clone();
+        let message = refuse_second(&same, &listed).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "`web` (3) runs already: `mcpm restart web` restarts it"
+        );
+        listed[0].status = Status::Errored;
+        assert!(refuse_second(&same, &listed).is_ok());
+        listed[0].spec.program.script = "/srv/other.js".into();
+        assert!(
+            refuse_second(&same, &listed)
+                .unwrap_err()
+                .to_string()
+                .contains("--name")
+        );
+        listed[0].name = crate::ids::AppName::parse("api").unwrap();
+        assert!(refuse_second(&same, &listed).is_ok());
+    }
+}

@@ -1,0 +1,116 @@
+//! Colours, and texts made safe and short enough for a terminal. Pure.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// What a colour says here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// Runs, done.
+    Good,
+    /// Failed, down.
+    Bad,
+    /// Under way.
+    Busy,
+    /// Worth a look.
+    Warn,
+    /// Headings.
+    Head,
+    /// Less important.
+    Dim,
+}
+
+/// Puts colours in, or leaves them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Palette {
+    /// `false`: every text stays as it is.
+    pub(crate) on: bool,
+}
+
+impl Palette {
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Self = Self { on: false };
+
+    /// The text in that colour.
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
+        if !self.on {
+            return text.to_owned();
+        }
+        let code = match paint {
+            Paint::Good => "32",
+            Paint::Bad => "31",
+            Paint::Busy => "34",
+            Paint::Warn => "33",
+            Paint::Head => "1;36",
+            Paint::Dim => "2",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Columns that a text takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The text in at most so many columns; what is cut off shows as `…`.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut room = columns.saturating_sub(1);
+    let mut kept = String::new();
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        if wide > room {
+            break;
+        }
+        room -= wide;
+        kept.push(c);
+    }
+    if columns > 0 {
+        kept.push('…');
+    }
+    kept
+}
+
+/// The text filled up with spaces to so many columns.
+pub(crate) fn pad(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// The text on one line and without control characters: what services and people chose must not
+/// steer the terminal.
+pub(crate) fn tame(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cut_counts_columns_not_characters() {
+        assert_eq!(cut("waiting restart", 9), "waiting …");
+        assert_eq!(cut("online", 6), "online");
+        assert_eq!(cut("日本語", 5), "日本…");
+        assert_eq!(cut("日本語", 4), "日…");
+        assert_eq!(cut("abc", 0), "");
+    }
+
+    #[test]
+    fn nothing_a_service_says_steers_the_terminal() {
+        assert_eq!(tame("a\x1b[2Jb\nc"), "a [2Jb c");
+    }
+
+    #[test]
+    fn colours_can_be_left_out() {
+        assert_eq!(Palette::PLAIN.paint(Paint::Bad, "x"), "x");
+        assert_eq!(
+            Palette { on: true }.paint(Paint::Bad, "x"),
+            "\x1b[31mx\x1b[0m"
+        );
+    }
+}
