@@ -35,3 +35,11 @@ impl Problem {
         }
     }
 }
+
+/// A fresh request id: 26 letters of `a-z2-7`, always as long.
+pub fn request_id() -> String {
+    let mut bytes = [0; 16];
+    // A label only: without random numbers the log is harder to read, and nothing else.
+    let _ = getrandom::fill(&mut bytes);
+    data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::bridge::{self, BridgeOptions};
 use crate::ids::Port;
 
 use super::exit::Exit;
@@ -46,17 +47,24 @@ struct Listen {
 
 /// Returns when the server ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    crate::daemon::log::start();
     match args.kind {
-        Kind::Demo { listen } => {
-            crate::bridge::demo::run(listen.port, listen.no_router_secret)?;
-        }
+        Kind::Demo { listen } => bridge::demo::run(&listen.options(false))?,
         Kind::Rest {
             file,
             allow_private,
             listen,
-        } => {
-            crate::bridge::rest::run(&file, listen.port, allow_private, listen.no_router_secret)?;
-        }
+        } => bridge::rest::run(&file, &listen.options(allow_private))?,
     }
     Ok(Exit::Fine)
+}
+
+impl Listen {
+    fn options(&self, allow_private: bool) -> BridgeOptions {
+        BridgeOptions {
+            port: self.port,
+            no_router_secret: self.no_router_secret,
+            allow_private,
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
 /// Returns when the daemon ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    crate::daemon::run(DaemonOptions {
+    crate::daemon::run(&DaemonOptions {
         detached: args.detached,
         listen: args.listen,
         public_url: args.public_url,

@@ -9,7 +9,7 @@
 //!   code here: the next way up adopts what it finds.
 
 mod lock;
-mod log;
+pub mod log;
 mod limits;
 mod settings;
 mod tenants;

@@ -115,19 +115,19 @@ impl From<Contradiction> for DaemonError {
 /// When it can't start, or a part of it fails. Services that run are left running.
 pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     // Before any descriptor is opened: the number of the starter's pipe means it only now.
-    let starter = Starter::take();
-    let result = up(options, starter.as_ref());
+    let mut starter = Starter::take();
+    let result = up(options, &mut starter);
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
             DaemonError::Running(_) => Word::AlreadyRunning,
             other => Word::Error(crate::api::error::chain(other)),
         };
-        starter.say(&word);
+        let _ = starter.tell(&word);
     }
     result
 }
 
-fn up(options: &DaemonOptions, starter: Option<&Starter>) -> Result<(), DaemonError> {
+fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), DaemonError> {
     let home = Home::find()?;
     home.create()?;
     let _lock = match lock::take(&home.lock()) {
@@ -150,7 +150,7 @@ fn up(options: &DaemonOptions, starter: Option<&Starter>) -> Result<(), DaemonEr
 async fn live(
     options: &DaemonOptions,
     home: Home,
-    starter: Option<&Starter>,
+    starter: &mut Option<Starter>,
 ) -> Result<(), DaemonError> {
     let system = |what| move |source| DaemonError::System { what, source };
     let mut signals = Signals::catch().map_err(system("catch signals"))?;
@@ -232,8 +232,9 @@ async fn live(
         resurrect(&home, &supervisor).await;
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
-    if let Some(starter) = starter {
-        starter.say(&Word::Ok);
+    if let Some(starter) = starter.take() {
+        // A command that has been interrupted does not hear it; the daemon lives on.
+        let _ = starter.tell(&Word::Ok);
     }
 
     // ── life ──
