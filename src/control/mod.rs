@@ -3,3 +3,4 @@
 pub mod version;
 pub mod readiness;
 pub mod client;
+pub mod server;

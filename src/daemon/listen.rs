@@ -77,7 +77,8 @@ async fn run(
                 () = tokio::time::sleep(RETRY) => {}
                 changed = wanted.changed() => if changed.is_err() { break },
             }
-            bound = bind(&parts, &wanted.borrow_and_update().clone()).await;
+            let chosen = wanted.borrow_and_update().clone();
+            bound = bind(&parts, &chosen).await;
             continue;
         };
         let router = Router::new(
@@ -106,7 +107,8 @@ async fn run(
         }
         // The same address can be had again only when its listener is closed.
         while old.join_next().await.is_some() {}
-        bound = bind(&parts, &wanted.borrow_and_update().clone()).await;
+        let chosen = wanted.borrow_and_update().clone();
+        bound = bind(&parts, &chosen).await;
     }
     while old.join_next().await.is_some() {}
 }

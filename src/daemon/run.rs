@@ -33,7 +33,7 @@ use crate::router::ServiceTable;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
 use crate::supervisor::usage::Sampler;
-use crate::supervisor::{self, Setup, Supervisor, actor, dump, proc};
+use crate::supervisor::{Setup, Supervisor, actor, dump, proc};
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
