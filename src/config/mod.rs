@@ -1,10 +1,39 @@
 //! Ecosystem file → [`AppSpec`]: reads what PM2 reads, checks it, fills in the defaults.
 //!
-//! Pure, except `load.rs`. The daemon never comes here: the CLI reads files and sends specs.
+//! Pure, except `load.rs`, `syntax/js.rs` (runs `node`) and `resolve.rs` (looks at the disk). The
+//! daemon never comes here: the CLI reads files in the operator's shell and sends specs.
 
 pub mod settings;
 pub mod spec;
+pub mod units;
+pub mod error;
+pub mod syntax;
+pub mod keys;
+mod typed;
+mod fields;
+mod words;
+mod env;
+mod interpreter;
+mod resolve;
+mod program;
+mod headers;
+mod auth;
+mod health;
+mod mcp;
+mod logs;
+mod app;
+mod finish;
+pub mod daemon_settings;
+mod document;
+mod check;
+pub mod load;
+pub mod command_line;
+pub mod schema;
+pub mod reference;
 
+pub use command_line::{CommandLineApp, from_command_line};
+pub use error::{AppFailure, ConfigError, Position, Warning};
+pub use load::{LoadOptions, Loaded, Shell, is_ecosystem_file, load_file, load_text};
 pub use settings::Settings;
 pub use spec::AppSpec;
 pub mod pm2_env;

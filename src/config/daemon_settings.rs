@@ -1,0 +1,107 @@
+//! The `mcpm` block → [`Settings`]. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::error::{Report, shown};
+use super::fields;
+use super::keys::DAEMON;
+use super::settings::Settings;
+use super::syntax::{Entry, Place};
+
+/// Reads it; what has a mistake is left out.
+pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Settings {
+    let fields = fields::read(entries, at, &DAEMON, report);
+    let mut settings = Settings {
+        require_auth: fields.flag("require_auth"),
+        max_body: fields.size("max_body"),
+        ..Settings::default()
+    };
+    if let Some(text) = fields.text("listen") {
+        settings.listen = listen(text);
+        if settings.listen.is_none() {
+            let message = format!(
+                "`listen` is {}; write an address such as `127.0.0.1:8080`",
+                shown(text)
+            );
+            report.mistake(fields.place("listen"), message);
+        }
+    }
+    if let Some(text) = fields.text("public_url") {
+        settings.public_url = origin(text);
+        if settings.public_url.is_none() {
+            let message = format!(
+                "`public_url` is {}; write an origin without a path, such as `https://mcp.example.com`",
+                shown(text)
+            );
+            report.mistake(fields.place("public_url"), message);
+        }
+    }
+    if settings.max_body == Some(0) {
+        report.mistake(
+            fields.place("max_body"),
+            "`max_body` is 0; write a size such as `\"8M\"`",
+        );
+    }
+    settings
+}
+
+/// An address with a port; a port alone, or `localhost`, is on this machine only.
+pub fn listen(text: &str) -> Option<SocketAddr> {
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let port = text
+        .strip_prefix("localhost:")
+        .or_else(|| text.strip_prefix(':'))
+        .unwrap_or(text);
+    // A sign is part of Rust's numbers, not of ports.
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(port) if digits => Some(SocketAddr::new(local, port)),
+        _ => text.parse().ok(),
+    }
+}
+
+/// Scheme, host and perhaps port; a final slash goes away.
+pub fn origin(text: &str) -> Option<String> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))?;
+    let host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    (!rest.is_empty() && rest.bytes().all(host)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, expected) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::1]:80", "[::1]:80"),
+            ("8080", "127.0.0.1:8080"),
+            (":8080", "127.0.0.1:8080"),
+            ("localhost:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(listen(text), expected.parse().ok(), "{text}");
+        }
+        for bad in ["", "example.com:80", "127.0.0.1", "70000", "+80"] {
+            assert_eq!(listen(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_have_no_path() {
+        assert_eq!(origin("https://a.b:8/").as_deref(), Some("https://a.b:8"));
+        for bad in [
+            "a.b",
+            "https://",
+            "https://a/b",
+            "ftp://a",
+            "https://a b",
+            "https://u@a",
+        ] {
+            assert_eq!(origin(bad), None, "{bad}");
+        }
+    }
+}

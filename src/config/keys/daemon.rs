@@ -1,0 +1,77 @@
+//! Keys of the file's top level and of its `mcpm` block.
+
+use super::Treatment::NotYet;
+use super::{APP, Key, Kind, Table};
+
+/// The top level, when it is a map with `apps` or `pm2`.
+pub static TOP: Table = Table::new(
+    "top level",
+    &[
+        Key::new(
+            "apps",
+            Kind::Blocks(&APP),
+            "",
+            "the apps; one app may stand without a list",
+        )
+        .aka(&["pm2"]),
+        Key::new(
+            "mcpm",
+            Kind::Block(&DAEMON, &[]),
+            "",
+            "settings of the daemon itself",
+        ),
+        Key::new("deploy", Kind::Any, "", "PM2's deployments").but(NotYet),
+        Key::new("static", Kind::Any, "", "PM2's static file servers").but(NotYet),
+        // What a `package.json` and an editor's schema line bring along is no mistake.
+        Key::new("$schema", Kind::Any, "", "for editors").but(super::Treatment::Invisible),
+    ],
+);
+
+/// `mcpm`
+pub static DAEMON: Table = Table::new(
+    "mcpm",
+    &[
+        Key::new(
+            "listen",
+            Kind::Text,
+            "`127.0.0.1:8080`",
+            "address and port of router and API",
+        ),
+        Key::new(
+            "public_url",
+            Kind::Text,
+            "`http://` and `listen`",
+            "origin of handed-out URLs",
+        ),
+        Key::new(
+            "require_auth",
+            Kind::Flag,
+            "`false`",
+            "all services demand a token of the owner",
+        ),
+        Key::new("max_body", Kind::Size, "`8M`", "largest request body"),
+        Key::new(
+            "admin_listen",
+            Kind::Text,
+            "",
+            "address of metrics and service detail",
+        )
+        .but(NotYet),
+        Key::new("tls", Kind::Any, "", "certificate and key").but(NotYet),
+        Key::new(
+            "identity_provider",
+            Kind::Any,
+            "",
+            "issuer of users' tokens",
+        )
+        .but(NotYet),
+        Key::new("limits", Kind::Any, "", "bounds of the router").but(NotYet),
+        Key::new(
+            "retention",
+            Kind::Any,
+            "",
+            "how long usage and audit are kept",
+        )
+        .but(NotYet),
+    ],
+);
