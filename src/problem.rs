@@ -41,5 +41,7 @@ pub fn request_id() -> String {
     let mut bytes = [0; 16];
     // A label only: without random numbers the log is harder to read, and nothing else.
     let _ = getrandom::fill(&mut bytes);
-    data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+    data_encoding::BASE32_NOPAD
+        .encode(&bytes)
+        .to_ascii_lowercase()
 }

@@ -77,7 +77,9 @@ pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> 
     let mut warnings = now.warnings.clone();
     let lost = api.logs.lost();
     if lost > 0 {
-        warnings.push(format!("{lost} log lines could not be written (see mcpm.log)"));
+        warnings.push(format!(
+            "{lost} log lines could not be written (see mcpm.log)"
+        ));
     }
     Reply(DaemonInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -106,7 +108,13 @@ pub(super) async fn stop(
     Json(request): Json<StopRequest>,
 ) -> StatusCode {
     let (done, ended) = oneshot::channel();
-    let _ = api.orders.send(DaemonOrder::Stop { keep: request.keep, done }).await;
+    let _ = api
+        .orders
+        .send(DaemonOrder::Stop {
+            keep: request.keep,
+            done,
+        })
+        .await;
     let _ = ended.await;
     StatusCode::ACCEPTED
 }

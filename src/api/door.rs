@@ -41,7 +41,11 @@ pub struct RequestId(pub String);
 
 /// Gives the call its id, and errors their form.
 pub async fn dress(mut request: Request, next: Next) -> Response {
-    let id = match request.headers().get("x-mcpm-request-id").map(HeaderValue::to_str) {
+    let id = match request
+        .headers()
+        .get("x-mcpm-request-id")
+        .map(HeaderValue::to_str)
+    {
         // The router has given one already.
         Some(Ok(id)) => id.to_owned(),
         _ => crate::problem::request_id(),
@@ -65,7 +69,10 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
         }
     }
     let headers = response.headers_mut();
-    headers.insert(DAEMON_HEADER, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    headers.insert(
+        DAEMON_HEADER,
+        HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+    );
     headers
         .entry(http::header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
@@ -73,7 +80,10 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
 }
 
 fn is_json(response: &Response) -> bool {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind.contains("json"))
 }
 
@@ -83,7 +93,10 @@ fn problem(error: ApiError, id: &str) -> Response {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = error.status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(seconds) = error.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -106,12 +119,18 @@ pub struct User(pub UserId);
 pub struct Known;
 
 async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
-    let Some(value) = parts.headers.get(AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = parts.headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
     let token = value.to_str().ok().and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim())
     });
-    let Some(token) = token else { return Err(ApiError::unauthorized()) };
+    let Some(token) = token else {
+        return Err(ApiError::unauthorized());
+    };
     match api.users.authenticate(token).await {
         Ok(caller) => Ok(Some(caller)),
         Err(AuthError::Unknown) => Err(ApiError::unauthorized()),
@@ -168,7 +187,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
         let socket = request.extensions().get::<Door>() == Some(&Door::Socket);
-        let limit = if socket { BODY_MAX_SOCKET } else { BODY_MAX_TCP };
+        let limit = if socket {
+            BODY_MAX_SOCKET
+        } else {
+            BODY_MAX_TCP
+        };
         let body = match Limited::new(request.into_body(), limit).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
@@ -178,21 +201,29 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
             }
             Err(_) => return Err(ApiError::bad_request("the body did not arrive whole")),
         };
-        let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+        let body = if body.is_empty() {
+            Bytes::from_static(b"{}")
+        } else {
+            body
+        };
         match serde_json::from_slice(&body) {
             Ok(value) => Ok(Self(value)),
             // serde names what it found, and a value there may be a key: only the place is told.
             Err(error) => {
                 let (line, column) = (error.line(), error.column());
                 let what = match error.classify() {
-                    serde_json::error::Category::Data => "is JSON, but not of the form it must have",
+                    serde_json::error::Category::Data => {
+                        "is JSON, but not of the form it must have"
+                    }
                     _ => "is not JSON",
                 };
                 let known = error.to_string();
                 let field = known.split('`').nth(1).filter(|_| {
                     known.starts_with("missing field") || known.starts_with("unknown field")
                 });
-                let field = field.map(|name| format!(" (see `{name}`)")).unwrap_or_default();
+                let field = field
+                    .map(|name| format!(" (see `{name}`)"))
+                    .unwrap_or_default();
                 let detail = format!("the body {what}, at line {line}, column {column}{field}");
                 Err(ApiError::bad_request(detail))
             }

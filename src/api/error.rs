@@ -28,7 +28,12 @@ pub type Answer<T> = Result<T, ApiError>;
 impl ApiError {
     /// A problem with this status, code and sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            retry_after: None,
+        }
     }
 
     /// 400: the request itself is wrong.
@@ -43,7 +48,8 @@ impl ApiError {
 
     /// 401: a token would help.
     pub fn unauthorized() -> Self {
-        let detail = "show a token: `Authorization: Bearer mcpm_u_…` (`mcpm users add ID` makes one)";
+        let detail =
+            "show a token: `Authorization: Bearer mcpm_u_…` (`mcpm users add ID` makes one)";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 

@@ -92,7 +92,11 @@ pub struct AdminCreateInstance {
 
 /// The URL a user pastes: from the public URL, never from a client's `Host`.
 fn url(api: &Api, id: &InstanceId, service: &ServiceType) -> String {
-    format!("{}/{}/{service}", api.in_force.load().public_url, id.expose())
+    format!(
+        "{}/{}/{service}",
+        api.in_force.load().public_url,
+        id.expose()
+    )
 }
 
 fn own(api: &Api, instance: &OwnInstance) -> Instance {
@@ -122,7 +126,11 @@ pub(super) async fn grant(
     let (_, spec) = find(api, service)?;
     if spec.auth.kind == AuthKind::Oauth2 {
         let detail = "this service wants OAuth 2, which this release cannot do yet";
-        return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "oauth_unsupported", detail));
+        return Err(ApiError::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "oauth_unsupported",
+            detail,
+        ));
     }
     let api_key = api_key.map(Secret::new);
     let given = api_key.as_ref().map(|key| key.expose().as_str());
@@ -130,7 +138,10 @@ pub(super) async fn grant(
         .map_err(|error| bad_credentials(error.to_string()))?;
     check(api, &spec, &fields).await?;
     let fields = Secret::new(fields.into_iter().collect::<Fields>());
-    let granted = api.instances.grant(user, &spec.service, &spec.prefix, fields).await?;
+    let granted = api
+        .instances
+        .grant(user, &spec.service, &spec.prefix, fields)
+        .await?;
     let name = &spec.display_name;
     let message = if granted.created {
         format!("{name} is ready: paste the instance URL into your MCP client")
@@ -150,13 +161,21 @@ fn bad_credentials(detail: String) -> ApiError {
 
 /// Only an explicit good answer counts.
 async fn check(api: &Api, spec: &ServiceSpec, fields: &BTreeMap<String, String>) -> Answer<()> {
-    let Some(rule) = &spec.auth.validate else { return Ok(()) };
-    let outbound = if spec.allow_private { &api.outbound_private } else { &api.outbound };
+    let Some(rule) = &spec.auth.validate else {
+        return Ok(());
+    };
+    let outbound = if spec.allow_private {
+        &api.outbound_private
+    } else {
+        &api.outbound
+    };
     match validate(rule, fields, outbound).await {
         Verdict::Good => Ok(()),
         Verdict::Wrong { why } => {
             let name = &spec.display_name;
-            Err(bad_credentials(format!("{name} does not accept this credential: {why}")))
+            Err(bad_credentials(format!(
+                "{name} does not accept this credential: {why}"
+            )))
         }
         Verdict::CouldNotCheck { why } => {
             let name = &spec.display_name;
@@ -209,7 +228,10 @@ pub(super) async fn rotate(
     Path(service): Path<String>,
 ) -> Answer<Reply<InstanceGrant>> {
     let (_, spec) = find(&api, &service)?;
-    let rotated = api.instances.rotate(&user, &spec.service, &spec.prefix).await?;
+    let rotated = api
+        .instances
+        .rotate(&user, &spec.service, &spec.prefix)
+        .await?;
     let granted = rotated.ok_or_else(none)?;
     Ok(Reply(InstanceGrant {
         instance_url: url(&api, &granted.id, &spec.service),
@@ -221,9 +243,14 @@ pub(super) async fn rotate(
 /// All my instances.
 #[utoipa::path(get, path = "/api/v1/user/instances", tag = "instances",
     responses((status = 200, body = List<Instance>)))]
-pub(super) async fn mine(User(user): User, State(api): State<Api>) -> Answer<Reply<List<Instance>>> {
+pub(super) async fn mine(
+    User(user): User,
+    State(api): State<Api>,
+) -> Answer<Reply<List<Instance>>> {
     let found = api.instances.of_user(&user).await?;
-    Ok(Reply(List::whole(found.iter().map(|instance| own(&api, instance)).collect())))
+    Ok(Reply(List::whole(
+        found.iter().map(|instance| own(&api, instance)).collect(),
+    )))
 }
 
 /// How much of a list, and from where.
@@ -257,7 +284,10 @@ pub(super) async fn admin_list(
         last_used_at: row.last_used_at,
     });
     let next_cursor = found.next.map(|next| next.to_string());
-    Ok(Reply(List { items: items.collect(), next_cursor }))
+    Ok(Reply(List {
+        items: items.collect(),
+        next_cursor,
+    }))
 }
 
 /// Makes an instance for a user.
@@ -270,7 +300,12 @@ pub(super) async fn admin_create(
     State(api): State<Api>,
     Json(request): Json<AdminCreateInstance>,
 ) -> Answer<Reply<InstanceGrant>> {
-    let AdminCreateInstance { user, service, api_key, additional_credentials } = request;
+    let AdminCreateInstance {
+        user,
+        service,
+        api_key,
+        additional_credentials,
+    } = request;
     let user = UserId::parse(&user).map_err(|error| ApiError::bad_request(error.to_string()))?;
     if !api.users.exists(&user).await? {
         return Err(crate::users::UserError::Unknown(user).into());

@@ -97,7 +97,10 @@ fn selected(api: &Api, target: &str) -> Answer<Vec<Arc<Process>>> {
         let detail = format!("no process, namespace or id is `{target}`; `mcpm ls` shows them");
         return Err(ApiError::not_found("unknown_process", detail));
     }
-    Ok(ids.into_iter().filter_map(|id| snapshot.get(id).cloned()).collect())
+    Ok(ids
+        .into_iter()
+        .filter_map(|id| snapshot.get(id).cloned())
+        .collect())
 }
 
 fn shown(stream: logs::Stream) -> Stream {
@@ -110,16 +113,23 @@ fn shown(stream: logs::Stream) -> Stream {
 fn event(pm_id: PmId, name: &crate::ids::AppName, stream: Stream, bytes: &[u8]) -> LogEvent {
     let text = std::str::from_utf8(bytes).ok().map(str::to_owned);
     let base64 = text.is_none().then(|| data_encoding::BASE64.encode(bytes));
-    LogEvent::Line { pm_id, name: name.clone(), stream, text, base64 }
+    LogEvent::Line {
+        pm_id,
+        name: name.clone(),
+        stream,
+        text,
+        base64,
+    }
 }
 
 /// The history of each file once, the oldest file first. Blocks.
 fn read_files(processes: &[Arc<Process>], lines: usize, only: Option<Stream>) -> Vec<LogEvent> {
     let mut files: Vec<(std::time::SystemTime, PathBuf, Stream, Arc<Process>)> = Vec::new();
     for process in processes {
-        for (path, stream) in
-            [(&process.out_log, Stream::Out), (&process.error_log, Stream::Error)]
-        {
+        for (path, stream) in [
+            (&process.out_log, Stream::Out),
+            (&process.error_log, Stream::Error),
+        ] {
             let Some(path) = path else { continue };
             if only.is_some_and(|only| only != stream) || files.iter().any(|file| file.1 == *path) {
                 continue;
@@ -140,7 +150,12 @@ fn read_files(processes: &[Arc<Process>], lines: usize, only: Option<Stream>) ->
                 continue;
             }
         };
-        events.push(LogEvent::File { path, pm_id, name: name.clone(), stream });
+        events.push(LogEvent::File {
+            path,
+            pm_id,
+            name: name.clone(),
+            stream,
+        });
         events.extend(found.iter().map(|line| event(pm_id, &name, stream, line)));
     }
     events
@@ -177,10 +192,15 @@ pub(super) async fn flush(
         api.logs.truncate(process.id).await;
     }
     if request.target.is_none()
-        && let Err(error) = std::fs::File::options().write(true).truncate(true).open(api.home.log())
+        && let Err(error) = std::fs::File::options()
+            .write(true)
+            .truncate(true)
+            .open(api.home.log())
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(%error, "cannot empty the daemon's own log");
     }
-    Ok(Reply(Reached { processes: processes.len() }))
+    Ok(Reply(Reached {
+        processes: processes.len(),
+    }))
 }

@@ -37,6 +37,9 @@ pub struct List<T> {
 impl<T> List<T> {
     /// A list that fits on one page.
     pub fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None }
+        Self {
+            items,
+            next_cursor: None,
+        }
     }
 }

@@ -264,7 +264,9 @@ pub enum Stream {
 /// (`product.md`, "Secrets").
 fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["key", "token", "secret", "pass", "credential"].iter().any(|word| name.contains(word))
+    ["key", "token", "secret", "pass", "credential"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 fn redacted(spec: &AppSpec) -> AppSpec {
@@ -360,7 +362,10 @@ fn views(
     let one = |process: &Arc<supervisor::Process>| {
         let uid = process.spec.run_as.map(|user| user.uid);
         let user = names.entry(uid).or_insert_with(|| user_name(uid));
-        let usage = process.pid.and_then(|pid| usage.get(&pid).copied()).unwrap_or_default();
+        let usage = process
+            .pid
+            .and_then(|pid| usage.get(&pid).copied())
+            .unwrap_or_default();
         view(process, usage, spec(&process.spec), user)
     };
     List::whole(snapshot.processes.iter().map(one).collect())
@@ -391,9 +396,19 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Reply<List<Process>> {
     let snapshot = api.supervisor.snapshot();
-    let pids = snapshot.processes.iter().filter_map(|process| process.pid).collect();
+    let pids = snapshot
+        .processes
+        .iter()
+        .filter_map(|process| process.pid)
+        .collect();
     let usage = api.sampler.sample(pids).await;
-    let spec = |spec: &AppSpec| if query.secrets { spec.clone() } else { redacted(spec) };
+    let spec = |spec: &AppSpec| {
+        if query.secrets {
+            spec.clone()
+        } else {
+            redacted(spec)
+        }
+    };
     Reply(views(&snapshot, &usage, spec))
 }
 
@@ -403,7 +418,10 @@ pub(super) async fn list(
 pub(super) async fn watch(_: Admin, State(api): State<Api>) -> Response {
     /// Changes that come faster than this are shown together.
     const PAUSE: Duration = Duration::from_millis(20);
-    let bare = |spec: &AppSpec| AppSpec { env: Env::default(), ..spec.clone() };
+    let bare = |spec: &AppSpec| AppSpec {
+        env: Env::default(),
+        ..spec.clone()
+    };
     let (sender, lines) = mpsc::channel(1);
     let mut table = api.supervisor.subscribe();
     table.mark_changed();
@@ -438,11 +456,18 @@ pub(super) async fn start(
             "this daemon reads specs of version {ours}, the request has version {theirs}; \
              restart the older of the two programs"
         );
-        return Err(ApiError::new(StatusCode::CONFLICT, "version_mismatch", detail));
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "version_mismatch",
+            detail,
+        ));
     }
     if request.settings != Settings::default() {
         let (done, answer) = oneshot::channel();
-        let order = DaemonOrder::Apply { settings: request.settings, done };
+        let order = DaemonOrder::Apply {
+            settings: request.settings,
+            done,
+        };
         let _ = api.orders.send(order).await;
         if let Ok(Err(why)) = answer.await {
             return Err(ApiError::new(StatusCode::CONFLICT, "settings_differ", why));
@@ -472,7 +497,11 @@ pub(super) async fn act(
             return Err(ApiError::not_found("unknown_action", detail));
         }
     };
-    Ok(outcomes(api.supervisor.act(action, &request.target, request.env).await?))
+    Ok(outcomes(
+        api.supervisor
+            .act(action, &request.target, request.env)
+            .await?,
+    ))
 }
 
 /// Streams values as lines of JSON.
@@ -498,7 +527,13 @@ mod tests {
 
     #[test]
     fn secret_looking_names_are_known() {
-        for name in ["API_KEY", "githubToken", "DB_PASSWORD", "AWS_SECRET", "credentials"] {
+        for name in [
+            "API_KEY",
+            "githubToken",
+            "DB_PASSWORD",
+            "AWS_SECRET",
+            "credentials",
+        ] {
             assert!(looks_secret(name), "{name}");
         }
         for name in ["PATH", "PORT", "HOME"] {

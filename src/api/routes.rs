@@ -92,6 +92,10 @@ mod tests {
         ] {
             assert!(document["paths"].get(path).is_some(), "{path}");
         }
-        assert!(document["components"]["schemas"].get("InstanceGrant").is_some());
+        assert!(
+            document["components"]["schemas"]
+                .get("InstanceGrant")
+                .is_some()
+        );
     }
 }

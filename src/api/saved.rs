@@ -27,7 +27,11 @@ pub(super) async fn save(_: Admin, State(api): State<Api>) -> Answer<Reply<Reach
         Ok(Ok(())) => Ok(Reply(Reached { processes })),
         Ok(Err(error)) => {
             let detail = format!("cannot write `{}`: {error}", api.home.dump().display());
-            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_saved", detail))
+            Err(ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "not_saved",
+                detail,
+            ))
         }
         Err(error) => Err(ApiError::internal(&error)),
     }
@@ -44,5 +48,7 @@ pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<
         Ok(Err(error)) => return Err(ApiError::not_found("no_saved_list", error.to_string())),
         Err(error) => return Err(ApiError::internal(&error)),
     };
-    Ok(super::processes::outcomes(api.supervisor.resurrect(saved).await?))
+    Ok(super::processes::outcomes(
+        api.supervisor.resurrect(saved).await?,
+    ))
 }

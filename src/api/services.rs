@@ -112,7 +112,9 @@ fn view(process: &supervisor::Process, mcp: &ServiceSpec) -> Service {
 fn all(api: &Api) -> BTreeMap<ServiceType, Arc<supervisor::Process>> {
     let mut services: BTreeMap<ServiceType, Arc<supervisor::Process>> = BTreeMap::new();
     for process in &api.supervisor.snapshot().processes {
-        let Some(mcp) = &process.spec.mcp else { continue };
+        let Some(mcp) = &process.spec.mcp else {
+            continue;
+        };
         let known = services.get(&mcp.service);
         if known.is_none_or(|known| known.pid.is_none() && process.pid.is_some()) {
             services.insert(mcp.service.clone(), process.clone());
@@ -140,7 +142,9 @@ pub(super) async fn list(_: Known, State(api): State<Api>) -> Reply<List<Service
     let view = |process: Arc<supervisor::Process>| {
         process.spec.mcp.as_ref().map(|mcp| view(&process, mcp))
     };
-    Reply(List::whole(all(&api).into_values().filter_map(view).collect()))
+    Reply(List::whole(
+        all(&api).into_values().filter_map(view).collect(),
+    ))
 }
 
 /// One service.
@@ -170,7 +174,9 @@ pub(super) async fn admin_list(_: Admin, State(api): State<Api>) -> Reply<List<A
             instances: counts.get(&service).copied().unwrap_or(0),
         })
     };
-    Reply(List::whole(all(&api).into_iter().filter_map(view).collect()))
+    Reply(List::whole(
+        all(&api).into_iter().filter_map(view).collect(),
+    ))
 }
 
 /// Checks the credential, seals it and makes the caller's instance; one that exists keeps its URL
@@ -185,6 +191,9 @@ pub(super) async fn authenticate(
     Path(service): Path<String>,
     Json(request): Json<AuthenticateRequest>,
 ) -> Answer<Reply<InstanceGrant>> {
-    let AuthenticateRequest { api_key, additional_credentials } = request;
+    let AuthenticateRequest {
+        api_key,
+        additional_credentials,
+    } = request;
     super::instances::grant(&api, &user, &service, api_key, additional_credentials).await
 }

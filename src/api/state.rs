@@ -88,11 +88,17 @@ impl Api {
     pub fn service(&self, service: &ServiceType) -> Option<Arc<Process>> {
         let snapshot = self.supervisor.snapshot();
         let serves = |process: &&Arc<Process>| {
-            process.spec.mcp.as_ref().is_some_and(|mcp| mcp.service == *service)
+            process
+                .spec
+                .mcp
+                .as_ref()
+                .is_some_and(|mcp| mcp.service == *service)
         };
         let mut all = snapshot.processes.iter().filter(serves);
         let first = all.next()?;
-        let running = std::iter::once(first).chain(all).find(|process| process.pid.is_some());
+        let running = std::iter::once(first)
+            .chain(all)
+            .find(|process| process.pid.is_some());
         Some(running.unwrap_or(first).clone())
     }
 }

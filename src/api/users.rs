@@ -53,7 +53,10 @@ fn parse(id: &str) -> Answer<UserId> {
 }
 
 fn shown(user: Option<&UserId>, token: &Secret<String>) -> Reply<NewToken> {
-    Reply(NewToken { user: user.map(UserId::to_string), token: token.expose().clone() })
+    Reply(NewToken {
+        user: user.map(UserId::to_string),
+        token: token.expose().clone(),
+    })
 }
 
 /// All users, in the order of their ids.
@@ -74,7 +77,10 @@ pub(super) async fn list(
         created_at: row.created_at,
         instances: row.instances,
     };
-    Ok(Reply(List { items: found.into_iter().map(one).collect(), next_cursor }))
+    Ok(Reply(List {
+        items: found.into_iter().map(one).collect(),
+        next_cursor,
+    }))
 }
 
 /// Adds a user and answers their first token.

@@ -14,7 +14,7 @@ use super::error::{AppFailure, ConfigError, Report, Warning, shown};
 use super::finish::finish;
 use super::resolve::{self, Bases, variable};
 use super::settings::Settings;
-use super::spec::AppSpec;
+use super::spec::{AppSpec, Env};
 use super::syntax::js::{self, JsError};
 use super::syntax::{Node, Place, SyntaxError, Value, json, yaml};
 use super::{app, check, daemon_settings, document, env};
@@ -47,6 +47,11 @@ impl Shell {
             env: env.collect(),
             program: std::env::current_exe()?,
         })
+    }
+
+    /// The variables that an app of this shell may have, before its file adds any.
+    pub fn passed_on(&self) -> Env {
+        Env(env::of_shell(&self.env))
     }
 }
 

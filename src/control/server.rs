@@ -41,7 +41,9 @@ pub async fn serve(listener: UnixListener, api: axum::Router) {
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let me = rustix::process::geteuid().as_raw();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {

@@ -30,7 +30,13 @@ pub(super) enum Reason {
 
 /// Ends everything that must end. What is left for the caller is to exit.
 pub(super) async fn close(ending: Ending, reason: Reason) {
-    let Ending { home, front, supervisor, instances, store } = ending;
+    let Ending {
+        home,
+        front,
+        supervisor,
+        instances,
+        store,
+    } = ending;
     if reason == Reason::Signal {
         save(&home, &supervisor);
     }

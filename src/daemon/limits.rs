@@ -15,8 +15,20 @@ const FILES_ENOUGH: u64 = 4096;
 pub(super) fn raise() -> (OperatorLimits, Option<String>) {
     let files = getrlimit(Resource::Nofile);
     let core = getrlimit(Resource::Core);
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum });
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
+    let _ = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: core.maximum,
+        },
+    );
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: files.maximum,
+            maximum: files.maximum,
+        },
+    );
     let now = getrlimit(Resource::Nofile).current;
     let warning = now.filter(|&now| now < FILES_ENOUGH).map(|now| {
         format!("only {now} open files are allowed (`ulimit -Hn`); hundreds of services need more")

@@ -47,7 +47,10 @@ impl Front {
         let first = bind(&parts, &chosen).await;
         let mut task = JoinSet::new();
         task.spawn(run(parts, wanted, first));
-        Self { chosen: sender, task }
+        Self {
+            chosen: sender,
+            task,
+        }
     }
 
     /// Serves with these settings from now on. Requests that are under way are finished.
@@ -94,7 +97,9 @@ async fn run(
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = router.clone();
         old.spawn(async move {
-            serving.serve(listener, async move { drop(stopped.await) }).await;
+            serving
+                .serve(listener, async move { drop(stopped.await) })
+                .await;
             let left = serving.drain(DRAIN).await;
             if left > 0 {
                 tracing::warn!(requests = left, "ended requests that were still under way");
@@ -135,7 +140,12 @@ async fn bind(parts: &Parts, chosen: &Chosen) -> Option<(TcpListener, SocketAddr
     let origin = || format!("http://{}", listen.unwrap_or(chosen.listen));
     let public_url = chosen.public_url.clone().unwrap_or_else(origin);
     let settings = chosen.rows(&public_url);
-    parts.in_force.store(Arc::new(InForce { listen, public_url, settings, warnings }));
+    parts.in_force.store(Arc::new(InForce {
+        listen,
+        public_url,
+        settings,
+        warnings,
+    }));
     bound
 }
 
@@ -159,8 +169,9 @@ fn hosts(address: SocketAddr, chosen: &Chosen) -> Option<Vec<String>> {
     if !address.ip().is_loopback() {
         return None;
     }
-    let host = chosen.public_url.as_deref().and_then(|url| {
-        url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
-    });
+    let host = chosen
+        .public_url
+        .as_deref()
+        .and_then(|url| url.parse::<http::Uri>().ok()?.host().map(str::to_owned));
     Some(host.into_iter().collect())
 }

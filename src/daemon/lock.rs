@@ -27,8 +27,13 @@ pub(super) enum LockError {
 
 /// Takes the home.
 pub(super) fn take(path: &Path) -> Result<Lock, LockError> {
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -54,7 +59,10 @@ mod tests {
         let path = dir.path().join("mcpm.lock");
         let first = take(&path).unwrap();
         let refused = take(&path).unwrap_err().to_string();
-        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(
+            refused.contains(&std::process::id().to_string()),
+            "{refused}"
+        );
         drop(first);
         take(&path).unwrap();
     }

@@ -22,7 +22,9 @@ impl FormatTime for Clock {
 
 /// Starts logging; does nothing when that was done before. Our bridges use it, too.
 pub fn start() {
-    let wanted = std::env::var("MCPM_LOG").ok().and_then(|level| level.parse().ok());
+    let wanted = std::env::var("MCPM_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
     let level: LevelFilter = wanted.unwrap_or(LevelFilter::INFO);
     // Libraries speak of every request at `info`, and of headers at `debug`: only their warnings.
     let levels = Targets::new()
@@ -33,5 +35,7 @@ pub fn start() {
         .with_ansi(false)
         .with_target(false)
         .with_timer(Clock);
-    let _ = tracing_subscriber::registry().with(lines.with_filter(levels)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(levels))
+        .try_init();
 }

@@ -9,11 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::ids::ServiceType;
+use crate::ids::Timestamp;
 use crate::router::{Routable, ServiceEntry, ServiceTable};
 use crate::store::{HealthRow, ServiceRow, StoreHandle};
 use crate::supervisor::snapshot::{Readiness, Status};
 use crate::supervisor::{Process, Snapshot, Supervisor};
-use crate::ids::Timestamp;
 use crate::vault::Vault;
 
 /// Health is written together, at most this often; a crash loses that much of it.
@@ -27,12 +27,19 @@ pub(super) async fn run(
     table: Arc<ArcSwap<ServiceTable>>,
 ) {
     let mut changes = supervisor.subscribe();
-    let mut kept = Kept { store, services: Vec::new(), health: BTreeMap::new(), due: None };
+    let mut kept = Kept {
+        store,
+        services: Vec::new(),
+        health: BTreeMap::new(),
+        due: None,
+    };
     loop {
         let snapshot = changes.borrow_and_update().clone();
         let services = services(&snapshot);
         let entry = |process: &Arc<Process>| entry(process, &vault, &table.load());
-        table.store(Arc::new(ServiceTable::new(services.values().filter_map(entry))));
+        table.store(Arc::new(ServiceTable::new(
+            services.values().filter_map(entry),
+        )));
         kept.note(&services);
         let due = kept.due.unwrap_or_else(Instant::now);
         tokio::select! {
@@ -51,8 +58,13 @@ fn services(snapshot: &Snapshot) -> BTreeMap<ServiceType, Arc<Process>> {
     };
     let mut chosen: BTreeMap<ServiceType, Arc<Process>> = BTreeMap::new();
     for process in &snapshot.processes {
-        let Some(mcp) = &process.spec.mcp else { continue };
-        if chosen.get(&mcp.service).is_none_or(|known| rank(known) < rank(process)) {
+        let Some(mcp) = &process.spec.mcp else {
+            continue;
+        };
+        if chosen
+            .get(&mcp.service)
+            .is_none_or(|known| rank(known) < rank(process))
+        {
             chosen.insert(mcp.service.clone(), process.clone());
         }
     }
@@ -70,7 +82,13 @@ fn entry(process: &Arc<Process>, vault: &Vault, before: &ServiceTable) -> Option
     let secret = vault.router_secret(&spec.service);
     let previous = before.get(&spec.service).cloned();
     let generation = process.generation;
-    Some(ServiceEntry::new(Arc::new(spec), state, secret, generation, previous.as_deref()))
+    Some(ServiceEntry::new(
+        Arc::new(spec),
+        state,
+        secret,
+        generation,
+        previous.as_deref(),
+    ))
 }
 
 /// The store's copy.
@@ -84,8 +102,10 @@ struct Kept {
 impl Kept {
     fn note(&mut self, services: &BTreeMap<ServiceType, Arc<Process>>) {
         let now: Vec<ServiceRow> = services.values().filter_map(|p| service_row(p)).collect();
-        let health: BTreeMap<_, _> =
-            services.iter().map(|(service, p)| (service.clone(), health_row(service, p))).collect();
+        let health: BTreeMap<_, _> = services
+            .iter()
+            .map(|(service, p)| (service.clone(), health_row(service, p)))
+            .collect();
         if now != self.services || health != self.health {
             self.services = now;
             self.health = health;
@@ -95,8 +115,16 @@ impl Kept {
 
     async fn write(&mut self) {
         self.due = None;
-        let services = self.store.publish_services(self.services.clone(), Timestamp::now()).await;
-        let rows = self.health.values().filter(|row| row.total_checks > 0).cloned().collect();
+        let services = self
+            .store
+            .publish_services(self.services.clone(), Timestamp::now())
+            .await;
+        let rows = self
+            .health
+            .values()
+            .filter(|row| row.total_checks > 0)
+            .cloned()
+            .collect();
         let health = self.store.put_health(rows).await;
         if let Err(error) = services.and(health) {
             tracing::warn!(%error, "cannot write services and their health; trying again");
@@ -122,9 +150,9 @@ fn health_row(service: &ServiceType, process: &Process) -> HealthRow {
     HealthRow {
         service: service.clone(),
         last_check: health.last_check,
-        response_us: health.response.map(|took| {
-            u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
-        }),
+        response_us: health
+            .response
+            .map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
         consecutive_failures: health.failures,
         good_checks: health.good,
         total_checks: health.total,

@@ -140,7 +140,10 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
         .enable_all()
         .thread_name("mcpm")
         .build()
-        .map_err(|source| DaemonError::System { what: "start its threads", source })?;
+        .map_err(|source| DaemonError::System {
+            what: "start its threads",
+            source,
+        })?;
     let result = runtime.block_on(live(options, home, starter));
     // Blocking work that hangs (a dead disk) must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -205,7 +208,10 @@ async fn live(
         orders,
     });
     let services = Arc::new(ArcSwap::from_pointee(ServiceTable::default()));
-    let tenants = Registry { instances: instances.clone(), users };
+    let tenants = Registry {
+        instances: instances.clone(),
+        users,
+    };
     let front = Front::open(
         Parts {
             services: services.clone(),
@@ -223,7 +229,12 @@ async fn live(
 
     let mut tasks = JoinSet::new();
     tasks.spawn(server::serve(socket, routes::service(api, Door::Socket)));
-    tasks.spawn(publish::run(supervisor.clone(), vault, store.clone(), services));
+    tasks.spawn(publish::run(
+        supervisor.clone(),
+        vault,
+        store.clone(),
+        services,
+    ));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
     tasks.spawn(keep_last_used(instances.clone()));
@@ -231,7 +242,11 @@ async fn live(
     if options.resurrect {
         resurrect(&home, &supervisor).await;
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        "ready"
+    );
     if let Some(starter) = starter.take() {
         // A command that has been interrupted does not hear it; the daemon lives on.
         let _ = starter.tell(&Word::Ok);
@@ -258,7 +273,17 @@ async fn live(
             _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
         }
     };
-    close::close(Ending { home, front, supervisor, instances, store }, reason).await;
+    close::close(
+        Ending {
+            home,
+            front,
+            supervisor,
+            instances,
+            store,
+        },
+        reason,
+    )
+    .await;
     if let Some(done) = done {
         let _ = done.send(());
         // The answer is on its way to the command that asked.
@@ -280,13 +305,19 @@ async fn sources(
         public_url: options.public_url.clone(),
         ..Settings::default()
     };
-    let mut strong = vec![Source { name: "flag".into(), settings: flags }];
+    let mut strong = vec![Source {
+        name: "flag".into(),
+        settings: flags,
+    }];
     let environment = settings::from_environment(|name| std::env::var(name).ok());
     strong.extend(environment.map_err(DaemonError::Settings)?);
     let mut files = Vec::new();
     if let Some(kept) = store.setting(BLOCK_SETTING).await? {
         match serde_json::from_slice(&kept) {
-            Ok(settings) => files.push(Source { name: "the ecosystem file".into(), settings }),
+            Ok(settings) => files.push(Source {
+                name: "the ecosystem file".into(),
+                settings,
+            }),
             Err(error) => tracing::warn!(%error, "stored settings are not readable; left out"),
         }
     }
@@ -296,10 +327,18 @@ async fn sources(
             let settings = serde_json::from_str(&text).map_err(|error| {
                 DaemonError::Settings(format!("`{}` is not right: {error}", path.display()))
             })?;
-            files.push(Source { name: path.display().to_string(), settings });
+            files.push(Source {
+                name: path.display().to_string(),
+                settings,
+            });
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(DaemonError::System { what: "read mcpm.json", source }),
+        Err(source) => {
+            return Err(DaemonError::System {
+                what: "read mcpm.json",
+                source,
+            });
+        }
     }
     Ok(Sources { strong, files })
 }
@@ -317,7 +356,13 @@ async fn apply(
     let name = "the ecosystem file".to_owned();
     let mut next = sources.clone();
     next.files.retain(|file| file.name != name);
-    next.files.insert(0, Source { name, settings: block.clone() });
+    next.files.insert(
+        0,
+        Source {
+            name,
+            settings: block.clone(),
+        },
+    );
     let after = settings::choose(&next).map_err(|error| error.to_string())?;
     if !after.same_values(&before) && !idle && !before.only_defaults_change(&after) {
         return Err(format!(

@@ -58,7 +58,9 @@ pub(super) struct Contradiction {
 /// When the files contradict each other.
 pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (listen, a) = pick(sources, "listen", |settings| settings.listen)?;
-    let (public_url, b) = pick(sources, "public_url", |settings| settings.public_url.clone())?;
+    let (public_url, b) = pick(sources, "public_url", |settings| {
+        settings.public_url.clone()
+    })?;
     let (require_auth, c) = pick(sources, "require_auth", |settings| settings.require_auth)?;
     let (max_body, d) = pick(sources, "max_body", |settings| settings.max_body)?;
     Ok(Chosen {
@@ -75,7 +77,10 @@ fn pick<T: PartialEq + ToString>(
     setting: &'static str,
     get: impl Fn(&Settings) -> Option<T>,
 ) -> Result<(Option<T>, String), Contradiction> {
-    let mut said = sources.files.iter().filter_map(|file| Some((get(&file.settings)?, &file.name)));
+    let mut said = sources
+        .files
+        .iter()
+        .filter_map(|file| Some((get(&file.settings)?, &file.name)));
     let from_files = said.next();
     if let Some((one, first)) = &from_files
         && let Some((other, second)) = said.find(|(other, _)| other != one)
@@ -88,8 +93,10 @@ fn pick<T: PartialEq + ToString>(
             second: format!("`{second}`"),
         });
     }
-    let strong =
-        sources.strong.iter().find_map(|source| Some((get(&source.settings)?, &source.name)));
+    let strong = sources
+        .strong
+        .iter()
+        .find_map(|source| Some((get(&source.settings)?, &source.name)));
     Ok(match strong.or(from_files) {
         Some((value, name)) => (Some(value), name.clone()),
         None => (None, "default".to_owned()),
@@ -104,17 +111,22 @@ impl Chosen {
 
     /// Nobody had chosen any of what is different in `next`.
     pub(super) fn only_defaults_change(&self, next: &Self) -> bool {
-        let pairs = self.values().into_iter().zip(next.values()).zip(&self.origins);
-        pairs.into_iter().all(|((now, then), origin)| now == then || origin == "default")
+        let pairs = self
+            .values()
+            .into_iter()
+            .zip(next.values())
+            .zip(&self.origins);
+        pairs
+            .into_iter()
+            .all(|((now, then), origin)| now == then || origin == "default")
     }
 
     /// What is different, for people.
     pub(super) fn difference(&self, next: &Self) -> String {
         let pairs = self.values().into_iter().zip(next.values());
         let changed = pairs.filter(|(now, then)| now != then);
-        let words = changed.map(|((name, now), (_, then))| {
-            format!("`{name}` is `{now}`, the file says `{then}`")
-        });
+        let words = changed
+            .map(|((name, now), (_, then))| format!("`{name}` is `{now}`, the file says `{then}`"));
         words.collect::<Vec<_>>().join("; ")
     }
 
@@ -149,12 +161,22 @@ pub(super) fn from_environment(
 ) -> Result<Vec<Source>, String> {
     let mut sources = Vec::new();
     let mut add = |name: &str, settings: Settings| {
-        sources.push(Source { name: name.to_owned(), settings });
+        sources.push(Source {
+            name: name.to_owned(),
+            settings,
+        });
     };
     if let Some(text) = get("MCPM_LISTEN") {
-        let wrong = |_| format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
+        let wrong =
+            |_| format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
         let listen = Some(text.parse().map_err(wrong)?);
-        add("MCPM_LISTEN", Settings { listen, ..Settings::default() });
+        add(
+            "MCPM_LISTEN",
+            Settings {
+                listen,
+                ..Settings::default()
+            },
+        );
     }
     if let Some(url) = get("MCPM_PUBLIC_URL") {
         if !(url.starts_with("http://") || url.starts_with("https://")) {
@@ -162,17 +184,35 @@ pub(super) fn from_environment(
                 "MCPM_PUBLIC_URL is `{url}`; write an origin such as `https://mcp.example.com`"
             ));
         }
-        add("MCPM_PUBLIC_URL", Settings { public_url: Some(url), ..Settings::default() });
+        add(
+            "MCPM_PUBLIC_URL",
+            Settings {
+                public_url: Some(url),
+                ..Settings::default()
+            },
+        );
     }
     if let Some(text) = get("MCPM_REQUIRE_AUTH") {
         let wrong = |_| format!("MCPM_REQUIRE_AUTH is `{text}`; write `true` or `false`");
         let require_auth = Some(text.parse().map_err(wrong)?);
-        add("MCPM_REQUIRE_AUTH", Settings { require_auth, ..Settings::default() });
+        add(
+            "MCPM_REQUIRE_AUTH",
+            Settings {
+                require_auth,
+                ..Settings::default()
+            },
+        );
     }
     if let Some(text) = get("MCPM_MAX_BODY") {
         let wrong = |_| format!("MCPM_MAX_BODY is `{text}`; write a number of bytes");
         let max_body = Some(text.parse().map_err(wrong)?);
-        add("MCPM_MAX_BODY", Settings { max_body, ..Settings::default() });
+        add(
+            "MCPM_MAX_BODY",
+            Settings {
+                max_body,
+                ..Settings::default()
+            },
+        );
     }
     Ok(sources)
 }
@@ -182,14 +222,23 @@ mod tests {
     use super::*;
 
     fn source(name: &str, listen: &str) -> Source {
-        let settings = Settings { listen: Some(listen.parse().unwrap()), ..Settings::default() };
-        Source { name: name.into(), settings }
+        let settings = Settings {
+            listen: Some(listen.parse().unwrap()),
+            ..Settings::default()
+        };
+        Source {
+            name: name.into(),
+            settings,
+        }
     }
 
     #[test]
     fn the_stronger_source_wins_and_is_named() {
         let sources = Sources {
-            strong: vec![source("flag", "127.0.0.1:1"), source("MCPM_LISTEN", "127.0.0.1:2")],
+            strong: vec![
+                source("flag", "127.0.0.1:1"),
+                source("MCPM_LISTEN", "127.0.0.1:2"),
+            ],
             files: vec![source("/e.json", "127.0.0.1:3")],
         };
         let chosen = choose(&sources).unwrap();
@@ -200,15 +249,30 @@ mod tests {
 
     #[test]
     fn files_may_not_differ() {
-        let files = vec![source("/e.json", "127.0.0.1:3"), source("/h/mcpm.json", "127.0.0.1:4")];
-        let error = choose(&Sources { strong: Vec::new(), files }).unwrap_err().to_string();
-        assert!(error.contains("/e.json") && error.contains("/h/mcpm.json"), "{error}");
+        let files = vec![
+            source("/e.json", "127.0.0.1:3"),
+            source("/h/mcpm.json", "127.0.0.1:4"),
+        ];
+        let error = choose(&Sources {
+            strong: Vec::new(),
+            files,
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("/e.json") && error.contains("/h/mcpm.json"),
+            "{error}"
+        );
     }
 
     #[test]
     fn the_environment_is_checked() {
         let listen = |name: &str| (name == "MCPM_LISTEN").then(|| "8080".to_owned());
-        assert!(from_environment(listen).unwrap_err().contains("127.0.0.1:8080"));
+        assert!(
+            from_environment(listen)
+                .unwrap_err()
+                .contains("127.0.0.1:8080")
+        );
         assert!(from_environment(|_| None).unwrap().is_empty());
     }
 }

@@ -68,7 +68,9 @@ pub async fn run(supervisor: Supervisor, seen: Vec<HealthRow>) {
 /// Goes on counting where the last daemon stopped.
 fn take_up(process: &mut Process, seen: &[HealthRow]) {
     let Some(mcp) = &process.spec.mcp else { return };
-    let Some(row) = seen.iter().find(|row| row.service == mcp.service) else { return };
+    let Some(row) = seen.iter().find(|row| row.service == mcp.service) else {
+        return;
+    };
     if process.health.total == 0 {
         process.health.good = row.good_checks;
         process.health.total = row.total_checks;
