@@ -13,11 +13,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::settings::Chosen;
-use super::tenants::Registry;
 use crate::api::state::InForce;
 use crate::ids::Port;
-use crate::router::{Router, RouterConfig, ServiceTable};
+use crate::instances::Instances;
+use crate::router::{Names, Router, RouterConfig, ServiceTable};
 use crate::sockets;
+use crate::users::Users;
 
 /// Between two tries of an address that is taken.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,7 +28,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// What the router is made of.
 pub(super) struct Parts {
     pub(super) services: Arc<ArcSwap<ServiceTable>>,
-    pub(super) tenants: Registry,
+    pub(super) instances: Instances,
+    pub(super) users: Users,
     pub(super) api: axum::Router,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     /// What an operator should act on, whatever the address.
@@ -88,10 +90,12 @@ async fn run(
             RouterConfig {
                 max_body: chosen.max_body,
                 require_auth_all: chosen.require_auth,
-                hosts: hosts(address, &chosen),
+                // Where only this machine can connect, a name of a page's own is an attack.
+                names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref()),
             },
             parts.services.clone(),
-            parts.tenants.clone(),
+            parts.instances.clone(),
+            parts.users.clone(),
             parts.api.clone(),
         );
         let (stop, stopped) = oneshot::channel::<()>();
@@ -161,17 +165,4 @@ async fn explain(address: SocketAddr, error: &std::io::Error) -> String {
         );
     }
     format!("the router cannot listen on {address}: {error}")
-}
-
-/// On a loopback address only its own names and the public URL's are answered, so that a web page
-/// cannot reach it under a name of its own (DNS rebinding).
-fn hosts(address: SocketAddr, chosen: &Chosen) -> Option<Vec<String>> {
-    if !address.ip().is_loopback() {
-        return None;
-    }
-    let host = chosen
-        .public_url
-        .as_deref()
-        .and_then(|url| url.parse::<http::Uri>().ok()?.host().map(str::to_owned));
-    Some(host.into_iter().collect())
 }

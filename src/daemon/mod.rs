@@ -4,7 +4,7 @@
 //! - `run.rs` is the way up, in order: home, lock, log, limits, store, processes, doors.
 //! - `settings.rs` (pure) says which settings are in force and where each comes from.
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
-//!   router's table of services; `tenants.rs` lets the router see instances and users.
+//!   router's table of services.
 //! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no
 //!   code here: the next way up adopts what it finds.
 
@@ -12,7 +12,6 @@ mod lock;
 pub mod log;
 mod limits;
 mod settings;
-mod tenants;
 mod publish;
 mod listen;
 mod close;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::ids::ServiceType;
-use crate::ids::Timestamp;
+use crate::config::AppSpec;
+use crate::ids::{ServiceType, Timestamp};
 use crate::router::{Routable, ServiceEntry, ServiceTable};
 use crate::store::{HealthRow, ServiceRow, StoreHandle};
 use crate::supervisor::snapshot::{Readiness, Status};
@@ -27,20 +27,22 @@ pub(super) async fn run(
     table: Arc<ArcSwap<ServiceTable>>,
 ) {
     let mut changes = supervisor.subscribe();
+    let mut published = Published {
+        table,
+        vault,
+        made: BTreeMap::new(),
+    };
     let mut kept = Kept {
         store,
-        services: Vec::new(),
-        health: BTreeMap::new(),
+        seen: BTreeMap::new(),
+        written: Vec::new(),
         due: None,
     };
     loop {
         let snapshot = changes.borrow_and_update().clone();
         let services = services(&snapshot);
-        let entry = |process: &Arc<Process>| entry(process, &vault, &table.load());
-        table.store(Arc::new(ServiceTable::new(
-            services.values().filter_map(entry),
-        )));
-        kept.note(&services);
+        published.update(&services);
+        kept.note(services);
         let due = kept.due.unwrap_or_else(Instant::now);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
@@ -71,64 +73,116 @@ fn services(snapshot: &Snapshot) -> BTreeMap<ServiceType, Arc<Process>> {
     chosen
 }
 
-fn entry(process: &Arc<Process>, vault: &Vault, before: &ServiceTable) -> Option<ServiceEntry> {
-    let spec = process.spec.mcp.clone()?;
-    let state = match (&process.health.readiness, process.status) {
+/// The router's table, and what each entry of it was made of.
+struct Published {
+    table: Arc<ArcSwap<ServiceTable>>,
+    vault: Vault,
+    made: BTreeMap<ServiceType, Made>,
+}
+
+/// An entry stays as long as these do: a change of one service makes one entry anew.
+struct Made {
+    spec: Arc<AppSpec>,
+    state: Routable,
+    generation: u64,
+    entry: Arc<ServiceEntry>,
+}
+
+impl Published {
+    fn update(&mut self, services: &BTreeMap<ServiceType, Arc<Process>>) {
+        let before = self.made.len();
+        self.made
+            .retain(|service, _| services.contains_key(service));
+        let mut changed = self.made.len() < before;
+        for (service, process) in services {
+            let Some(mcp) = &process.spec.mcp else {
+                continue;
+            };
+            let (state, generation) = (routable(process), process.generation);
+            let known = self.made.get(service);
+            let same = known.is_some_and(|made| {
+                Arc::ptr_eq(&made.spec, &process.spec)
+                    && (made.state, made.generation) == (state, generation)
+            });
+            if same {
+                continue;
+            }
+            let secret = self.vault.router_secret(service);
+            let previous = known.map(|made| &*made.entry);
+            let entry = ServiceEntry::new(mcp.clone(), state, &secret, generation, previous);
+            let made = Made {
+                spec: process.spec.clone(),
+                state,
+                generation,
+                entry: Arc::new(entry),
+            };
+            self.made.insert(service.clone(), made);
+            changed = true;
+        }
+        if changed {
+            let entries = self.made.values().map(|made| made.entry.clone());
+            self.table.store(Arc::new(ServiceTable::new(entries)));
+        }
+    }
+}
+
+fn routable(process: &Process) -> Routable {
+    match (&process.health.readiness, process.status) {
         (Readiness::Ready, Status::Online) => Routable::Ready,
         (Readiness::PortTaken, _) => Routable::PortTaken,
         (_, Status::Stopped | Status::Errored) => Routable::Down,
         (_, _) => Routable::Starting,
-    };
-    let secret = vault.router_secret(&spec.service);
-    let previous = before.get(&spec.service).cloned();
-    let generation = process.generation;
-    Some(ServiceEntry::new(
-        Arc::new(spec),
-        state,
-        secret,
-        generation,
-        previous.as_deref(),
-    ))
+    }
 }
 
 /// The store's copy.
 struct Kept {
     store: StoreHandle,
-    services: Vec<ServiceRow>,
-    health: BTreeMap<ServiceType, HealthRow>,
+    seen: BTreeMap<ServiceType, Arc<Process>>,
+    written: Vec<ServiceRow>,
     due: Option<Instant>,
 }
 
 impl Kept {
-    fn note(&mut self, services: &BTreeMap<ServiceType, Arc<Process>>) {
-        let now: Vec<ServiceRow> = services.values().filter_map(|p| service_row(p)).collect();
-        let health: BTreeMap<_, _> = services
-            .iter()
-            .map(|(service, p)| (service.clone(), health_row(service, p)))
-            .collect();
-        if now != self.services || health != self.health {
-            self.services = now;
-            self.health = health;
+    /// Processes that did not change are shared between snapshots.
+    fn note(&mut self, services: BTreeMap<ServiceType, Arc<Process>>) {
+        let same = services.len() == self.seen.len()
+            && services
+                .iter()
+                .zip(&self.seen)
+                .all(|((service, now), (known, before))| {
+                    service == known && Arc::ptr_eq(now, before)
+                });
+        if !same {
+            self.seen = services;
             self.due.get_or_insert_with(|| Instant::now() + WRITE_EVERY);
         }
     }
 
     async fn write(&mut self) {
         self.due = None;
-        let services = self
-            .store
-            .publish_services(self.services.clone(), Timestamp::now())
-            .await;
-        let rows = self
-            .health
-            .values()
-            .filter(|row| row.total_checks > 0)
-            .cloned()
+        let rows: Vec<ServiceRow> = self.seen.values().filter_map(|p| service_row(p)).collect();
+        let services = if rows == self.written {
+            Ok(())
+        } else {
+            self.store
+                .publish_services(rows.clone(), Timestamp::now())
+                .await
+        };
+        let checked = self
+            .seen
+            .iter()
+            .filter(|(_, process)| process.health.total > 0);
+        let health = checked
+            .map(|(service, process)| health_row(service, process))
             .collect();
-        let health = self.store.put_health(rows).await;
-        if let Err(error) = services.and(health) {
-            tracing::warn!(%error, "cannot write services and their health; trying again");
-            self.due = Some(Instant::now() + WRITE_EVERY);
+        let health = self.store.put_health(health).await;
+        match services.and(health) {
+            Ok(()) => self.written = rows,
+            Err(error) => {
+                tracing::warn!(%error, "cannot write services and their health; trying again");
+                self.due = Some(Instant::now() + WRITE_EVERY);
+            }
         }
     }
 }

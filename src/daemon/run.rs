@@ -17,7 +17,6 @@ use super::lock::{self, LockError};
 use super::log;
 use super::publish;
 use super::settings::{self, Contradiction, Source, Sources};
-use super::tenants::Registry;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
 use crate::config::Settings;
@@ -208,14 +207,11 @@ async fn live(
         orders,
     });
     let services = Arc::new(ArcSwap::from_pointee(ServiceTable::default()));
-    let tenants = Registry {
-        instances: instances.clone(),
-        users,
-    };
     let front = Front::open(
         Parts {
             services: services.clone(),
-            tenants,
+            instances: instances.clone(),
+            users,
             api: routes::service(api.clone(), Door::Tcp),
             in_force,
             warnings: warning.into_iter().collect(),

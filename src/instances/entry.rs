@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -36,6 +36,7 @@ pub struct InstanceEntry {
     used: AtomicI64,
     /// What of `used` the store has.
     flushed: AtomicI64,
+    meter: AtomicU64,
 }
 
 impl InstanceEntry {
@@ -58,7 +59,13 @@ impl InstanceEntry {
             ended: Notify::new(),
             used: AtomicI64::new(used),
             flushed: AtomicI64::new(used),
+            meter: AtomicU64::new(0),
         }
+    }
+
+    /// The state of the instance's rate limit: `router/limit.rs` reads and writes it, nobody else.
+    pub fn meter(&self) -> &AtomicU64 {
+        &self.meter
     }
 
     /// What to inject. Opened at the first call, and kept as long as the entry.
@@ -115,10 +122,13 @@ impl InstanceEntry {
         self.ended.notify_waiters();
     }
 
-    /// Takes over what an older entry of the same instance knows and the store does not yet.
+    /// Takes over what an older entry of the same instance knows and the store does not.
     pub(super) fn inherit(&self, older: &Self) {
         self.used
             .fetch_max(older.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        // A new URL or key is no new allowance.
+        self.meter
+            .fetch_max(older.meter.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The last use, when the store has not got it.

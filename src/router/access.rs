@@ -1,0 +1,80 @@
+//! This instance, this service, this caller: yes, or which refusal. Pure.
+
+use crate::ids::{ServiceType, UserId};
+
+/// Whose token a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// None.
+    Nothing,
+    /// One that is not valid, or an operator's.
+    Invalid,
+    /// This user's.
+    User(UserId),
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Go on.
+    Allowed,
+    /// Nothing, and hear no more than somebody who made the URL up.
+    Unknown,
+    /// Come again with a token; `shown` says that the one shown is not valid.
+    Token {
+        /// One was shown.
+        shown: bool,
+    },
+}
+
+/// Decides. `owner` and `service` are the instance's; `asked` is the service of the URL.
+pub(super) fn decide(
+    owner: &UserId,
+    service: &ServiceType,
+    asked: &str,
+    require_auth: bool,
+    shown: &Shown,
+) -> Access {
+    if service.as_str() != asked {
+        return Access::Unknown;
+    }
+    if !require_auth {
+        return Access::Allowed;
+    }
+    match shown {
+        Shown::Nothing => Access::Token { shown: false },
+        Shown::Invalid => Access::Token { shown: true },
+        Shown::User(user) if user == owner => Access::Allowed,
+        Shown::User(_) => Access::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_passes_where_a_token_is_needed() {
+        let alice = UserId::parse("alice").unwrap();
+        let bob = UserId::parse("bob").unwrap();
+        let demo = ServiceType::parse("demo").unwrap();
+        let check = |asked: &str, require, shown: Shown, expected| {
+            assert_eq!(
+                decide(&alice, &demo, asked, require, &shown),
+                expected,
+                "{asked} {shown:?}"
+            );
+        };
+        let user = |user: &UserId| Shown::User(user.clone());
+        for shown in [Shown::Nothing, Shown::Invalid, user(&alice), user(&bob)] {
+            check("demo", false, shown.clone(), Access::Allowed);
+            check("other", false, shown.clone(), Access::Unknown);
+            check("other", true, shown.clone(), Access::Unknown);
+            check("", true, shown, Access::Unknown);
+        }
+        check("demo", true, Shown::Nothing, Access::Token { shown: false });
+        check("demo", true, Shown::Invalid, Access::Token { shown: true });
+        check("demo", true, user(&alice), Access::Allowed);
+        check("demo", true, user(&bob), Access::Unknown);
+    }
+}

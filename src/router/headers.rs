@@ -1,0 +1,622 @@
+//! Strip, forward, inject: what of a request reaches a service, and of an answer a client. Pure.
+//!
+//! Every rule names its source; `reference/mcp-transport.md` §4 is the list. Whatever is not named
+//! here passes as it came.
+
+use data_encoding::BASE64;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+use super::template::Template;
+use crate::config::spec::InjectSpec;
+use crate::ids::{Port, UserId};
+use crate::secret::Secret;
+
+const INSTANCE_ID: HeaderName = HeaderName::from_static("x-mcpm-instance-id");
+const USER_ID: HeaderName = HeaderName::from_static("x-mcpm-user-id");
+const SERVICE: HeaderName = HeaderName::from_static("x-mcpm-service");
+/// Also set on answers, so that a user can name a request to support.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-mcpm-request-id");
+const ROUTER_SECRET: HeaderName = HeaderName::from_static("x-mcpm-router-secret");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Everything but RFC 3986's unreserved characters: user ids may hold any letters, and a header
+/// and a query have rules of their own.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What the router adds to each request for one service, read from its spec once.
+pub(super) struct Injection {
+    headers: Vec<(HeaderName, Template)>,
+    /// Names of the same, as [`Injection::strips`] compares them.
+    names: Vec<String>,
+    query: Vec<(String, Template)>,
+    basic: Option<(Template, Template)>,
+    host: HeaderValue,
+    service: HeaderValue,
+    router_secret: HeaderValue,
+}
+
+/// What is known of a request that is let through.
+pub(super) struct Facts<'a> {
+    /// Public number of the instance.
+    pub(super) instance: &'a str,
+    /// Its owner.
+    pub(super) user: &'a UserId,
+    /// Fresh, of this request.
+    pub(super) request_id: &'a HeaderValue,
+    /// Address of the client.
+    pub(super) peer: std::net::IpAddr,
+    /// The host that the client named.
+    pub(super) host: Option<&'a str>,
+    /// The scheme under which people reach us.
+    pub(super) scheme: &'a str,
+}
+
+/// A filled template is not a header: a stored credential has characters that no header may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unfit(pub(super) HeaderName);
+
+impl Injection {
+    /// Reads the spec's templates. Names were checked by `config`; one that is none is left out.
+    pub(super) fn new(
+        spec: &InjectSpec,
+        service: &str,
+        port: Port,
+        router_secret: &Secret<String>,
+    ) -> Self {
+        let known = |text: String| {
+            HeaderValue::try_from(text).expect("ports, types and base32 are visible characters")
+        };
+        let header = |(name, template): &(String, String)| {
+            Some((name.parse().ok()?, Template::new(template)))
+        };
+        let headers: Vec<(HeaderName, Template)> = spec.headers.iter().filter_map(header).collect();
+        let query = spec
+            .query
+            .iter()
+            .map(|(name, template)| (encoded(name), Template::new(template)));
+        let basic = spec.basic.as_ref();
+        let mut secret = known(router_secret.expose().clone());
+        secret.set_sensitive(true);
+        Self {
+            names: headers
+                .iter()
+                .map(|(name, _)| name.as_str().replace('_', "-"))
+                .collect(),
+            headers,
+            query: query.collect(),
+            basic: basic.map(|(user, word)| (Template::new(user), Template::new(word))),
+            host: known(format!("127.0.0.1:{port}")),
+            service: known(service.to_owned()),
+            router_secret: secret,
+        }
+    }
+
+    /// The headers that the service gets. `value` gives the user's fields.
+    pub(super) fn request<'a>(
+        &self,
+        client: HeaderMap,
+        facts: &Facts<'_>,
+        value: impl Fn(&str) -> Option<&'a str> + Copy,
+    ) -> Result<HeaderMap, Unfit> {
+        let mut headers = HeaderMap::with_capacity(client.len() + self.headers.len() + 10);
+        let named = connection_options(&client);
+        let mut last = None;
+        for (name, header) in client {
+            // `HeaderMap` names a repeated header once.
+            let name = name
+                .or_else(|| last.clone())
+                .expect("the first item has a name");
+            if !self.strips(&name) && !named.contains(&name) {
+                headers.append(&name, header);
+            }
+            last = Some(name);
+        }
+        // RFC 9110 §7.2: the host that is asked, and services check it against loopback names.
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(INSTANCE_ID, text(facts.instance, &INSTANCE_ID)?);
+        headers.insert(USER_ID, text(&encoded(facts.user.as_str()), &USER_ID)?);
+        headers.insert(SERVICE, self.service.clone());
+        headers.insert(REQUEST_ID, facts.request_id.clone());
+        headers.insert(ROUTER_SECRET, self.router_secret.clone());
+        headers.insert(
+            FORWARDED_FOR,
+            text(&facts.peer.to_string(), &FORWARDED_FOR)?,
+        );
+        headers.insert(FORWARDED_PROTO, text(facts.scheme, &FORWARDED_PROTO)?);
+        if let Some(host) = facts.host {
+            headers.insert(FORWARDED_HOST, text(host, &FORWARDED_HOST)?);
+        }
+        for (name, template) in &self.headers {
+            if let Some(filled) = template.fill(value) {
+                headers.insert(name, secret(&filled, name)?);
+            }
+        }
+        if let Some((user, word)) = &self.basic
+            && let (Some(user), Some(word)) = (user.fill(value), word.fill(value))
+        {
+            // RFC 7617 §2.
+            let pair = Zeroizing::new(format!("{}:{}", *user, *word));
+            let basic = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
+            headers.insert(
+                header::AUTHORIZATION,
+                secret(&basic, &header::AUTHORIZATION)?,
+            );
+        }
+        Ok(headers)
+    }
+
+    /// The query that the service gets: the client's, without what is injected, and that.
+    pub(super) fn query<'a>(
+        &self,
+        client: Option<&str>,
+        value: impl Fn(&str) -> Option<&'a str> + Copy,
+    ) -> Option<String> {
+        if self.query.is_empty() {
+            return client.map(str::to_owned);
+        }
+        let injects = |pair: &str| {
+            let name = pair
+                .split_once('=')
+                .map_or(pair, |(name, _)| name)
+                .replace('+', " ");
+            let name = percent_encoding::percent_decode_str(&name);
+            self.query
+                .iter()
+                .any(|(own, _)| percent_encoding::percent_decode_str(own).eq(name.clone()))
+        };
+        let mut pairs: Vec<String> = client
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !injects(pair))
+            .map(str::to_owned)
+            .collect();
+        for (name, template) in &self.query {
+            if let Some(filled) = template.fill(value) {
+                pairs.push(format!("{name}={}", encoded(&filled)));
+            }
+        }
+        (!pairs.is_empty()).then(|| pairs.join("&"))
+    }
+
+    /// What a client may send, and a service must not see.
+    fn strips(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        if text.contains('_') {
+            // CGI-like servers read `X_MCPM_User_Id` as `X-MCPM-User-Id`.
+            return self.strips_text(&text.replace('_', "-"));
+        }
+        self.strips_text(text)
+    }
+
+    fn strips_text(&self, name: &str) -> bool {
+        match name {
+            // The client's own identity, and what could carry our tokens or the secret URL.
+            "authorization" | "cookie" | "origin" | "referer" | "forwarded" => true,
+            // Answered by hyper, hop by hop (RFC 9110 §10.1.1).
+            "expect" => true,
+            // The service's own is set.
+            "host" => true,
+            _ if is_hop_by_hop(name) => true,
+            _ if name.starts_with("x-mcpm-") || name.starts_with("x-forwarded-") => true,
+            _ => self.names.iter().any(|own| own == name),
+        }
+    }
+}
+
+/// Turns the headers of a service's answer into those that the client gets.
+///
+/// `prefix` is the public path of the instance, asked for where a redirect needs it.
+pub(super) fn response(
+    headers: &mut HeaderMap,
+    prefix: impl Fn() -> String,
+    port: Port,
+    is_stream: bool,
+) {
+    for option in connection_options(headers) {
+        headers.remove(&option);
+    }
+    for name in [
+        // RFC 9110 §7.6.1.
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::TRAILER,
+        header::TE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        header::PROXY_AUTHENTICATE,
+        // One origin for all instances: a cookie of one service would go to all others.
+        header::SET_COOKIE,
+        // A challenge of the service speaks of its own address, and its credential is injected.
+        header::WWW_AUTHENTICATE,
+        // Advertises the service's own address.
+        header::ALT_SVC,
+        // There is one set of these, the router's.
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        header::ACCESS_CONTROL_MAX_AGE,
+        // A service that echoes its request's headers must not give its secret away.
+        ROUTER_SECRET,
+        USER_ID,
+    ] {
+        headers.remove(name);
+    }
+    if let Some(location) = headers.get(header::LOCATION)
+        && let Some(mapped) = map_location(location, &prefix(), port)
+    {
+        headers.insert(header::LOCATION, mapped);
+    }
+    // The URL is a secret: no page may pass it on, no cache may keep what it answers.
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    if is_stream {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-cache, no-transform"));
+        headers
+            .entry(ACCEL_BUFFERING)
+            .or_insert(HeaderValue::from_static("no"));
+    } else {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
+/// Is this an answer that arrives event by event?
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let essence = kind.split(|&b| b == b';').next().unwrap_or_default();
+    essence
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// A redirect to the service's own address becomes one to the instance's; others are left
+/// (`reference/mcp-transport.md` §5.2).
+fn map_location(location: &HeaderValue, prefix: &str, port: Port) -> Option<HeaderValue> {
+    let location = location.to_str().ok()?;
+    let path = if location.starts_with('/') && !location.starts_with("//") {
+        location
+    } else {
+        let (_, behind) = location.split_once("://").or(location.split_once("//"))?;
+        let end = behind.find(['/', '?', '#']).unwrap_or(behind.len());
+        let (authority, path) = behind.split_at(end);
+        let own = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"]
+            .iter()
+            .any(|name| authority.eq_ignore_ascii_case(&format!("{name}:{port}")));
+        if !own {
+            return None;
+        }
+        path
+    };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    HeaderValue::try_from(format!("{prefix}{slash}{path}")).ok()
+}
+
+/// RFC 9110 §7.6.1, and what older proxies added to it.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    ) || name.starts_with("proxy-")
+}
+
+/// Headers that `Connection` declares to be of this hop only.
+fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
+    let listed = headers.get_all(header::CONNECTION).iter();
+    let options = listed.flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let named = options.filter_map(|option| {
+        let option = option.trim_ascii();
+        let usual = option.eq_ignore_ascii_case(b"keep-alive")
+            || option.eq_ignore_ascii_case(b"close")
+            || option.eq_ignore_ascii_case(b"upgrade");
+        if usual {
+            None
+        } else {
+            HeaderName::from_bytes(option).ok()
+        }
+    });
+    // The body's length is not of this hop, whatever is declared.
+    named
+        .filter(|name| *name != header::CONTENT_LENGTH)
+        .collect()
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+fn text(value: &str, name: &HeaderName) -> Result<HeaderValue, Unfit> {
+    HeaderValue::from_str(value).map_err(|_| Unfit(name.clone()))
+}
+
+fn secret(value: &str, name: &HeaderName) -> Result<HeaderValue, Unfit> {
+    let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Unfit(name.clone()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn injection(headers: &[(&str, &str)], query: &[(&str, &str)]) -> Injection {
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|&(a, b)| (a.to_owned(), b.to_owned()))
+                .collect()
+        };
+        let spec = InjectSpec {
+            headers: pairs(headers),
+            query: pairs(query),
+            basic: None,
+        };
+        Injection::new(
+            &spec,
+            "demo",
+            Port::new(49160).unwrap(),
+            &Secret::new("rs".to_owned()),
+        )
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn value(name: &str) -> Option<&'static str> {
+        match name {
+            "api_key" => Some("k-alice"),
+            "user" => Some("al:ice"),
+            "password" => Some("pä"),
+            _ => None,
+        }
+    }
+
+    fn sent(injection: &Injection, client: HeaderMap) -> HeaderMap {
+        let user = UserId::parse("jörg@acme").unwrap();
+        let facts = Facts {
+            instance: "ins_abcdefghijkl",
+            user: &user,
+            request_id: &HeaderValue::from_static("r1"),
+            peer: [10, 0, 0, 1].into(),
+            host: Some("mcp.example.com"),
+            scheme: "https",
+        };
+        injection.request(client, &facts, value).unwrap()
+    }
+
+    #[test]
+    fn the_service_sees_who_calls_and_nothing_that_a_client_made_up() {
+        let injection = injection(&[("X-Figma-Token", "{api_key}"), ("X-Team", "{team}")], &[]);
+        let headers = sent(
+            &injection,
+            map(&[
+                ("host", "evil.example"),
+                ("origin", "http://localhost"),
+                ("referer", "http://x/fig_secret/figma"),
+                ("authorization", "Bearer mcpm_u_x"),
+                ("cookie", "a=b"),
+                ("x-figma-token", "mine"),
+                ("x_figma_token", "mine"),
+                ("x-team", "mine"),
+                ("x-mcpm-user-id", "bob"),
+                ("x_mcpm_user_id", "bob"),
+                ("x-mcpm-anything", "1"),
+                ("x-forwarded-proto", "gopher"),
+                ("forwarded", "for=1"),
+                ("connection", "keep-alive, X-Hop, content-length"),
+                ("x-hop", "1"),
+                ("te", "trailers"),
+                ("proxy-authorization", "Basic x"),
+                ("upgrade", "h2c"),
+                ("expect", "100-continue"),
+                ("content-length", "5"),
+                ("mcp-session-id", "s1"),
+                ("mcp-protocol-version", "2025-11-25"),
+                ("accept", "application/json"),
+                ("accept", "text/event-stream"),
+            ]),
+        );
+        let expected = map(&[
+            ("content-length", "5"),
+            ("mcp-session-id", "s1"),
+            ("mcp-protocol-version", "2025-11-25"),
+            ("accept", "application/json"),
+            ("accept", "text/event-stream"),
+            ("host", "127.0.0.1:49160"),
+            ("x-mcpm-instance-id", "ins_abcdefghijkl"),
+            ("x-mcpm-user-id", "j%C3%B6rg%40acme"),
+            ("x-mcpm-service", "demo"),
+            ("x-mcpm-request-id", "r1"),
+            ("x-mcpm-router-secret", "rs"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "mcp.example.com"),
+            ("x-forwarded-proto", "https"),
+            ("x-figma-token", "k-alice"),
+        ]);
+        assert_eq!(headers, expected);
+        let shown = format!("{headers:?}");
+        assert!(
+            !shown.contains("k-alice") && !shown.contains("\"rs\""),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn basic_auth_is_made_of_two_templates() {
+        let mut injection = injection(&[], &[]);
+        injection.basic = Some((Template::new("{user}"), Template::new("{password}")));
+        let headers = sent(&injection, map(&[("authorization", "Basic bWluZQ==")]));
+        let expected = format!("Basic {}", BASE64.encode("al:ice:pä".as_bytes()));
+        assert_eq!(headers["authorization"], expected.as_str());
+    }
+
+    #[test]
+    fn a_credential_that_is_no_header_goes_nowhere() {
+        let injection = injection(&[("X-Key", "{bad}")], &[]);
+        let user = UserId::parse("u").unwrap();
+        let facts = Facts {
+            instance: "ins_abcdefghijkl",
+            user: &user,
+            request_id: &HeaderValue::from_static("r1"),
+            peer: [127, 0, 0, 1].into(),
+            host: None,
+            scheme: "http",
+        };
+        let result = injection.request(HeaderMap::new(), &facts, |_| Some("a\r\nX-Evil: 1"));
+        assert_eq!(result, Err(Unfit(HeaderName::from_static("x-key"))));
+    }
+
+    #[test]
+    fn query_parameters_are_injected_once() {
+        let injection = injection(&[], &[("app id", "{api_key}&"), ("team", "{team}")]);
+        let check = |client: Option<&str>, expected: &str| {
+            assert_eq!(
+                injection.query(client, value).as_deref(),
+                Some(expected),
+                "{client:?}"
+            );
+        };
+        check(None, "app%20id=k-alice%26");
+        check(Some("a=1&b"), "a=1&b&app%20id=k-alice%26");
+        check(
+            Some("app+id=x&app%20%69d=y&team=z&a=1"),
+            "a=1&app%20id=k-alice%26",
+        );
+        let none = self::injection(&[], &[]);
+        assert_eq!(
+            none.query(Some("a&&b=%20"), value).as_deref(),
+            Some("a&&b=%20")
+        );
+        assert_eq!(none.query(None, value), None);
+    }
+
+    #[test]
+    fn answers_lose_what_is_not_for_clients() {
+        let mut headers = map(&[
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("set-cookie", "a=b"),
+            (
+                "www-authenticate",
+                "Bearer resource_metadata=\"http://127.0.0.1:49160/x\"",
+            ),
+            ("access-control-allow-origin", "*"),
+            ("x-mcpm-router-secret", "rs"),
+            ("location", "http://127.0.0.1:49160/a/?b#c"),
+            ("mcp-session-id", "s1"),
+            ("content-type", "application/json"),
+        ]);
+        response(
+            &mut headers,
+            || "/id/demo".to_owned(),
+            Port::new(49160).unwrap(),
+            false,
+        );
+        let expected = map(&[
+            ("location", "/id/demo/a/?b#c"),
+            ("mcp-session-id", "s1"),
+            ("content-type", "application/json"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn streams_say_that_nobody_may_hold_them_back() {
+        let mut headers = map(&[("content-type", "Text/Event-Stream; charset=utf-8")]);
+        assert!(is_event_stream(&headers));
+        response(
+            &mut headers,
+            || "/id/demo".to_owned(),
+            Port::new(1).unwrap(),
+            true,
+        );
+        assert_eq!(headers["x-accel-buffering"], "no");
+        assert_eq!(headers["cache-control"], "no-cache, no-transform");
+        assert!(!is_event_stream(&map(&[(
+            "content-type",
+            "text/event-streams"
+        )])));
+    }
+
+    #[test]
+    fn redirects_to_the_service_lead_to_the_instance() {
+        let port = Port::new(49160).unwrap();
+        let check = |location: &str, expected: Option<&str>| {
+            let value = HeaderValue::from_str(location).unwrap();
+            let mapped = map_location(&value, "/id/demo", port);
+            assert_eq!(
+                mapped.as_ref().map(|v| v.to_str().unwrap()),
+                expected,
+                "{location}"
+            );
+        };
+        check("/mcp/", Some("/id/demo/mcp/"));
+        check("http://127.0.0.1:49160/mcp", Some("/id/demo/mcp"));
+        check("https://LOCALHOST:49160", Some("/id/demo/"));
+        check("//localhost:49160?x", Some("/id/demo/?x"));
+        check("http://127.0.0.1:49161/", None);
+        check("https://example.com/http://127.0.0.1:49160/", None);
+        check("mcp/", None);
+        check("?page=2", None);
+    }
+
+    proptest! {
+        #[test]
+        fn rewriting_twice_is_rewriting_once(
+            pairs in proptest::collection::vec(("[a-z_-]{1,20}", "[ -~]{0,20}"), 0..12),
+        ) {
+            let injection = injection(&[("Authorization", "Bearer {api_key}")], &[]);
+            let mut client = HeaderMap::new();
+            for (name, value) in &pairs {
+                client.append(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+            }
+            let once = sent(&injection, client);
+            prop_assert_eq!(sent(&injection, once.clone()), once);
+        }
+
+        #[test]
+        fn no_spelling_of_our_names_gets_through(
+            name in "[xX][-_][mM][cC][pP][mM][-_][a-zA-Z-]{1,10}",
+        ) {
+            let mut client = HeaderMap::new();
+            client.append(HeaderName::try_from(&name).unwrap(), HeaderValue::from_static("evil"));
+            let headers = sent(&injection(&[], &[]), client);
+            prop_assert!(headers.values().all(|value| value != "evil"));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Is a request meant for us? `Host` and `Origin`, against the names we go by. Pure.
+//!
+//! On a loopback address this is what keeps web pages out that point a name of their own at it
+//! (DNS rebinding, `reference/mcp-transport.md` §11); it holds for the API as well. A request
+//! without `Origin` comes from no page.
+
+use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::{Request, Uri};
+
+/// The names we go by.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    loopback: bool,
+    public: Option<Public>,
+}
+
+#[derive(Clone, Debug)]
+struct Public {
+    /// `https`, lower case.
+    scheme: String,
+    /// Host and, when it is not the scheme's own, port; lower case.
+    authority: String,
+}
+
+/// Why a request is not for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stranger {
+    /// A host that is not ours.
+    Host,
+    /// A page of another origin.
+    Origin,
+}
+
+impl Names {
+    /// Names of a listener: whether its address is a loopback one, and the public URL.
+    pub fn new(loopback: bool, public_url: Option<&str>) -> Self {
+        let public = public_url.and_then(|url| {
+            let uri: Uri = url.parse().ok()?;
+            let scheme = uri.scheme_str()?.to_ascii_lowercase();
+            let authority = strip_default_port(&scheme, uri.authority()?.as_str());
+            Some(Public { authority, scheme })
+        });
+        Self { loopback, public }
+    }
+
+    /// Scheme under which people reach us: `X-Forwarded-Proto`.
+    pub(super) fn scheme(&self) -> &str {
+        self.public.as_ref().map_or("http", |public| &public.scheme)
+    }
+
+    /// Checks the names of a request.
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Stranger> {
+        let host = host(request);
+        // A listener that is open to others goes by names that only its operator knows.
+        if self.loopback && !host.is_some_and(|host| self.is_ours(host)) {
+            return Err(Stranger::Host);
+        }
+        let origins = request.headers().get_all(ORIGIN);
+        let ours = |origin: &HeaderValue| {
+            origin
+                .to_str()
+                .is_ok_and(|origin| self.is_our_page(origin, host))
+        };
+        if origins.iter().all(ours) {
+            Ok(())
+        } else {
+            Err(Stranger::Origin)
+        }
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        is_loopback(host)
+            || self.public.as_ref().is_some_and(|public| {
+                // A proxy before us may leave its own port on, or ours.
+                name_of(&public.authority).eq_ignore_ascii_case(name_of(host))
+            })
+    }
+
+    /// Our own page, or a tool that serves its page from the same machine.
+    fn is_our_page(&self, origin: &str, host: Option<&str>) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else {
+            return false;
+        };
+        let authority = strip_default_port(scheme, authority);
+        let is_public = self
+            .public
+            .as_ref()
+            .is_some_and(|public| public.scheme == scheme && public.authority == authority);
+        let same = host.is_some_and(|host| strip_default_port(scheme, host) == authority);
+        is_public || same || (self.loopback && is_loopback(&authority))
+    }
+}
+
+/// The host that a request names: `:authority` of HTTP/2, or `Host`.
+pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => single(request.headers())?.to_str().ok(),
+    }
+}
+
+fn single(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut hosts = headers.get_all(HOST).iter();
+    hosts.next().filter(|_| hosts.next().is_none())
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let name = name_of(authority);
+    name.eq_ignore_ascii_case("localhost")
+        || name == "[::1]"
+        || name
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Without the port.
+fn name_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => authority,
+    }
+}
+
+fn strip_default_port(scheme: &str, authority: &str) -> String {
+    let default = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    authority
+        .strip_suffix(default)
+        .unwrap_or(authority)
+        .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(host: &str, origin: Option<&str>) -> Request<()> {
+        let mut request = Request::get("/x").header("host", host);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[track_caller]
+    fn check(names: &Names, host: &str, origin: Option<&str>, expected: Result<(), Stranger>) {
+        assert_eq!(
+            names.check(&request(host, origin)),
+            expected,
+            "{host} {origin:?}"
+        );
+    }
+
+    #[test]
+    fn a_loopback_listener_answers_its_own_names_only() {
+        let names = Names::new(true, Some("https://MCP.example.com"));
+        for host in [
+            "127.0.0.1:8080",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:8080",
+            "mcp.example.com",
+            "127.9.9.9",
+        ] {
+            check(&names, host, None, Ok(()));
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:8080",
+            "",
+        ] {
+            check(&names, host, None, Err(Stranger::Host));
+        }
+        let twice = Request::get("/")
+            .header("host", "localhost")
+            .header("host", "evil.example");
+        assert_eq!(names.check(&twice.body(()).unwrap()), Err(Stranger::Host));
+        let none = Request::get("/").body(()).unwrap();
+        assert_eq!(names.check(&none), Err(Stranger::Host));
+        let http2 = Request::get("http://localhost:8080/").body(()).unwrap();
+        assert_eq!(names.check(&http2), Ok(()));
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_strangers() {
+        let names = Names::new(true, Some("https://mcp.example.com/"));
+        for origin in [
+            "https://mcp.example.com",
+            "https://mcp.example.com:443",
+            "http://localhost:6274",
+            "http://127.0.0.1:8080",
+        ] {
+            check(&names, "localhost:8080", Some(origin), Ok(()));
+        }
+        for origin in [
+            "https://evil.example",
+            "http://mcp.example.com",
+            "null",
+            "",
+            "http://localhost.evil",
+        ] {
+            check(
+                &names,
+                "localhost:8080",
+                Some(origin),
+                Err(Stranger::Origin),
+            );
+        }
+        let open = Names::new(false, None);
+        check(&open, "10.0.0.5:8080", Some("http://10.0.0.5:8080"), Ok(()));
+        check(
+            &open,
+            "10.0.0.5:8080",
+            Some("http://localhost:3000"),
+            Err(Stranger::Origin),
+        );
+        check(&open, "anything.example", None, Ok(()));
+    }
+}

@@ -1,0 +1,165 @@
+//! What the router itself answers: problem JSON (RFC 9457), one shape for all.
+//!
+//! `product.md`, "Instance URL", says which status: the one that real clients survive
+//! (`reference/mcp-transport.md` §9). An answer shows nothing of the instance that was asked for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+
+use super::headers::REQUEST_ID;
+use super::stream::Body;
+use crate::problem::Problem;
+
+/// Why a request is not answered by a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No such instance: unknown, malformed, disabled, expired, of another service, of another
+    /// user. One and the same answer.
+    UnknownInstance,
+    /// There is no OAuth here; the text clients expect to such questions is JSON.
+    NoDiscovery,
+    /// `require_auth`, and no token was shown, or one that is not valid.
+    Token {
+        /// One was shown.
+        shown: bool,
+    },
+    /// `Host` is none of our names.
+    UnknownHost,
+    /// A page of another origin.
+    ForeignOrigin,
+    /// The rest of the path leaves the instance's part of it.
+    BadPath,
+    /// The instance's bucket is empty.
+    RateLimited(Duration),
+    /// The body is larger than this many bytes.
+    BodyTooLarge(u64),
+    /// The client stopped sending its body.
+    BodyTimeout,
+    /// The service does not run, is not ready, or does not take connections.
+    Unavailable,
+    /// The service ended, or spoke nonsense, after the request was written.
+    UpstreamFailed,
+    /// No answer in time.
+    UpstreamTimeout,
+    /// The stored credential can't be put into a request.
+    BadCredential,
+    /// The router is ending.
+    Draining,
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownInstance | Self::NoDiscovery => StatusCode::NOT_FOUND,
+            Self::Token { .. } => StatusCode::UNAUTHORIZED,
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::BadPath => StatusCode::BAD_REQUEST,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Unavailable | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::BadCredential => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// Stable names; `product.md` owns them.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownInstance => "unknown_instance",
+            Self::NoDiscovery => "not_found",
+            Self::Token { .. } => "unauthorized",
+            Self::UnknownHost => "unknown_host",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::BadPath => "bad_path",
+            Self::RateLimited(_) => "rate_limited",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Unavailable | Self::Draining => "service_unavailable",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::BadCredential => "credentials_expired",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::UnknownInstance => {
+                "there is no such instance; copy the URL again, or ask for a new one".to_owned()
+            }
+            Self::NoDiscovery => "this server has no OAuth; the instance URL is enough".to_owned(),
+            Self::Token { shown: false } => {
+                "this instance wants a token of its owner: `Authorization: Bearer mcpm_u_…`"
+                    .to_owned()
+            }
+            Self::Token { shown: true } => "the token is not valid".to_owned(),
+            Self::UnknownHost => {
+                "this host name is not one of ours; the operator can set it as `public_url`"
+                    .to_owned()
+            }
+            Self::ForeignOrigin => "pages of this origin may not call this server".to_owned(),
+            Self::BadPath => "a path to this service may hold no `..`".to_owned(),
+            Self::RateLimited(_) => {
+                "this instance has sent too many requests; wait as `Retry-After` says".to_owned()
+            }
+            Self::BodyTooLarge(max) => format!("a body may have {max} bytes at most"),
+            Self::BodyTimeout => "the rest of the body did not arrive".to_owned(),
+            Self::Unavailable => "the service is not ready; try again shortly".to_owned(),
+            Self::UpstreamFailed => {
+                "the service ended before it answered; it may have done what was asked".to_owned()
+            }
+            Self::UpstreamTimeout => "the service did not answer in time".to_owned(),
+            Self::BadCredential => {
+                "the stored credential can't be used; hand it over again".to_owned()
+            }
+            Self::Draining => "the router is stopping; try again shortly".to_owned(),
+        }
+    }
+
+    /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited(wait) => Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The answer.
+    pub(super) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
+        let id = request_id.to_str().unwrap_or_default();
+        let problem = Problem::new(self.status(), self.code(), self.detail(), id);
+        let text = serde_json::to_vec(&problem).expect("a problem holds nothing that JSON can't");
+        let mut response = Response::new(Body::fixed(Bytes::from(text)));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let kind = match self {
+            // What clients look for when they ask for OAuth metadata.
+            Self::NoDiscovery => "application/json",
+            _ => "application/problem+json",
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, request_id.clone());
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        match self {
+            // RFC 6750 §3: an error code only where a token was shown.
+            Self::Token { shown: false } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Token { shown: true } => {
+                let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+                headers.insert(WWW_AUTHENTICATE, challenge);
+            }
+            _ => {}
+        }
+        response
+    }
+}

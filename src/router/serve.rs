@@ -1,0 +1,175 @@
+//! Accepts connections and speaks HTTP with clients; the handle to the router.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::drain::{Flight, Phase};
+use super::origin::Names;
+use super::service::Service;
+use super::tables::ServiceTable;
+use crate::instances::Instances;
+use crate::users::Users;
+
+/// Connections of clients at once; a further one waits until one ends. Each may need two
+/// descriptors, its own and one to a service.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+/// How long a client may take to send a head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest head of a request, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
+/// Headers of a request.
+const HEADERS_MAX: usize = 128;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 128;
+/// An HTTP/2 connection is asked after so much silence whether it lives, and has so long to say.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Wait after an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// Largest request body, in bytes.
+    pub max_body: u64,
+    /// Every instance wants a token of its owner.
+    pub require_auth_all: bool,
+    /// The names we go by.
+    pub names: Names,
+}
+
+/// Handle to the router. Cheap to clone.
+#[derive(Clone)]
+pub struct Router(Arc<Service>);
+
+impl Router {
+    /// A router over these tables, with the API beside the instances.
+    pub fn new(
+        config: RouterConfig,
+        services: Arc<ArcSwap<ServiceTable>>,
+        instances: Instances,
+        users: Users,
+        api: axum::Router,
+    ) -> Self {
+        let (flight, began) = (Flight::new(), Instant::now());
+        Self(Arc::new(Service {
+            config,
+            services,
+            instances,
+            users,
+            api,
+            flight,
+            began,
+        }))
+    }
+
+    /// Serves until `shutdown`; then the listener is closed. Requests that are under way go on:
+    /// [`Router::drain`] waits for them.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = accept(&listener, &places) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer, place)) => {
+                    let connection = connection(self.0.clone(), stream, peer);
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        self.0.flight.close();
+    }
+
+    /// Waits for the requests under way, at most so long; cuts the rest and answers how many that
+    /// were. Push streams, which never end by themselves, are ended at once.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.0.flight.drain(deadline).await
+    }
+}
+
+/// Cancel-safe: a connection that was accepted is handed out.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = places
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+/// One connection, to its end.
+async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) {
+    // Events are small and must not wait for each other.
+    let _ = stream.set_nodelay(true);
+    let phase = service.flight.phase();
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+    if let Err(error) = until(phase, serving).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Serves one connection; asks it to end when draining begins, and drops it when all ends.
+async fn until<C>(mut phase: watch::Receiver<Phase>, serving: C) -> Result<(), C::Error>
+where
+    C: hyper_util::server::graceful::GracefulConnection,
+{
+    let mut serving = pin!(serving);
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => return ended,
+            changed = phase.changed() => match changed.map(|()| *phase.borrow_and_update()) {
+                Ok(Phase::Open) => {}
+                Ok(Phase::Draining) => serving.as_mut().graceful_shutdown(),
+                Ok(Phase::Ended) | Err(_) => return Ok(()),
+            },
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The life of a request, one function per phase.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::access::{self, Access, Shown};
+use super::drain::{Flight, Phase, reached};
+use super::headers::{self, Facts, REQUEST_ID};
+use super::origin::{self, Stranger};
+use super::path::{self, Route, Target};
+use super::refusal::Refusal;
+use super::stream::{Body, Cut, Fate, RequestBody};
+use super::tables::{Routable, ServiceEntry, ServiceTable};
+use super::upgrade;
+use super::upstream::SendError;
+use super::{limit, serve::RouterConfig};
+use crate::ids::Timestamp;
+use crate::instances::{InstanceEntry, Instances};
+use crate::problem;
+use crate::users::{Caller, Users};
+
+/// Until the head of an answer: tools may work for minutes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// All that a request needs.
+pub(super) struct Service {
+    pub(super) config: RouterConfig,
+    pub(super) services: Arc<ArcSwap<ServiceTable>>,
+    pub(super) instances: Instances,
+    pub(super) users: Users,
+    pub(super) api: axum::Router,
+    pub(super) flight: Arc<Flight>,
+    pub(super) began: Instant,
+}
+
+/// An instance and its service, which this caller may use.
+struct Found {
+    instance: Arc<InstanceEntry>,
+    service: Arc<ServiceEntry>,
+}
+
+impl Service {
+    /// Answers one request. Whatever is wrong becomes an answer.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let id = HeaderValue::try_from(problem::request_id()).expect("base32 is visible");
+        match self.route(request, &id, peer.ip()).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
+                refusal.response(&id)
+            }
+        }
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        id: &HeaderValue,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        self.config
+            .names
+            .check(&request)
+            .map_err(|stranger| match stranger {
+                Stranger::Host => Refusal::UnknownHost,
+                Stranger::Origin => Refusal::ForeignOrigin,
+            })?;
+        // The path is read from a copy that outlives the request's parts; it is counted, not copied.
+        let uri = request.uri().clone();
+        match path::parse(uri.path()) {
+            Route::Own => Ok(self.api(request, id).await),
+            Route::Discovery => Err(Refusal::NoDiscovery),
+            Route::Instance(target) => {
+                let found = self.find(&target, request.headers()).await?;
+                self.admit(&found, request.headers())?;
+                self.forward(request, &target, found, id, peer).await
+            }
+        }
+    }
+
+    async fn api(&self, mut request: Request<Incoming>, id: &HeaderValue) -> Response<Body> {
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+        let answered = self
+            .api
+            .clone()
+            .oneshot(request.map(axum::body::Body::new))
+            .await;
+        let mut response = answered
+            .unwrap_or_else(|never| match never {})
+            .map(Body::api);
+        response.headers_mut().insert(REQUEST_ID, id.clone());
+        response
+    }
+
+    /// Finds the instance of a URL, if this caller may use it. Every refusal that must not tell
+    /// anything takes the same steps: one hash, one look into the table, the token if one was
+    /// shown, and one look-up in the store.
+    async fn find(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Found, Refusal> {
+        let hash = self.instances.hash(target.id);
+        let instance = self
+            .instances
+            .table()
+            .get(&hash)
+            .filter(|entry| is_usable(entry));
+        let services = self.services.load();
+        let service = instance
+            .as_ref()
+            .and_then(|entry| services.get(&entry.service));
+        let demands = self.config.require_auth_all
+            || service.is_some_and(|service| service.spec.require_auth);
+        let matches = instance
+            .as_ref()
+            .is_some_and(|it| it.service.as_str() == target.service);
+        // Whoever is let in by the URL alone is not asked; whoever is refused costs the same.
+        let shown = if matches && !demands {
+            Shown::Nothing
+        } else {
+            self.shown(headers).await
+        };
+        if let Some(instance) = instance {
+            let (owner, of) = (&instance.user, &instance.service);
+            match access::decide(owner, of, target.service, demands, &shown) {
+                Access::Allowed => {
+                    // The app was deleted, the instance lives.
+                    let service = service.cloned().ok_or(Refusal::Unavailable)?;
+                    return Ok(Found { instance, service });
+                }
+                Access::Token { shown } => return Err(Refusal::Token { shown }),
+                Access::Unknown => {}
+            }
+        }
+        drop(services);
+        self.instances.refuse(&hash).await;
+        Err(Refusal::UnknownInstance)
+    }
+
+    /// Whose token a request shows.
+    async fn shown(&self, headers: &HeaderMap) -> Shown {
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return Shown::Nothing;
+        };
+        let token = value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(token.trim())
+        });
+        match self.users.authenticate(token.unwrap_or_default()).await {
+            Ok(Caller::User(user)) => Shown::User(user),
+            Ok(Caller::Admin) | Err(_) => Shown::Invalid,
+        }
+    }
+
+    /// Is there room for it now, and somebody to answer it?
+    fn admit(&self, found: &Found, headers: &HeaderMap) -> Result<(), Refusal> {
+        if !self.flight.is_open() {
+            return Err(Refusal::Draining);
+        }
+        if let Some(rate) = found.service.spec.rate_limit {
+            let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            limit::take(found.instance.meter(), rate, now).map_err(Refusal::RateLimited)?;
+        }
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > self.config.max_body) {
+            return Err(Refusal::BodyTooLarge(self.config.max_body));
+        }
+        match found.service.state {
+            Routable::Ready => Ok(()),
+            Routable::Starting | Routable::Down | Routable::PortTaken => Err(Refusal::Unavailable),
+        }
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        target: &Target<'_>,
+        found: Found,
+        id: &HeaderValue,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        let Found { instance, service } = found;
+        instance.touch(Timestamp::now());
+        let ticket = self.flight.board();
+        let client = upgrade::wanted(&mut request);
+        let (prepared, fate) = self.prepare(
+            request,
+            target,
+            &instance,
+            &service,
+            id,
+            peer,
+            client.is_some(),
+        )?;
+        let is_push = prepared.method() == Method::GET;
+
+        let sent = tokio::select! {
+            sent = tokio::time::timeout(HEAD_TIMEOUT, service.upstream.send(prepared)) => sent,
+            // It was asked on behalf of what is no more.
+            () = instance.revoked() => return Err(Refusal::UnknownInstance),
+        };
+        let (mut response, lease) = match sent {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => {
+                return Err(failed(&error, &fate, self.config.max_body, &service, id));
+            }
+            Err(_) => return Err(Refusal::UpstreamTimeout),
+        };
+
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client) = client else {
+                return Err(Refusal::UpstreamFailed);
+            };
+            upgrade::join(client, &mut response, instance, &self.flight);
+            return Ok(self
+                .dress(response, target, &service, id, true)
+                .map(|_| Body::empty()));
+        }
+        let is_stream = headers::is_event_stream(response.headers());
+        Ok(self
+            .dress(response, target, &service, id, false)
+            .map(|inner| {
+                if is_stream {
+                    let ticket = (!is_push).then_some(ticket);
+                    let end = end_of_stream(&instance, &self.flight, is_push);
+                    Body::event_stream(inner, lease, instance, ticket, end)
+                } else {
+                    Body::answer(inner, lease, instance, ticket)
+                }
+            }))
+    }
+
+    /// The request as the service gets it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one request, used once"
+    )]
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        target: &Target<'_>,
+        instance: &InstanceEntry,
+        service: &ServiceEntry,
+        id: &HeaderValue,
+        peer: IpAddr,
+        upgrades: bool,
+    ) -> Result<(Request<RequestBody>, Fate), Refusal> {
+        let credential = instance.credential().map_err(|_| Refusal::BadCredential)?;
+        let value = |name: &str| credential.expose().get(name);
+        let host = origin::host(&request).map(str::to_owned);
+        let (mut parts, body) = request.into_parts();
+        let path =
+            path::upstream(&service.spec, &instance.public, target.rest).ok_or(Refusal::BadPath)?;
+        parts.uri = match service.injection.query(parts.uri.query(), value) {
+            Some(query) => Uri::try_from(format!("{path}?{query}")),
+            None => Uri::try_from(path),
+        }
+        .map_err(|_| Refusal::BadPath)?;
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        let facts = Facts {
+            instance: instance.public.as_str(),
+            user: &instance.user,
+            request_id: id,
+            peer,
+            host: host.as_deref(),
+            scheme: self.config.names.scheme(),
+        };
+        let made = service
+            .injection
+            .request(std::mem::take(&mut parts.headers), &facts, value);
+        parts.headers = made.map_err(|unfit| {
+            let (instance, header) = (&instance.public, &unfit.0);
+            tracing::error!(%instance, %header, "a credential has characters that no header may have");
+            Refusal::BadCredential
+        })?;
+        if upgrades {
+            upgrade::mark(&mut parts.headers);
+        }
+        let (body, fate) = RequestBody::new(body, self.config.max_body);
+        Ok((Request::from_parts(parts, body), fate))
+    }
+
+    /// The answer as the client gets it.
+    fn dress(
+        &self,
+        response: Response<Incoming>,
+        target: &Target<'_>,
+        service: &ServiceEntry,
+        id: &HeaderValue,
+        upgraded: bool,
+    ) -> Response<Incoming> {
+        let (mut parts, body) = response.into_parts();
+        let is_stream = headers::is_event_stream(&parts.headers);
+        let prefix = || format!("/{}/{}", target.id, target.service);
+        headers::response(&mut parts.headers, prefix, service.spec.port, is_stream);
+        parts.headers.insert(REQUEST_ID, id.clone());
+        if upgraded {
+            upgrade::mark(&mut parts.headers);
+        }
+        // What was agreed with the service's connection says nothing about the client's.
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        Response::from_parts(parts, body)
+    }
+}
+
+/// May this entry answer now? Its time may have come since it was put into the table; and one that
+/// does not open answers like one that is not there, while the log knows.
+fn is_usable(entry: &InstanceEntry) -> bool {
+    let expired = entry.expires_at.is_some_and(|at| at <= Timestamp::now());
+    if let Err(error) = entry.credential() {
+        tracing::error!(instance = %entry.public, %error, "a credential does not open");
+        return false;
+    }
+    !expired
+}
+
+/// A push stream ends cleanly when the router drains, an answer only when all ends.
+fn end_of_stream(
+    instance: &Arc<InstanceEntry>,
+    flight: &Flight,
+    is_push: bool,
+) -> super::stream::End {
+    let instance = Arc::clone(instance);
+    let phase = if is_push {
+        Phase::Draining
+    } else {
+        Phase::Ended
+    };
+    let reached = reached(flight.phase(), phase);
+    Box::pin(async move {
+        tokio::select! {
+            () = instance.revoked() => Err(Cut::Revoked),
+            () = reached => Ok(()),
+        }
+    })
+}
+
+/// Which refusal a failed exchange is.
+fn failed(
+    error: &SendError,
+    fate: &Fate,
+    max_body: u64,
+    service: &ServiceEntry,
+    id: &HeaderValue,
+) -> Refusal {
+    match (fate.cut(), error) {
+        (Some(Cut::TooLarge), _) => Refusal::BodyTooLarge(max_body),
+        (Some(_), _) => Refusal::BodyTimeout,
+        (None, SendError::Connect(_)) => Refusal::Unavailable,
+        (None, SendError::Exchange(_)) => {
+            let service = &service.spec.service;
+            tracing::warn!(%service, request_id = ?id, error = %chain(error), "a request failed");
+            Refusal::UpstreamFailed
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

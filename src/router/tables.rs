@@ -1,0 +1,83 @@
+//! What requests are routed by: the services. Immutable, swapped in whole.
+//!
+//! Published by `daemon/publish.rs` alone. The other table is `instances::InstanceTable`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::headers::Injection;
+use super::upstream::Upstream;
+use crate::config::spec::ServiceSpec;
+use crate::ids::ServiceType;
+use crate::secret::Secret;
+
+/// May requests go to a service?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routable {
+    /// It answers, and its port is its own.
+    Ready,
+    /// It runs, or will in a moment, and has not answered yet.
+    Starting,
+    /// It does not run.
+    Down,
+    /// Somebody else has its port: no credential may go there.
+    PortTaken,
+}
+
+/// One service: where it is, and what its requests need.
+pub struct ServiceEntry {
+    pub(super) spec: ServiceSpec,
+    pub(super) state: Routable,
+    pub(super) injection: Injection,
+    pub(super) upstream: Arc<Upstream>,
+}
+
+impl ServiceEntry {
+    /// Reads the spec once, so that requests need not. `generation` counts the starts of the
+    /// service: connections to an earlier one are not used again.
+    pub fn new(
+        spec: ServiceSpec,
+        state: Routable,
+        router_secret: &Secret<String>,
+        generation: u64,
+        previous: Option<&Self>,
+    ) -> Self {
+        let same = previous.filter(|entry| entry.upstream.is(spec.port, generation));
+        let upstream = match same {
+            Some(entry) => Arc::clone(&entry.upstream),
+            None => Arc::new(Upstream::new(spec.port, generation)),
+        };
+        let injection = Injection::new(
+            &spec.auth.inject,
+            spec.service.as_str(),
+            spec.port,
+            router_secret,
+        );
+        Self {
+            spec,
+            state,
+            injection,
+            upstream,
+        }
+    }
+}
+
+/// All services, by type.
+#[derive(Default)]
+pub struct ServiceTable(HashMap<ServiceType, Arc<ServiceEntry>>);
+
+impl ServiceTable {
+    /// A table of these.
+    pub fn new(entries: impl Iterator<Item = Arc<ServiceEntry>>) -> Self {
+        Self(
+            entries
+                .map(|entry| (entry.spec.service.clone(), entry))
+                .collect(),
+        )
+    }
+
+    /// The service of this type.
+    pub fn get(&self, service: &ServiceType) -> Option<&Arc<ServiceEntry>> {
+        self.0.get(service)
+    }
+}

@@ -1,0 +1,87 @@
+//! WebSocket: a request that turns its connection into a pipe (RFC 6455 §4, RFC 9110 §7.8).
+//!
+//! The same checks and the same injection as for any request; then bytes pass both ways until either
+//! side ends, the instance does, or the router drains.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::drain::{Flight, Phase, reached};
+use crate::instances::InstanceEntry;
+
+/// What a client wants its connection to become: only a WebSocket, and only over HTTP/1.1 (over
+/// HTTP/2 it needs RFC 8441, which is not offered).
+pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
+    let asks = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && is_websocket(request.headers());
+    asks.then(|| hyper::upgrade::on(request))
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let lists = |name, word: &[u8]| {
+        let values = headers.get_all(name).iter();
+        values
+            .flat_map(|value: &HeaderValue| value.as_bytes().split(|&b| b == b','))
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    lists(UPGRADE, b"websocket") && lists(CONNECTION, b"upgrade")
+}
+
+/// Says the same to the service, or to the client.
+pub(super) fn mark(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Joins both connections, in a task of its own.
+pub(super) fn join(
+    client: OnUpgrade,
+    answer: &mut Response<Incoming>,
+    instance: Arc<InstanceEntry>,
+    flight: &Flight,
+) {
+    let service = hyper::upgrade::on(answer);
+    let draining = reached(flight.phase(), Phase::Draining);
+    tokio::spawn(async move {
+        let pipe = async {
+            let (client, service) = tokio::try_join!(client, service)?;
+            let (mut client, mut service) = (TokioIo::new(client), TokioIo::new(service));
+            let copied = tokio::io::copy_bidirectional(&mut client, &mut service).await;
+            copied
+                .map(drop)
+                .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+        };
+        tokio::select! {
+            ended = pipe => if let Err(error) = ended {
+                tracing::debug!(%error, "a WebSocket ended early");
+            },
+            () = instance.revoked() => {}
+            () = draining => {}
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_websocket_is_asked_for_in_two_headers() {
+        let check = |connection: &str, upgrade: &str, expected| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, connection.parse().unwrap());
+            headers.insert(UPGRADE, upgrade.parse().unwrap());
+            assert_eq!(is_websocket(&headers), expected, "{connection} {upgrade}");
+        };
+        check("Upgrade", "websocket", true);
+        check("keep-alive, upgrade", "WebSocket", true);
+        check("keep-alive", "websocket", false);
+        check("upgrade", "h2c", false);
+    }
+}

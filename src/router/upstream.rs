@@ -1,0 +1,191 @@
+//! Connections to one service: HTTP/1.1, on loopback, kept while they are fresh.
+//!
+//! A request goes out once. Only one that was never written, because a kept connection had died
+//! meanwhile, goes to another connection (RFC 9110 §9.2.2 forbids more for what is not idempotent,
+//! and a `tools/call` never is).
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::stream::RequestBody;
+use crate::ids::Port;
+use crate::sockets;
+
+/// Longest reuse of an idle connection: Node closes after about 6 s, uvicorn after 5
+/// (`reference/mcp-transport.md` §6, measured).
+const IDLE_MAX: Duration = Duration::from_secs(4);
+/// Idle connections that are kept per service: a burst's worth, and few against the limit of open
+/// files.
+const IDLE_CONNECTIONS_MAX: usize = 128;
+/// Loopback answers at once or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Largest head of an answer, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
+
+/// Where a service is, and the idle connections to this run of it.
+pub(super) struct Upstream {
+    port: Port,
+    generation: u64,
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// Nothing was written.
+    #[error("cannot connect to the service")]
+    Connect(#[source] std::io::Error),
+    /// Something was, or may have been.
+    #[error("the service ended the exchange")]
+    Exchange(#[source] hyper::Error),
+}
+
+/// A connection whose answer is still being read.
+pub(super) struct Lease {
+    sender: SendRequest<RequestBody>,
+    upstream: Arc<Upstream>,
+}
+
+impl Upstream {
+    pub(super) fn new(port: Port, generation: u64) -> Self {
+        Self {
+            port,
+            generation,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Is this about that run of the service?
+    pub(super) fn is(&self, port: Port, generation: u64) -> bool {
+        self.port == port && self.generation == generation
+    }
+
+    /// Sends a request and waits for the head of its answer, however long that takes.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        loop {
+            let (mut sender, reused) = match self.take_idle() {
+                Some(sender) => (sender, true),
+                None => (self.connect().await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    return Ok((
+                        response,
+                        Lease {
+                            sender,
+                            upstream: Arc::clone(self),
+                        },
+                    ));
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // Not a byte of it was written.
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(SendError::Exchange(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    /// A service on `localhost` may listen on either loopback address.
+    async fn connect(&self) -> Result<SendRequest<RequestBody>, SendError> {
+        let stream = match self.dial(Ipv4Addr::LOCALHOST.into()).await {
+            Ok(stream) => stream,
+            Err(error) => self
+                .dial(Ipv6Addr::LOCALHOST.into())
+                .await
+                .map_err(|_| SendError::Connect(error))?,
+        };
+        let handshake = http1::Builder::new()
+            .max_buf_size(HEAD_MAX)
+            .handshake(TokioIo::new(stream))
+            .await;
+        let (sender, connection) = handshake.map_err(SendError::Exchange)?;
+        // Ends with its socket, or when the sender is dropped.
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to a service ended early");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn dial(&self, ip: std::net::IpAddr) -> std::io::Result<TcpStream> {
+        sockets::connect(SocketAddr::new(ip, self.port.get()), CONNECT_TIMEOUT).await
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        // Held for a push or a pop, never across an await.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that was used last: the others may grow old.
+    fn take_idle(&self) -> Option<SendRequest<RequestBody>> {
+        let mut idle = self.idle();
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if since.elapsed() > IDLE_MAX {
+                // All below it are older.
+                idle.clear();
+                return None;
+            }
+            if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn keep(self: Arc<Self>, sender: SendRequest<RequestBody>) {
+        let mut idle = self.idle();
+        let first = idle.is_empty();
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(Idle {
+                sender,
+                since: Instant::now(),
+            });
+        }
+        drop(idle);
+        if first {
+            tokio::spawn(sweep(Arc::downgrade(&self)));
+        }
+    }
+}
+
+/// Closes idle connections when they are too old; ends when there are none.
+async fn sweep(upstream: std::sync::Weak<Upstream>) {
+    loop {
+        tokio::time::sleep(IDLE_MAX).await;
+        let Some(upstream) = upstream.upgrade() else {
+            return;
+        };
+        let mut idle = upstream.idle();
+        idle.retain(|idle| idle.since.elapsed() <= IDLE_MAX && !idle.sender.is_closed());
+        if idle.is_empty() {
+            return;
+        }
+    }
+}
+
+impl Lease {
+    /// The answer has been read to its end: the connection may serve another request.
+    pub(super) fn give_back(self) {
+        if !self.sender.is_closed() {
+            self.upstream.keep(self.sender);
+        }
+    }
+}
