@@ -108,9 +108,11 @@ async fn get(
         .map_err(|_| ProbeFailure::NotHttp)?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|_| ProbeFailure::NotHttp)?;
+    let mut answer = std::pin::pin!(sender.send_request(request));
     let response = tokio::select! {
-        response = sender.send_request(request) => response,
-        _ = connection => return Err(ProbeFailure::NotHttp),
+        response = &mut answer => response,
+        // A short answer may end the connection in the moment it arrives: it is there all the same.
+        _ = connection => answer.await,
     };
     let status = response
         .map_err(|_| ProbeFailure::NotHttp)?
@@ -183,6 +185,20 @@ mod tests {
         )
         .await;
         check("HTTP/1.1 500 Yes\r\n\r\n", &[500], Ok(())).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_the_connection_counts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = Port::new(listener.local_addr().unwrap().port()).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        let outcome = probe(port, &Probe::Http("/health".into()), &[], TIMEOUT).await;
+        assert!(matches!(outcome, ProbeOutcome::Alive { .. }), "{outcome:?}");
     }
 
     #[tokio::test]

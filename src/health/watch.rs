@@ -98,6 +98,14 @@ async fn watch_run(supervisor: Supervisor, process: Process) {
     }
 }
 
+/// Who has a service's port.
+enum Listens {
+    Itself,
+    Nobody,
+    /// Or someone who cannot be told; in a sentence.
+    Stranger(String),
+}
+
 struct Watch {
     supervisor: Supervisor,
     id: PmId,
@@ -118,27 +126,40 @@ impl Watch {
             let (port, health) = (self.mcp.port, &self.mcp.health);
             let outcome =
                 probe::probe(port, &health.readiness, &health.expect, health.timeout).await;
+            let mut next = pause;
             match &outcome {
-                ProbeOutcome::Alive { .. } if self.owns_its_port().await => {
-                    self.note(&outcome);
-                    self.verdict.ready();
-                    self.health.readiness = Readiness::Ready;
-                    self.report().await;
-                    return true;
-                }
-                ProbeOutcome::Alive { .. } => pause = TAKEN_EVERY,
+                ProbeOutcome::Alive { .. } => match self.listener().await {
+                    Listens::Itself => {
+                        self.note(&outcome);
+                        self.verdict.ready();
+                        self.health.readiness = Readiness::Ready;
+                        self.report().await;
+                        return true;
+                    }
+                    // It was there a moment ago: it has just ended, and the next probe will tell.
+                    Listens::Nobody => {}
+                    Listens::Stranger(why) => {
+                        self.refuse(why).await;
+                        next = TAKEN_EVERY;
+                    }
+                },
                 ProbeOutcome::Failed(failure) => {
-                    self.health.last_failure = Some(failure.to_string());
+                    let failure = failure.to_string();
                     if Instant::now() >= deadline {
                         let limit = self.mcp.start_timeout.as_millis();
                         self.fail(format!("not ready within {limit} ms: {failure}"))
                             .await;
                         return false;
                     }
+                    // Shown to those who wait, once and not with every probe.
+                    if self.health.last_failure.as_ref() != Some(&failure) {
+                        self.health.last_failure = Some(failure);
+                        self.report().await;
+                    }
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(READY_EVERY).max(pause.min(TAKEN_EVERY));
+            tokio::time::sleep(next).await;
+            pause = (pause * 2).min(READY_EVERY);
         }
     }
 
@@ -192,22 +213,30 @@ impl Watch {
     }
 
     /// No credential goes to a port that a stranger has (`design.md` §4).
-    async fn owns_its_port(&mut self) -> bool {
+    async fn listener(&self) -> Listens {
         let (port, session) = (self.mcp.port, self.session);
         let look = tokio::task::spawn_blocking(move || sockets::listener_owner(port)).await;
-        let why = match look {
-            Ok(Ok(Some(listener))) if listener.belongs_to_session(session) => return true,
-            Ok(Ok(Some(listener))) => format!("port {port} is taken by {listener}"),
-            // It was there a moment ago: it has just ended, and the next probe will tell.
-            Ok(Ok(None)) => return false,
-            Ok(Err(error)) => format!("cannot tell who listens on port {port}: {error}"),
-            Err(error) => format!("cannot tell who listens on port {port}: {error}"),
+        let unknown = |error: &dyn std::fmt::Display| {
+            Listens::Stranger(format!("cannot tell who listens on port {port}: {error}"))
         };
-        tracing::warn!(service = %self.mcp.service, "{why}");
+        match look {
+            Ok(Ok(Some(listener))) if listener.belongs_to_session(session) => Listens::Itself,
+            Ok(Ok(Some(listener))) => {
+                Listens::Stranger(format!("port {port} is taken by {listener}"))
+            }
+            Ok(Ok(None)) => Listens::Nobody,
+            Ok(Err(error)) => unknown(&error),
+            Err(error) => unknown(&error),
+        }
+    }
+
+    async fn refuse(&mut self, why: String) {
+        if self.health.last_failure.as_ref() != Some(&why) {
+            tracing::warn!(service = %self.mcp.service, "{why}");
+        }
         self.health.readiness = Readiness::PortTaken;
         self.health.last_failure = Some(why);
         self.report().await;
-        false
     }
 
     async fn report(&self) {
