@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn only_code_of_the_program_itself_is_meant() {
-        let check = |line, expected| assert_eq!(code_of(line, "/usr/bin/mcpm"), expected, "{line}");
+        let check = |line: &str, expected: Option<(usize, usize)>| {
+            assert_eq!(code_of(line, "/usr/bin/mcpm"), expected, "{line}");
+        };
         let line = "55d0c000-55d0f000 r-xp 002d6000 fe:00 1234                       /usr/bin/mcpm";
         check(line, Some((0x55d0_c000, 0x55d0_f000)));
         check(&line.replace("r-xp", "r--p"), None);
