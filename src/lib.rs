@@ -5,8 +5,8 @@
 //! them all (`tests/tidy.rs` holds that line).
 
 // ── ground ──
-pub mod ids;
 pub mod secret;
+pub mod ids;
 pub mod home;
 pub mod problem;
 pub mod sockets;

@@ -323,11 +323,11 @@ pub(super) async fn admin_remove(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let unknown = || {
-        let detail = "there is no such instance; `mcpm instances` lists them";
+        let detail = format!("there is no instance `{id}`; `mcpm instances` lists them");
         ApiError::not_found("unknown_instance", detail)
     };
-    let id = PublicId::parse(&id).map_err(|_| unknown())?;
-    if !api.instances.remove_public(&id).await? {
+    let public = PublicId::parse(&id).map_err(|_| unknown())?;
+    if !api.instances.remove_public(&public).await? {
         return Err(unknown());
     }
     Ok(StatusCode::NO_CONTENT)

@@ -2,8 +2,10 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::door::{Admin, Reply};
+use super::door::{Admin, Json, Reply};
 use super::error::{Answer, ApiError};
 use super::logs::Reached;
 use super::processes::Outcome;
@@ -11,13 +13,26 @@ use super::state::Api;
 use super::{List, Problem};
 use crate::supervisor::dump;
 
-/// Writes the list to `dump.pm2`. An empty list is not written over a saved one.
-#[utoipa::path(post, path = "/api/v1/admin/save", tag = "processes",
+/// `POST /api/v1/admin/save`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SaveRequest {
+    /// Save a list without processes, too.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Writes the list to `dump.pm2`. An empty list is not written over a saved one unless it is forced.
+#[utoipa::path(post, path = "/api/v1/admin/save", tag = "processes", request_body = SaveRequest,
     responses((status = 200, body = Reached), (status = 409, body = Problem)))]
-pub(super) async fn save(_: Admin, State(api): State<Api>) -> Answer<Reply<Reached>> {
+pub(super) async fn save(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<SaveRequest>,
+) -> Answer<Reply<Reached>> {
     let snapshot = api.supervisor.snapshot();
     let processes = snapshot.processes.len();
-    if processes == 0 {
+    if processes == 0 && !request.force {
         let detail = "the list is empty; the saved list is left as it is";
         return Err(ApiError::new(StatusCode::CONFLICT, "empty_list", detail));
     }

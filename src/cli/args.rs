@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
-    services, start, users,
+    saving, services, start, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Ping,
     /// Save the list of processes for `resurrect`
     #[command(visible_alias = "dump")]
-    Save,
+    Save(saving::SaveArgs),
     /// Start what was saved
     Resurrect,
     /// Stop everything, and the daemon
@@ -121,6 +121,7 @@ mod tests {
             "mcpm logs web --lines 50 --nostream --raw --err",
             "mcpm logs -f --out --json",
             "mcpm dump",
+            "mcpm save --force",
             "mcpm kill --keep",
             "mcpm --no-color jlist",
         ] {

@@ -35,6 +35,8 @@ pub(crate) struct Step {
     /// Where a service listens.
     pub(crate) place: Option<String>,
     limit: Duration,
+    /// What its last health check said, when that was no good.
+    failure: Option<String>,
     /// Where it stands.
     pub(crate) stage: Stage,
     /// When it got there, or was given up on.
@@ -85,6 +87,7 @@ impl Progress {
                 },
                 place: mcp.map(|mcp| format!("127.0.0.1:{}", mcp.port)),
                 limit: limit.unwrap_or(mcp.map_or(PLAIN_TIMEOUT, |mcp| mcp.start_timeout)),
+                failure: None,
                 stage: Stage::Waiting("starting".to_owned()),
                 after: None,
             }
@@ -97,6 +100,12 @@ impl Progress {
     /// Takes a new list in; returns which steps have changed. What is settled stays so.
     pub(crate) fn observe(&mut self, processes: &[Process], elapsed: Duration) -> Vec<usize> {
         let known: HashMap<PmId, &Process> = processes.iter().map(|p| (p.pm_id, p)).collect();
+        for step in &mut self.steps {
+            let health = known
+                .get(&step.id)
+                .and_then(|process| process.health.as_ref());
+            step.failure = health.and_then(|health| health.last_failure.clone());
+        }
         self.update(elapsed, |step| match known.get(&step.id) {
             Some(process) => stage(process),
             None => Stage::Failed("was deleted meanwhile".to_owned()),
@@ -107,8 +116,9 @@ impl Progress {
     pub(crate) fn expire(&mut self, elapsed: Duration) -> Vec<usize> {
         self.update(elapsed, |step| match &step.stage {
             Stage::Waiting(note) if elapsed >= step.limit => Stage::Failed(format!(
-                "not ready after {}: {note}; it goes on trying",
-                units::took(step.limit)
+                "not ready after {}: {}; it goes on trying",
+                units::took(step.limit),
+                step.failure.as_ref().unwrap_or(note)
             )),
             other => other.clone(),
         })

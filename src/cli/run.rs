@@ -70,7 +70,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Logs(args) => logs::run(args, session).await,
         Command::Flush(args) => flush::run(args, session).await,
         Command::Ping => ping::run(session).await,
-        Command::Save => saving::save(session).await,
+        Command::Save(args) => saving::save(&args, session).await,
         Command::Resurrect => saving::resurrect(session).await,
         Command::Kill(args) => kill::run(&args, session).await,
         Command::Services(args) => services::run(&args, session).await,

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::api::List;
 use crate::api::processes::Outcome;
+use crate::api::saved::SaveRequest;
 
 use super::actions::report;
 use super::exit::Exit;
@@ -16,10 +17,28 @@ struct Saved {
     processes: u64,
 }
 
-/// Writes the list.
-pub(crate) async fn save(session: &Session) -> anyhow::Result<Exit> {
+/// Arguments of `save`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SaveArgs {
+    /// Save the list even when it is empty
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Writes the list. An empty one is left out with a warning and is no failure, as in PM2: deploy
+/// scripts save after they have deleted everything.
+pub(crate) async fn save(args: &SaveArgs, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let saved: Saved = daemon.post("/api/v1/admin/save", &json!({})).await?;
+    let request = SaveRequest { force: args.force };
+    let saved: Saved = match daemon.post("/api/v1/admin/save", &request).await {
+        Err(error) if error.is("empty_list") => {
+            session
+                .output
+                .warning(format_args!("{error}; `--force` saves it all the same"));
+            return Ok(Exit::Fine);
+        }
+        answer => answer?,
+    };
     let dump = session.home.dump();
     let many = if saved.processes == 1 {
         "process"

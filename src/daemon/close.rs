@@ -3,6 +3,7 @@
 //! The third way, sudden death, needs no code: what is in the journal and the FIFOs is there.
 
 use super::listen::Front;
+use super::publish::Publisher;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::store::StoreHandle;
@@ -12,6 +13,7 @@ use crate::supervisor::{Action, Supervisor, dump};
 pub(super) struct Ending {
     pub(super) home: Home,
     pub(super) front: Front,
+    pub(super) publisher: Publisher,
     pub(super) supervisor: Supervisor,
     pub(super) instances: Instances,
     pub(super) store: StoreHandle,
@@ -33,6 +35,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     let Ending {
         home,
         front,
+        publisher,
         supervisor,
         instances,
         store,
@@ -42,6 +45,8 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     }
     // No more requests; those under way are finished while their services still live.
     front.close().await;
+    // What the checks have counted so far, before services that end are no longer in the list.
+    publisher.close().await;
     match reason {
         Reason::Keep => supervisor.quiesce().await,
         Reason::Kill | Reason::Signal => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::AppSpec;
@@ -19,12 +20,35 @@ use crate::vault::Vault;
 /// Health is written together, at most this often; a crash loses that much of it.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// Publishes until the supervisor is gone.
+/// Ends the task that publishes.
+pub(super) struct Publisher(oneshot::Sender<oneshot::Sender<()>>);
+
+/// What a [`Publisher`] says to its task.
+pub(super) struct End(oneshot::Receiver<oneshot::Sender<()>>);
+
+impl Publisher {
+    /// The handle, and what the task is given.
+    pub(super) fn new() -> (Self, End) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), End(receiver))
+    }
+
+    /// Has it write what it has seen and end. Done when it returns.
+    pub(super) async fn close(self) {
+        let (done, written) = oneshot::channel();
+        if self.0.send(done).is_ok() {
+            let _ = written.await;
+        }
+    }
+}
+
+/// Publishes until it is told to end or the supervisor is gone.
 pub(super) async fn run(
     supervisor: Supervisor,
     vault: Vault,
     store: StoreHandle,
     table: Arc<ArcSwap<ServiceTable>>,
+    mut end: End,
 ) {
     let mut changes = supervisor.subscribe();
     let mut published = Published {
@@ -47,6 +71,15 @@ pub(super) async fn run(
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = tokio::time::sleep_until(due), if kept.due.is_some() => kept.write().await,
+            done = &mut end.0 => {
+                if kept.due.is_some() {
+                    kept.write().await;
+                }
+                if let Ok(done) = done {
+                    let _ = done.send(());
+                }
+                return;
+            }
         }
     }
 }

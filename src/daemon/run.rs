@@ -16,7 +16,7 @@ use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, LockError};
 use super::log;
-use super::publish;
+use super::publish::{self, Publisher};
 use super::settings::{self, Contradiction, Source, Sources};
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
@@ -226,11 +226,13 @@ async fn live(
 
     let mut tasks = JoinSet::new();
     tasks.spawn(server::serve(socket, routes::service(api, Door::Socket)));
+    let (publisher, end) = Publisher::new();
     tasks.spawn(publish::run(
         supervisor.clone(),
         vault,
         store.clone(),
         services,
+        end,
     ));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
@@ -275,6 +277,7 @@ async fn live(
         Ending {
             home,
             front,
+            publisher,
             supervisor,
             instances,
             store,

@@ -40,6 +40,9 @@ const BATCH: usize = 256;
 /// How long the end of the journal is waited for.
 const JOURNAL_CLOSE: Duration = Duration::from_secs(2);
 
+/// Derives the secret by which a service knows the router.
+pub type RouterSecret = Arc<dyn Fn(&ServiceType) -> Secret<String> + Send + Sync>;
+
 /// What the supervisor is given.
 pub struct Setup {
     /// State folder.
@@ -57,7 +60,7 @@ pub struct Setup {
     /// Limits of children.
     pub limits: OperatorLimits,
     /// Derives a service's router secret.
-    pub router_secret: Arc<dyn Fn(&ServiceType) -> Secret<String> + Send + Sync>,
+    pub router_secret: RouterSecret,
 }
 
 /// Starts the supervisor's task: adopts what lives, starts what should.
@@ -103,7 +106,7 @@ struct Actor {
     home_id: String,
     journal: Journal,
     logs: Logs,
-    router_secret: Arc<dyn Fn(&ServiceType) -> Secret<String> + Send + Sync>,
+    router_secret: RouterSecret,
     orders: mpsc::Sender<Order>,
     inbox: mpsc::Sender<Message>,
     slots: BTreeMap<PmId, Slot>,

@@ -42,11 +42,11 @@ pub async fn group(handle: &Handle) {
 }
 
 async fn readable(pidfd: &Arc<OwnedFd>) {
-    // SAFETY: the descriptor is owned by the `Arc` that the `AsyncFd` holds until it is dropped.
     #[expect(
         unsafe_code,
         reason = "the reactor's only door for a descriptor of another kind"
     )]
+    // SAFETY: the descriptor is owned by the `Arc` that the `AsyncFd` holds until it is dropped.
     let registered = unsafe { AsyncFd::register_with_interest(pidfd.clone(), Interest::READABLE) };
     match registered {
         Ok(fd) => drop(fd.readable().await),
@@ -96,6 +96,7 @@ mod tests {
     use std::process::Command;
 
     fn sh(script: &str) -> Handle {
+        #[expect(clippy::zombie_processes, reason = "`root` reaps it through its pidfd")]
         let child = Command::new("/bin/sh")
             .args(["-c", script])
             .process_group(0)

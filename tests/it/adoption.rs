@@ -1,0 +1,142 @@
+//! The daemon ends, by force or by order; its services live on, and the next one adopts them.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{Mcpm, demo, is_alive, kill, processes_of, service, sh, wait_for};
+
+const COUNT: &str = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.002; done";
+
+#[test]
+fn services_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
+    let mcpm = Mcpm::start([service("web"), demo("demo"), sh("plain", "exec sleep 1000")]);
+    kill(mcpm.list()["web"].pid, "KILL");
+    let before = mcpm.wait_until(|list| list["web"].restarts == 1 && list["web"].is_up());
+    mcpm.kill_daemon();
+    assert!(before.all().iter().all(|process| is_alive(process.pid)));
+    // Without any daemon the services go on serving.
+    let port = before["web"].raw["mcpm"]["port"].as_u64().unwrap();
+    assert_eq!(
+        mcpm.get(&format!("http://127.0.0.1:{port}/hello")).status,
+        200
+    );
+
+    let after = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+    for (old, new) in before.all().iter().zip(after.all()) {
+        assert_eq!(
+            (&old.name, old.pid, old.restarts),
+            (&new.name, new.pid, new.restarts)
+        );
+        let uptime = "/pm2_env/pm_uptime";
+        assert_eq!(old.raw.pointer(uptime), new.raw.pointer(uptime));
+    }
+    let expected: BTreeSet<u32> = after
+        .all()
+        .iter()
+        .map(|process| process.pid)
+        .chain([mcpm.daemon_pid()])
+        .collect();
+    let found: BTreeSet<u32> = processes_of(&mcpm.home()).into_iter().collect();
+    assert_eq!(found, expected, "no second copy");
+
+    // Adopted ones are supervised like own ones.
+    kill(after["web"].pid, "KILL");
+    mcpm.wait_until(|list| list["web"].restarts == 2 && list["web"].is_up());
+    kill(after["plain"].pid, "TERM");
+    mcpm.wait_until(|list| list["plain"].restarts == 1 && list["plain"].is_up());
+    mcpm.ok(&["stop", "all"]);
+    wait_for(
+        || (processes_of(&mcpm.home()) == [mcpm.daemon_pid()]).then_some(()),
+        "the end of all services",
+    );
+}
+
+#[test]
+fn no_line_of_a_service_that_lives_on_is_lost_or_doubled() {
+    let mcpm = Mcpm::start([sh("counter", COUNT)]);
+    wait_for(
+        || (mcpm.log("counter-out.log").len() > 500).then_some(()),
+        "some lines",
+    );
+    for _ in 0..2 {
+        mcpm.kill_daemon();
+        mcpm.ok(&["ping"]);
+        let size = mcpm.log("counter-out.log").len();
+        let more = || mcpm.log("counter-out.log").len() > size + 500;
+        wait_for(|| more().then_some(()), "more lines under the next daemon");
+    }
+    let log = mcpm.log("counter-out.log");
+    let text = String::from_utf8_lossy(&log);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let expected = format!("line {number}\n");
+        assert!(
+            expected == line || !line.ends_with('\n'),
+            "{line:?} instead of {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn what_died_or_was_stopped_meanwhile_is_as_it_should_be() {
+    let mcpm = Mcpm::start([
+        sh("dies", "exec sleep 1000"),
+        sh("stopped", "exec sleep 1000"),
+        sh("lives", "exec sleep 1000"),
+    ]);
+    mcpm.ok(&["stop", "stopped"]);
+    let before = mcpm.list();
+    mcpm.kill_daemon();
+    kill(before["dies"].pid, "KILL");
+    let after = mcpm.wait_until(|list| list["dies"].is_up());
+    assert_ne!(after["dies"].pid, before["dies"].pid);
+    assert_eq!(after["dies"].restarts, 1);
+    assert_eq!(after["stopped"].status, "stopped");
+    assert_eq!(after["lives"].pid, before["lives"].pid);
+    let shown = mcpm.ok(&["describe", "dies"]);
+    // Nobody can know, unless it was still a zombie when the next daemon came.
+    let known = shown.contains("SIGKILL") || shown.contains("unknown");
+    assert!(known && shown.contains("last exit"), "{shown}");
+}
+
+#[test]
+fn kill_keep_ends_the_daemon_only() {
+    let mcpm = Mcpm::start([demo("demo"), sh("counter", COUNT)]);
+    let (daemon, before) = (mcpm.daemon_pid(), mcpm.list());
+    let said = mcpm.ok(&["kill", "--keep"]);
+    assert!(said.contains("processes go on"), "{said}");
+    assert!(!is_alive(daemon));
+    assert!(before.all().iter().all(|process| is_alive(process.pid)));
+    let after = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+    assert_eq!(before["demo"].pid, after["demo"].pid);
+    assert_eq!(before["counter"].pid, after["counter"].pid);
+}
+
+#[test]
+fn a_terminated_daemon_saves_its_list_and_stops_everything() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let (daemon, app) = (mcpm.daemon_pid(), mcpm.list()["web"].pid);
+    kill(daemon, "TERM");
+    wait_for(|| (!is_alive(daemon)).then_some(()), "the daemon's end");
+    assert!(!is_alive(app));
+    assert!(mcpm.list().all().is_empty());
+    mcpm.ok(&["resurrect"]);
+    assert!(mcpm.list()["web"].is_up());
+}
+
+#[test]
+fn a_crash_loop_goes_on_where_it_was() {
+    let mcpm = Mcpm::new();
+    let app = sh("looping", "exit 1").with("/max_restarts", 3);
+    let file = mcpm.ecosystem([app]);
+    mcpm.run(&["start", &file]);
+    mcpm.wait_until(|list| list["looping"].status == "errored");
+    mcpm.kill_daemon();
+    let list = mcpm.list();
+    assert_eq!(
+        (list["looping"].status.as_str(), list["looping"].restarts),
+        ("errored", 2)
+    );
+    assert!(
+        mcpm.ok(&["describe", "looping"])
+            .contains("3 unstable exits")
+    );
+}

@@ -1,0 +1,26 @@
+//! The whole program: the real binary, a file per behaviour.
+//!
+//! Each test has its own home, ports and processes (`harness`). A test that cannot run on this
+//! machine says so and passes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "the harness of tests is a test, too"
+)]
+
+mod harness;
+
+mod starting;
+mod commands;
+mod instances;
+mod foreground;
+mod routing;
+mod restarting;
+mod stopping;
+mod health;
+mod logs;
+mod adoption;
+mod refused_files;
+mod refused_calls;
+mod refused_homes;

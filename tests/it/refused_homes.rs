@@ -1,0 +1,185 @@
+//! State folders that a daemon cannot or may not use.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::harness::{Mcpm, demo, sh};
+
+/// Runs `ls` in a home, which needs a daemon; returns what was complained of.
+#[track_caller]
+fn refused(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert_eq!(output.stdout, b"");
+    complaint
+}
+
+#[track_caller]
+fn assert_says(complaint: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(complaint.contains(part), "{part:?} is not in\n{complaint}");
+    }
+    assert!(complaint.starts_with("error: "), "{complaint}");
+}
+
+#[test]
+fn a_home_so_deep_that_the_socket_path_is_too_long() {
+    let mcpm = Mcpm::new();
+    let deep = mcpm.folder().join("x".repeat(100));
+    let complaint = refused(mcpm.command(&["ls"]).env("MCPM_HOME", &deep));
+    assert_says(&complaint, &["bytes", "107", "MCPM_HOME", "mcpm.sock"]);
+    assert!(!deep.exists());
+}
+
+#[test]
+fn a_second_daemon_on_one_home_names_the_first() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let (daemon, app) = (mcpm.daemon_pid(), mcpm.list()["web"].pid);
+    let complaint = mcpm.fails(&["daemon"]);
+    assert_says(
+        &complaint,
+        &["a daemon is running on this home", &daemon.to_string()],
+    );
+    assert_eq!((mcpm.daemon_pid(), mcpm.list()["web"].pid), (daemon, app));
+}
+
+#[test]
+fn a_master_key_that_is_open_to_others_is_refused_with_the_remedy() {
+    let mcpm = Mcpm::new();
+    mcpm.ok(&["ping"]);
+    mcpm.ok(&["kill"]);
+    let key = mcpm.home().join("master.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let complaint = mcpm.fails(&["ls"]);
+    assert_says(&complaint, &["master.key", "chmod 600"]);
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    mcpm.ok(&["ls"]);
+}
+
+#[test]
+fn a_master_key_that_cannot_be_read_or_is_another_one_is_refused() {
+    let mcpm = Mcpm::start([demo("demo")]);
+    mcpm.instance("alice", "demo");
+    mcpm.ok(&["kill"]);
+    let key = mcpm.home().join("master.key");
+    let good = fs::read(&key).unwrap();
+    fs::write(&key, "nonsense").unwrap();
+    assert_says(&mcpm.fails(&["ls"]), &["master.key"]);
+    fs::remove_file(&key).unwrap();
+    // A new key would make every credential unreadable: it is not made.
+    let complaint = mcpm.fails(&["ls"]);
+    assert_says(&complaint, &["master"]);
+    assert!(!key.exists(), "{complaint}");
+    if rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a key that may not be read, since root may read all");
+    } else {
+        fs::write(&key, &good).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o000)).unwrap();
+        assert_says(&mcpm.fails(&["ls"]), &["master.key", "ermission"]);
+        fs::remove_file(&key).unwrap();
+    }
+    fs::write(&key, &good).unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    assert!(mcpm.ok(&["instances"]).contains("alice"), "nothing is lost");
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    for file in ["mcpm.db", "run.db"] {
+        let mcpm = Mcpm::new();
+        mcpm.ok(&["users", "add", "alice"]);
+        mcpm.ok(&["kill"]);
+        let path = mcpm.home().join(file);
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let version: i64 = db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        db.pragma_update(None, "user_version", 999).unwrap();
+        drop(db);
+        let complaint = mcpm.fails(&["ls"]);
+        assert_says(&complaint, &[file, "newer", "999"]);
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.pragma_update(None, "user_version", version).unwrap();
+        drop(db);
+        assert!(mcpm.ok(&["users"]).contains("alice"));
+    }
+}
+
+#[test]
+fn a_database_that_is_none_is_refused_and_left_alone() {
+    let mcpm = Mcpm::new();
+    mcpm.ok(&["ping"]);
+    mcpm.ok(&["kill"]);
+    let path = mcpm.home().join("mcpm.db");
+    let nonsense = "this is no database ".repeat(100);
+    fs::write(&path, &nonsense).unwrap();
+    assert_says(&mcpm.fails(&["ls"]), &["mcpm.db"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), nonsense);
+}
+
+#[test]
+fn a_home_that_is_a_file_or_someone_elses() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.write("file", "");
+    assert_says(
+        &refused(mcpm.command(&["ls"]).env("MCPM_HOME", &file)),
+        &[&file],
+    );
+    if !rustix::process::geteuid().is_root() {
+        assert_says(
+            &refused(mcpm.command(&["ls"]).env("MCPM_HOME", "/")),
+            &["`/`"],
+        );
+    }
+}
+
+#[test]
+fn a_stale_socket_and_pid_file_are_no_obstacle() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    mcpm.kill_daemon();
+    assert!(mcpm.home().join("mcpm.sock").exists());
+    assert!(mcpm.ok(&["ls"]).contains("web"));
+}
+
+#[test]
+fn a_router_address_that_is_taken_warns_and_services_run_all_the_same() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([demo("demo")]);
+    let output = mcpm
+        .command(&["start", &file])
+        .env("MCPM_LISTEN", &address)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let us = std::process::id().to_string();
+    for part in ["warning:", &address, "is taken by", &us, "MCPM_LISTEN"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(mcpm.list()["demo"].is_up());
+    drop(taken);
+    crate::harness::wait_for(
+        || std::net::TcpStream::connect(&address).ok(),
+        "the router, once the address is free",
+    );
+}
+
+#[test]
+fn settings_that_are_wrong_are_refused_by_name() {
+    let mcpm = Mcpm::new();
+    for (name, value) in [
+        ("MCPM_LISTEN", "8080"),
+        ("MCPM_PUBLIC_URL", "example.com"),
+        ("MCPM_MAX_BODY", "big"),
+    ] {
+        let complaint = refused(mcpm.command(&["ls"]).env(name, value));
+        assert_says(&complaint, &[name, value]);
+    }
+    mcpm.ok(&["ping"]);
+    mcpm.ok(&["kill"]);
+    fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": 7 }").unwrap();
+    assert_says(&mcpm.fails(&["ls"]), &["mcpm.json"]);
+}
