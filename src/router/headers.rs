@@ -33,7 +33,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// What the router adds to each request for one service, read from its spec once.
-pub(super) struct Injection {
+pub struct Injection {
     headers: Vec<(HeaderName, Template)>,
     /// Names of the same, as [`Injection::strips`] compares them.
     names: Vec<String>,
@@ -45,28 +45,31 @@ pub(super) struct Injection {
 }
 
 /// What is known of a request that is let through.
-pub(super) struct Facts<'a> {
+pub struct Facts<'a> {
     /// Public number of the instance.
-    pub(super) instance: &'a str,
+    pub instance: &'a str,
     /// Its owner.
-    pub(super) user: &'a UserId,
+    pub user: &'a UserId,
     /// Fresh, of this request.
-    pub(super) request_id: &'a HeaderValue,
+    pub request_id: &'a HeaderValue,
     /// Address of the client.
-    pub(super) peer: std::net::IpAddr,
+    pub peer: std::net::IpAddr,
     /// The host that the client named.
-    pub(super) host: Option<&'a str>,
+    pub host: Option<&'a str>,
     /// The scheme under which people reach us.
-    pub(super) scheme: &'a str,
+    pub scheme: &'a str,
 }
 
 /// A filled template is not a header: a stored credential has characters that no header may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unfit(pub(super) HeaderName);
+pub struct Unfit(
+    /// Of this header.
+    pub HeaderName,
+);
 
 impl Injection {
     /// Reads the spec's templates. Names were checked by `config`; one that is none is left out.
-    pub(super) fn new(
+    pub fn new(
         spec: &InjectSpec,
         service: &str,
         port: Port,
@@ -101,7 +104,10 @@ impl Injection {
     }
 
     /// The headers that the service gets. `value` gives the user's fields.
-    pub(super) fn request<'a>(
+    ///
+    /// # Errors
+    /// A field has characters that no header may have; nothing may be sent then.
+    pub fn request<'a>(
         &self,
         client: HeaderMap,
         facts: &Facts<'_>,
@@ -155,7 +161,7 @@ impl Injection {
     }
 
     /// The query that the service gets: the client's, without what is injected, and that.
-    pub(super) fn query<'a>(
+    pub fn query<'a>(
         &self,
         client: Option<&str>,
         value: impl Fn(&str) -> Option<&'a str> + Copy,
@@ -215,12 +221,7 @@ impl Injection {
 /// Turns the headers of a service's answer into those that the client gets.
 ///
 /// `prefix` is the public path of the instance, asked for where a redirect needs it.
-pub(super) fn response(
-    headers: &mut HeaderMap,
-    prefix: impl Fn() -> String,
-    port: Port,
-    is_stream: bool,
-) {
+pub fn response(headers: &mut HeaderMap, prefix: impl Fn() -> String, port: Port, is_stream: bool) {
     for option in connection_options(headers) {
         headers.remove(&option);
     }
@@ -278,7 +279,7 @@ pub(super) fn response(
 }
 
 /// Is this an answer that arrives event by event?
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .map(HeaderValue::as_bytes)

@@ -14,12 +14,12 @@
 //! What belongs to MCP alone (sessions, ids, holding and replaying) has its place beside
 //! `stream.rs`; today a message of MCP is a request like any other.
 
-mod path;
+pub mod path;
 mod origin;
 mod access;
 mod limit;
 mod template;
-mod headers;
+pub mod headers;
 mod refusal;
 mod upstream;
 mod tables;

@@ -15,7 +15,7 @@ const DISCOVERY: &[&str] = &[".well-known", "register", "authorize", "token"];
 
 /// Where a path leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route<'a> {
+pub enum Route<'a> {
     /// To the API.
     Own,
     /// To OAuth metadata or endpoints, of which there are none.
@@ -26,17 +26,17 @@ pub(super) enum Route<'a> {
 
 /// What the path of an instance URL says. Nothing of it is known to be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub struct Target<'a> {
     /// The secret id, as it stands there.
-    pub(super) id: &'a str,
+    pub id: &'a str,
     /// The service type, as it stands there; empty when it is missing.
-    pub(super) service: &'a str,
+    pub service: &'a str,
     /// Without the slash before it; may be empty.
-    pub(super) rest: &'a str,
+    pub rest: &'a str,
 }
 
 /// Reads a raw path.
-pub(super) fn parse(path: &str) -> Route<'_> {
+pub fn parse(path: &str) -> Route<'_> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let (id, behind) = path.split_once('/').unwrap_or((path, ""));
     if OWN.contains(&id) {
@@ -55,7 +55,7 @@ pub(super) fn parse(path: &str) -> Route<'_> {
 
 /// The path that the service sees, without a query. `None` for a rest that could leave the part
 /// of the path which names the instance.
-pub(super) fn upstream(spec: &ServiceSpec, public: &PublicId, rest: &str) -> Option<String> {
+pub fn upstream(spec: &ServiceSpec, public: &PublicId, rest: &str) -> Option<String> {
     let rest = match (rest, spec.protocol) {
         ("", Protocol::Mcp) => spec.mcp_path.strip_prefix('/').unwrap_or(&spec.mcp_path),
         (rest, _) => rest,
@@ -73,8 +73,8 @@ pub(super) fn upstream(spec: &ServiceSpec, public: &PublicId, rest: &str) -> Opt
     Some(path.replace("{rest}", rest))
 }
 
-/// Has it a segment that a service could read as "one up", encoded or not?
-fn climbs(rest: &str) -> bool {
+/// Has it a segment that a service could read as "here" or "one up", encoded or not?
+pub fn climbs(rest: &str) -> bool {
     let dots = |segment: &str| {
         let name = segment.split(';').next().unwrap_or_default();
         percent_decode_str(name).eq(*b".") || percent_decode_str(name).eq(*b"..")
