@@ -11,6 +11,7 @@
 mod lock;
 pub mod log;
 mod limits;
+mod footprint;
 mod settings;
 mod publish;
 mod listen;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
+use super::footprint;
 use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, LockError};
@@ -234,6 +235,7 @@ async fn live(
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
     tasks.spawn(keep_last_used(instances.clone()));
+    tasks.spawn(footprint::run(supervisor.clone()));
     tasks.spawn(async move { drop(lanes.await) });
     if options.resurrect {
         resurrect(&home, &supervisor).await;

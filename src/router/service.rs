@@ -207,11 +207,11 @@ impl Service {
         )?;
         let is_push = prepared.method() == Method::GET;
 
-        let sent = tokio::select! {
-            sent = tokio::time::timeout(HEAD_TIMEOUT, service.upstream.send(prepared)) => sent,
-            // It was asked on behalf of what is no more.
-            () = instance.revoked() => return Err(Refusal::UnknownInstance),
-        };
+        let sent = tokio::time::timeout(HEAD_TIMEOUT, service.upstream.send(prepared)).await;
+        // What was asked on behalf of an instance that is no more is answered to nobody.
+        if instance.is_revoked() {
+            return Err(Refusal::UnknownInstance);
+        }
         let (mut response, lease) = match sent {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {

@@ -5,7 +5,7 @@
 //! and a `tools/call` never is).
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -34,10 +34,18 @@ const HEAD_MAX: usize = 64 * 1024;
 pub(super) struct Upstream {
     port: Port,
     generation: u64,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Idle>,
 }
 
+/// The idle connections, the one used last at the end.
+#[derive(Default)]
 struct Idle {
+    connections: Vec<Kept>,
+    /// A task looks after them.
+    swept: bool,
+}
+
+struct Kept {
     sender: SendRequest<RequestBody>,
     since: Instant,
 }
@@ -129,7 +137,7 @@ impl Upstream {
         sockets::connect(SocketAddr::new(ip, self.port.get()), CONNECT_TIMEOUT).await
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
         // Held for a push or a pop, never across an await.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,10 +145,10 @@ impl Upstream {
     /// The connection that was used last: the others may grow old.
     fn take_idle(&self) -> Option<SendRequest<RequestBody>> {
         let mut idle = self.idle();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Kept { sender, since }) = idle.connections.pop() {
             if since.elapsed() > IDLE_MAX {
                 // All below it are older.
-                idle.clear();
+                idle.connections.clear();
                 return None;
             }
             if sender.is_ready() {
@@ -152,30 +160,31 @@ impl Upstream {
 
     fn keep(self: Arc<Self>, sender: SendRequest<RequestBody>) {
         let mut idle = self.idle();
-        let first = idle.is_empty();
-        if idle.len() < IDLE_CONNECTIONS_MAX {
-            idle.push(Idle {
+        if idle.connections.len() < IDLE_CONNECTIONS_MAX {
+            idle.connections.push(Kept {
                 sender,
                 since: Instant::now(),
             });
         }
-        drop(idle);
-        if first {
+        if !idle.swept {
+            idle.swept = true;
             tokio::spawn(sweep(Arc::downgrade(&self)));
         }
     }
 }
 
 /// Closes idle connections when they are too old; ends when there are none.
-async fn sweep(upstream: std::sync::Weak<Upstream>) {
+async fn sweep(upstream: Weak<Upstream>) {
     loop {
         tokio::time::sleep(IDLE_MAX).await;
         let Some(upstream) = upstream.upgrade() else {
             return;
         };
         let mut idle = upstream.idle();
-        idle.retain(|idle| idle.since.elapsed() <= IDLE_MAX && !idle.sender.is_closed());
-        if idle.is_empty() {
+        let fresh = |kept: &Kept| kept.since.elapsed() <= IDLE_MAX && !kept.sender.is_closed();
+        idle.connections.retain(fresh);
+        if idle.connections.is_empty() {
+            idle.swept = false;
             return;
         }
     }

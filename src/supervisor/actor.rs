@@ -84,6 +84,7 @@ pub fn start(setup: Setup) -> std::io::Result<Supervisor> {
         orders,
         inbox: inbox.clone(),
         slots: BTreeMap::new(),
+        next_id: 0,
         timers: BTreeSet::new(),
         waits: Vec::new(),
         dirty: BTreeSet::new(),
@@ -106,6 +107,9 @@ struct Actor {
     orders: mpsc::Sender<Order>,
     inbox: mpsc::Sender<Message>,
     slots: BTreeMap<PmId, Slot>,
+    /// Counts up, and from 0 again once the list is empty, as in PM2: a number that scripts and
+    /// logs know does not come to mean another process.
+    next_id: u32,
     timers: BTreeSet<(Instant, PmId)>,
     waits: Vec<Wait<Reply>>,
     dirty: BTreeSet<PmId>,
@@ -359,12 +363,11 @@ impl Actor {
     // ── processes ──
 
     fn register(&mut self, spec: Arc<AppSpec>, instance: u32) -> PmId {
-        // Counts up, and from 0 again once the list is empty, as in PM2.
-        let id = PmId(
-            self.slots
-                .last_key_value()
-                .map_or(0, |(last, _)| last.0 + 1),
-        );
+        if self.slots.is_empty() {
+            self.next_id = 0;
+        }
+        let id = PmId(self.next_id);
+        self.next_id += 1;
         let mut process = Process::registered(id, instance, spec);
         process.created_at = Timestamp::now();
         self.place(&mut process);
@@ -765,6 +768,10 @@ impl Actor {
             self.settle(id);
             news.extend(first.map(|event| (id, event)));
         }
+        self.next_id = self
+            .slots
+            .last_key_value()
+            .map_or(0, |(last, _)| last.0 + 1);
         for (id, event) in news {
             self.feed(id, event);
         }

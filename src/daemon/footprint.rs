@@ -1,0 +1,120 @@
+//! Gives back the memory that only starting things needs.
+//!
+//! The kernel maps a program's code in windows of many pages around each one that is used, and the
+//! allocator keeps what was freed. What the way up and a boot of services have used (parsers,
+//! migrations, specs) would count as the daemon's memory for its whole life. Given back once things
+//! are quiet, what is still needed returns from the page cache within microseconds, and the rest
+//! stays away: a third of the daemon (`docs/measurements.md`).
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::mm::{Advice, madvise};
+use tokio::time::Instant;
+
+use crate::ids::PmId;
+use crate::supervisor::{Snapshot, Supervisor};
+
+/// So long nothing was started before memory is given back.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Gives memory back after the way up, and each time after things were started.
+pub(super) async fn run(supervisor: Supervisor) {
+    let mut changes = supervisor.subscribe();
+    let mut seen = Vec::new();
+    let mut due = Some(Instant::now() + QUIET);
+    loop {
+        let now = runs(&changes.borrow_and_update());
+        if now != seen {
+            seen = now;
+            due = Some(Instant::now() + QUIET);
+        }
+        let alarm = due.unwrap_or_else(Instant::now);
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(alarm), if due.is_some() => {
+                due = None;
+                release_code();
+                trim_heap();
+            }
+        }
+    }
+}
+
+/// Which run of each process it is.
+fn runs(snapshot: &Snapshot) -> Vec<(PmId, u64)> {
+    let run =
+        |process: &std::sync::Arc<crate::supervisor::Process>| (process.id, process.generation);
+    snapshot.processes.iter().map(run).collect()
+}
+
+/// Has the allocator give free pages back to the system.
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "only libc knows its heap")]
+    // SAFETY: it takes no pointer and may be called at any time, from any thread (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Unmaps the pages of our own code; they come back when they are used. Does nothing where that is
+/// not possible.
+fn release_code() {
+    let Ok(program) = fs::read_link("/proc/self/exe") else {
+        return;
+    };
+    let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    let program = program.to_string_lossy();
+    for (start, end) in maps.lines().filter_map(|line| code_of(line, &program)) {
+        #[expect(unsafe_code, reason = "memory is given back by address")]
+        // SAFETY: the range is a mapping of this program's file that may be read and executed and
+        // not written: what is in memory is what is in the file, and is read from there again.
+        let given_back = unsafe { madvise(start as *mut _, end - start, Advice::LinuxDontNeed) };
+        if let Err(error) = given_back {
+            tracing::debug!(%error, "cannot give back code");
+        }
+    }
+}
+
+/// The range of a line of `/proc/PID/maps` (proc(5)) that is private, read-only code of this file.
+fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
+    let mut fields = line.splitn(6, ' ');
+    let (range, rights) = (fields.next()?, fields.next()?);
+    let file = fields.nth(3)?.trim_start();
+    if rights != "r-xp" || file != program {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    Some((number(start)?, number(end)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_the_program_itself_is_meant() {
+        let check = |line, expected| assert_eq!(code_of(line, "/usr/bin/mcpm"), expected, "{line}");
+        let line = "55d0c000-55d0f000 r-xp 002d6000 fe:00 1234                       /usr/bin/mcpm";
+        check(line, Some((0x55d0_c000, 0x55d0_f000)));
+        check(&line.replace("r-xp", "r--p"), None);
+        check(&line.replace("r-xp", "rwxp"), None);
+        check(&line.replace("mcpm", "other"), None);
+        check(
+            "7ffd1000-7ffd2000 r-xp 00000000 00:00 0                          [vdso]",
+            None,
+        );
+        check("7f00-7f10 r-xp 0 0 0 ", None);
+        check("", None);
+    }
+
+    #[test]
+    fn the_program_goes_on_afterwards() {
+        release_code();
+        only_code_of_the_program_itself_is_meant();
+    }
+}
