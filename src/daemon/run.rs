@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
@@ -225,7 +225,9 @@ async fn live(
         .map_err(system("write its pid file"))?;
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(server::serve(socket, routes::service(api, Door::Socket)));
+    let called = Arc::new(Notify::new());
+    let api = routes::service(api, Door::Socket);
+    tasks.spawn(server::serve(socket, api, called.clone()));
     let (publisher, end) = Publisher::new();
     tasks.spawn(publish::run(
         supervisor.clone(),
@@ -237,7 +239,7 @@ async fn live(
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
     tasks.spawn(keep_last_used(instances.clone()));
-    tasks.spawn(footprint::run(supervisor.clone()));
+    tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     if options.resurrect {
         resurrect(&home, &supervisor).await;
