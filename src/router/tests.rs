@@ -564,7 +564,9 @@ async fn a_connection_to_a_service_is_used_again() {
     }
     assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
     // One task looks after idle connections, however many requests there were.
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
     assert!(tasks < 30, "{tasks} tasks");
 }
 
