@@ -16,6 +16,8 @@ mod commands;
 mod instances;
 mod foreground;
 mod routing;
+mod streaming;
+mod mcp_clients;
 mod restarting;
 mod stopping;
 mod health;

@@ -113,11 +113,14 @@ fn crash() {
 
 fn events(writer: &mut TcpStream) -> Option<()> {
     let before = *RELEASED.lock().unwrap();
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-    write!(writer, "{head}data: first\n\n").ok()?;
+    // In chunks, as real servers do: a client sees whether it has got the whole stream.
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    write!(writer, "{head}{}", chunk("data: first\n\n")).ok()?;
     let released = NEWS.wait_while(RELEASED.lock().unwrap(), |count| *count == before);
     drop(released);
-    write!(writer, "data: second\n\n").ok()
+    write!(writer, "{}{}", chunk("data: second\n\n"), chunk("")).ok()
 }
 
 fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
