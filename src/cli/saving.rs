@@ -57,7 +57,15 @@ pub(crate) async fn save(args: &SaveArgs, session: &Session) -> anyhow::Result<E
 pub(crate) async fn resurrect(session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let outcomes: List<Outcome> = daemon.post("/api/v1/admin/resurrect", &json!({})).await?;
-    let exit = report(&session.output, "started", &outcomes.items)?;
+    // What is listed already is left alone.
+    let exit = if outcomes.items.is_empty() {
+        session
+            .output
+            .line("✓ all that was saved is listed already")?;
+        Exit::Fine
+    } else {
+        report(&session.output, "started", &outcomes.items)?
+    };
     list::print_table(&mut daemon, &session.output).await?;
     Ok(exit)
 }

@@ -1,7 +1,9 @@
 //! The way up: home, lock, log, limits, store, processes, doors; then orders and signals until one
 //! of them says to end.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +20,11 @@ use super::lock::{self, LockError};
 use super::log;
 use super::publish::{self, Publisher};
 use super::settings::{self, Contradiction, Source, Sources};
+use crate::api::error::chain;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
-use crate::config::Settings;
+use crate::config::load::load_settings;
+use crate::config::{ConfigError, Settings};
 use crate::control::readiness::{Starter, Word};
 use crate::control::server;
 use crate::health;
@@ -120,7 +124,7 @@ pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
             DaemonError::Running(_) => Word::AlreadyRunning,
-            other => Word::Error(crate::api::error::chain(other)),
+            other => Word::Error(chain(other)),
         };
         let _ = starter.tell(&word);
     }
@@ -325,25 +329,29 @@ async fn sources(
         }
     }
     let path = home.settings();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let settings = serde_json::from_str(&text).map_err(|error| {
-                DaemonError::Settings(format!("`{}` is not right: {error}", path.display()))
-            })?;
-            files.push(Source {
-                name: path.display().to_string(),
-                settings,
-            });
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => {
-            return Err(DaemonError::System {
-                what: "read mcpm.json",
-                source,
-            });
-        }
+    if let Some(settings) = own_file(&path)? {
+        files.push(Source {
+            name: path.display().to_string(),
+            settings,
+        });
     }
     Ok(Sources { strong, files })
+}
+
+/// `mcpm.json`, when there is one: an `mcpm` block that stands alone.
+fn own_file(path: &Path) -> Result<Option<Settings>, DaemonError> {
+    match load_settings(path) {
+        Ok((settings, warnings)) => {
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok(Some(settings))
+        }
+        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(DaemonError::Settings(chain(&error))),
+    }
 }
 
 /// Takes the settings of an ecosystem file. What contradicts those in force is refused while
@@ -430,5 +438,31 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.quit.recv() => "SIGQUIT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_file_is_read_as_an_mcpm_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mcpm.json");
+        assert_eq!(own_file(&path).unwrap(), None);
+
+        let text = "{ listen: '8081', public_url: 'https://a.example/', max_body: '16M', }";
+        std::fs::write(&path, text).unwrap();
+        let settings = own_file(&path).unwrap().unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8081".parse().ok());
+        assert_eq!(settings.public_url.as_deref(), Some("https://a.example"));
+        assert_eq!(settings.max_body, Some(16 * 1024 * 1024));
+
+        std::fs::write(&path, "{ listen: 'here', max_body: 'much' }").unwrap();
+        let error = own_file(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("mcpm.json:1:11: `listen`") && error.contains("`max_body`"),
+            "{error}"
+        );
     }
 }

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::api::daemon::Setting;
-use crate::config::Settings;
+use crate::config::{Settings, daemon_settings, units};
 
 /// Where the router listens when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -168,8 +168,8 @@ pub(super) fn from_environment(
     };
     if let Some(text) = get("MCPM_LISTEN") {
         let wrong =
-            |_| format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
-        let listen = Some(text.parse().map_err(wrong)?);
+            || format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
+        let listen = Some(daemon_settings::listen(&text).ok_or_else(wrong)?);
         add(
             "MCPM_LISTEN",
             Settings {
@@ -178,16 +178,18 @@ pub(super) fn from_environment(
             },
         );
     }
-    if let Some(url) = get("MCPM_PUBLIC_URL") {
-        if !(url.starts_with("http://") || url.starts_with("https://")) {
-            return Err(format!(
-                "MCPM_PUBLIC_URL is `{url}`; write an origin such as `https://mcp.example.com`"
-            ));
-        }
+    if let Some(text) = get("MCPM_PUBLIC_URL") {
+        let wrong = || {
+            format!(
+                "MCPM_PUBLIC_URL is `{text}`; write an origin without a path, such as \
+                 `https://mcp.example.com`"
+            )
+        };
+        let public_url = Some(daemon_settings::origin(&text).ok_or_else(wrong)?);
         add(
             "MCPM_PUBLIC_URL",
             Settings {
-                public_url: Some(url),
+                public_url,
                 ..Settings::default()
             },
         );
@@ -204,8 +206,9 @@ pub(super) fn from_environment(
         );
     }
     if let Some(text) = get("MCPM_MAX_BODY") {
-        let wrong = |_| format!("MCPM_MAX_BODY is `{text}`; write a number of bytes");
-        let max_body = Some(text.parse().map_err(wrong)?);
+        let wrong = || format!("MCPM_MAX_BODY is `{text}`; write a size such as `8M`");
+        let size = units::size(&text).filter(|&size| size > 0);
+        let max_body = Some(size.ok_or_else(wrong)?);
         add(
             "MCPM_MAX_BODY",
             Settings {
@@ -266,13 +269,43 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_checked() {
-        let listen = |name: &str| (name == "MCPM_LISTEN").then(|| "8080".to_owned());
-        assert!(
-            from_environment(listen)
-                .unwrap_err()
-                .contains("127.0.0.1:8080")
+    fn the_environment_is_read_as_the_files_are() {
+        let value = |name: &str| match name {
+            "MCPM_LISTEN" => Some("8080".to_owned()),
+            "MCPM_PUBLIC_URL" => Some("https://mcp.example.com/".to_owned()),
+            "MCPM_MAX_BODY" => Some("16M".to_owned()),
+            _ => None,
+        };
+        let strong = from_environment(value).unwrap();
+        let chosen = choose(&Sources {
+            strong,
+            files: Vec::new(),
+        })
+        .unwrap();
+        assert_eq!(chosen.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(
+            chosen.public_url.as_deref(),
+            Some("https://mcp.example.com")
         );
+        assert_eq!(chosen.max_body, 16 * 1024 * 1024);
         assert!(from_environment(|_| None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_with_what_to_write() {
+        for (variable, value, hint) in [
+            ("MCPM_LISTEN", "localhost", "127.0.0.1:8080"),
+            (
+                "MCPM_PUBLIC_URL",
+                "https://a/path",
+                "https://mcp.example.com",
+            ),
+            ("MCPM_REQUIRE_AUTH", "yes", "`true`"),
+            ("MCPM_MAX_BODY", "0", "8M"),
+        ] {
+            let get = |name: &str| (name == variable).then(|| value.to_owned());
+            let error = from_environment(get).unwrap_err();
+            assert!(error.contains(variable) && error.contains(hint), "{error}");
+        }
     }
 }

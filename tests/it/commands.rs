@@ -270,3 +270,13 @@ fn two_commands_that_start_the_daemon_at_once_use_the_same_one() {
     let daemons = crate::harness::processes_of(&mcpm.home());
     assert_eq!(daemons, [mcpm.daemon_pid()]);
 }
+
+#[test]
+fn resurrecting_what_is_listed_already_is_no_failure() {
+    let mcpm = Mcpm::start([sh("web", SLEEP)]);
+    mcpm.ok(&["save"]);
+    let before = mcpm.list()["web"].pid;
+    let said = mcpm.ok(&["resurrect"]);
+    assert!(said.contains("all that was saved is listed"), "{said}");
+    assert_eq!(mcpm.list()["web"].pid, before);
+}
