@@ -18,7 +18,8 @@ use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, LockError};
 use super::log;
-use super::publish::{self, Publisher};
+use super::publish;
+use super::record::{self, Recorder};
 use super::settings::{self, Contradiction, Source, Sources};
 use crate::api::error::chain;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
@@ -232,14 +233,9 @@ async fn live(
     let called = Arc::new(Notify::new());
     let api = routes::service(api, Door::Socket);
     tasks.spawn(server::serve(socket, api, called.clone()));
-    let (publisher, end) = Publisher::new();
-    tasks.spawn(publish::run(
-        supervisor.clone(),
-        vault,
-        store.clone(),
-        services,
-        end,
-    ));
+    tasks.spawn(publish::run(supervisor.clone(), vault, services));
+    let (recorder, end) = Recorder::new();
+    tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
     tasks.spawn(keep_last_used(instances.clone()));
@@ -283,7 +279,7 @@ async fn live(
         Ending {
             home,
             front,
-            publisher,
+            recorder,
             supervisor,
             instances,
             store,
