@@ -107,7 +107,7 @@ pub(crate) fn read(
 fn script(fields: &Fields, report: &mut Report) -> Option<String> {
     match fields.text("script") {
         Some(script) if !script.trim().is_empty() => Some(script.to_owned()),
-        None if fields.has("script") => None,
+        None if !fields.lacks("script") => None,
         _ => {
             report.mistake(
                 fields.at,

@@ -4,7 +4,7 @@
 //! types again. `null` counts as absent, as in PM2; every other value counts, `0` and `false` too
 //! (PM2 loses them; `design.md` §7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::error::{Report, shown};
@@ -26,6 +26,8 @@ pub(crate) struct Fields {
     /// Where the map begins.
     pub(crate) at: Place,
     given: BTreeMap<&'static str, Field>,
+    /// Keys whose value was refused, which has been reported.
+    refused: BTreeSet<&'static str>,
     /// `env_<x>` blocks by `<x>`.
     pub(crate) env_blocks: BTreeMap<String, Vec<Entry>>,
 }
@@ -37,6 +39,11 @@ impl Fields {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.given.contains_key(name)
+    }
+
+    /// Not written, or `null`. A key whose value was refused is not absent: its mistake is told.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        !self.has(name) && !self.refused.contains(name)
     }
 
     /// Where a key's value stands, or else the map.
@@ -155,7 +162,10 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
                     not_yet.push((key, entry));
                 }
             }
-            Err(wrong) => wrong.report(&entry.key, key.kind, report),
+            Err(wrong) => {
+                fields.refused.insert(key.name);
+                wrong.report(&entry.key, key.kind, report);
+            }
         }
     }
     for (key, entry) in not_yet {

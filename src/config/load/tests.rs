@@ -219,6 +219,39 @@ fn every_mistake_is_named_at_once_and_nothing_is_looked_up() {
 }
 
 #[test]
+fn a_required_key_is_told_once_whether_null_or_wrong() {
+    let room = Room::new();
+    let text = "{apps: [
+      {script: [1]},
+      {script: './server', mcp: {service: null, port: 1}},
+      {script: './server', mcp: {service: 'b', port: 0}},
+      {script: './server', mcp: {service: 'c', port: 3, rate_limit: {per_minute: null}}},
+      {script: './server', mcp: {service: 'd', port: 4, auth: {type: [], fields: [{name: {}}, {}]}}},
+      {script: './server', mcp: {service: 'e', port: 5, auth: {type: 'api_key',
+        inject: {basic: {username: []}}, validate: {url: null}}}},
+      {script: './server', mcp: {service: 'f', port: 6, auth: {type: 'api_key', validate: {url: []}}}},
+    ]}";
+    let refused = room.refused(text);
+    let said: Vec<_> = refused
+        .lines()
+        .map(|line| line.splitn(4, ':').last().unwrap_or_default().trim())
+        .collect();
+    let expected = [
+        "`script` is a list; write a text in quotes",
+        "`mcp` has no `service`; write the service type, such as `figma`",
+        "`port` is `0`; write a port from 1 to 65535",
+        "`rate_limit` has no `per_minute`",
+        "`type` is a list; write a text in quotes",
+        "`name` is a map; write a text in quotes",
+        "a field has no `name`",
+        "`username` is a list; write a text in quotes",
+        "`validate` has no `url`; write an `https` address",
+        "`url` is a list; write a text in quotes",
+    ];
+    assert_eq!(said, expected, "{refused}");
+}
+
+#[test]
 fn what_is_missing_fails_its_app_only() {
     let room = Room::new();
     let text = "[ { name: 'a', script: './missing' },\n { name: 'b', script: 'server' },\n\
