@@ -120,7 +120,7 @@ pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
             DaemonError::Running(_) => Word::AlreadyRunning,
-            other => Word::Error(crate::api::error::chain(other)),
+            other => Word::Error(crate::problem::chain(other)),
         };
         let _ = starter.tell(&word);
     }
