@@ -301,26 +301,28 @@ impl Task {
 
     /// Reads once; `false` when the pipe is empty, as far as the reactor has heard.
     fn read(&mut self) -> bool {
-        let buffer = self.buffer.clone();
-        let mut buffer = buffer.borrow_mut();
-        match self.pipe.try_read(&mut buffer) {
-            Ok(0) | Err(_) => false,
-            Ok(count) => self.keep(&buffer[..count]),
-        }
+        self.read_by(|pipe, buffer| pipe.try_read(buffer))
     }
 
     /// Reads once; `false` when the pipe is empty. Asks the pipe itself: the reactor may hear of the
     /// last bytes after the end of their writer.
     fn read_now(&mut self) -> bool {
+        self.read_by(|pipe, buffer| Ok(rustix::io::read(pipe.as_fd(), buffer)?))
+    }
+
+    fn read_by(&mut self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
         let buffer = self.buffer.clone();
         let mut buffer = buffer.borrow_mut();
-        match rustix::io::read(self.pipe.as_fd(), &mut buffer[..]) {
+        match read(&self.pipe, &mut buffer) {
             Ok(0) | Err(_) => false,
-            Ok(count) => self.keep(&buffer[..count]),
+            Ok(count) => {
+                self.keep(&buffer[..count]);
+                true
+            }
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> bool {
+    fn keep(&mut self, bytes: &[u8]) {
         let Self {
             partial,
             sink,
@@ -330,7 +332,6 @@ impl Task {
             ..
         } = self;
         partial.feed(bytes, |piece| publish(piece, sink, shared, source, *stream));
-        true
     }
 
     fn let_go(&mut self) {
