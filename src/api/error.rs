@@ -79,6 +79,7 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let (status, code) = match &error {
             CommandError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_process"),
+            CommandError::Pattern(_) => (StatusCode::BAD_REQUEST, "bad_pattern"),
             CommandError::Plan(_) => (StatusCode::CONFLICT, "clash"),
             CommandError::TooMany(_) => (StatusCode::CONFLICT, "too_many_processes"),
             CommandError::Closing => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

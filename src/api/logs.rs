@@ -12,12 +12,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
 use super::door::{Admin, Json, Reply};
-use super::error::{Answer, ApiError};
+use super::error::Answer;
 use super::processes::{LogEvent, Stream, ndjson};
 use super::state::Api;
 use crate::ids::PmId;
 use crate::logs::{self, history};
-use crate::supervisor::{Process, target};
+use crate::supervisor::target::Target;
+use crate::supervisor::{CommandError, Process};
 
 /// Lines under way to one reader.
 const QUEUE: usize = 256;
@@ -46,14 +47,13 @@ pub(super) async fn read(
     State(api): State<Api>,
     Query(query): Query<LogsQuery>,
 ) -> Answer<Response> {
-    let target = query.target.as_deref().unwrap_or("all");
+    let target = wanted(query.target.as_deref())?;
     let (lines, only) = (query.lines.unwrap_or(15).min(LINES_MAX), query.stream);
-    let processes = selected(&api, target)?;
+    let processes = selected(&api, &target)?;
     // Subscribed before the files are read, so that no line is missed in between.
     let live = query.follow.then(|| api.logs.follow());
     let (sender, events) = mpsc::channel(QUEUE);
     let supervisor = api.supervisor.clone();
-    let target = target.to_owned();
     tokio::spawn(async move {
         let history = tokio::task::spawn_blocking(move || read_files(&processes, lines, only));
         for event in history.await.unwrap_or_default() {
@@ -71,8 +71,9 @@ pub(super) async fn read(
                 Ok(line) => {
                     let stream = shown(line.stream);
                     // Looked up anew each time: apps may come while someone follows.
-                    let wanted = target == "all"
-                        || target::select(&supervisor.snapshot(), &target)
+                    let wanted = target.is_all()
+                        || target
+                            .select(&supervisor.snapshot())
                             .contains(&line.source.id);
                     if !wanted || only.is_some_and(|only| only != stream) {
                         continue;
@@ -90,12 +91,18 @@ pub(super) async fn read(
     Ok(ndjson(events))
 }
 
-fn selected(api: &Api, target: &str) -> Answer<Vec<Arc<Process>>> {
+/// The target of a query; everything when it has none.
+pub(super) fn wanted(word: Option<&str>) -> Answer<Target> {
+    let target = word.map_or(Ok(Target::all()), Target::parse);
+    target.map_err(|error| CommandError::from(error).into())
+}
+
+/// The processes that a target means.
+pub(super) fn selected(api: &Api, target: &Target) -> Answer<Vec<Arc<Process>>> {
     let snapshot = api.supervisor.snapshot();
-    let ids = target::select(&snapshot, target);
-    if ids.is_empty() && target != "all" {
-        let detail = format!("no process, namespace or id is `{target}`; `mcpm ls` shows them");
-        return Err(ApiError::not_found("unknown_process", detail));
+    let ids = target.select(&snapshot);
+    if ids.is_empty() && !target.is_all() {
+        return Err(CommandError::Unknown(target.word().to_owned()).into());
     }
     Ok(ids
         .into_iter()
@@ -186,8 +193,7 @@ pub(super) async fn flush(
     State(api): State<Api>,
     Json(request): Json<FlushRequest>,
 ) -> Answer<Reply<Reached>> {
-    let target = request.target.as_deref().unwrap_or("all");
-    let processes = selected(&api, target)?;
+    let processes = selected(&api, &wanted(request.target.as_deref())?)?;
     for process in &processes {
         api.logs.truncate(process.id).await;
     }

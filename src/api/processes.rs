@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::door::{Admin, Json, Reply};
 use super::error::{Answer, ApiError};
 use super::state::{Api, DaemonOrder};
-use super::{List, Problem};
+use super::{List, Problem, logs};
 use crate::config::spec::{Env, SPEC_VERSION};
 use crate::config::{AppSpec, Settings};
 use crate::ids::{AppName, PmId, Timestamp};
@@ -181,7 +181,7 @@ pub struct StartRequest {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRequest {
-    /// `all`, a name, a pm_id, or a namespace, looked up in PM2's order.
+    /// `all`, `/regex/`, a name, a pm_id, or a namespace, looked up in PM2's order.
     pub target: String,
     /// For `start` and `restart`: variables to merge into the stored ones.
     #[serde(default)]
@@ -382,20 +382,25 @@ pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<
 
 #[derive(Deserialize, IntoParams)]
 pub(super) struct ListQuery {
+    /// As in `TargetRequest`; `all` when not given.
+    target: Option<String>,
     /// Show values of variables with secret-looking names.
     #[serde(default)]
     secrets: bool,
 }
 
-/// All processes, with their CPU and memory now.
+/// Processes, with their CPU and memory now.
 #[utoipa::path(get, path = "/api/v1/admin/processes", params(ListQuery), tag = "processes",
-    responses((status = 200, body = List<Process>)))]
+    responses((status = 200, body = List<Process>), (status = 404, body = Problem)))]
 pub(super) async fn list(
     _: Admin,
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
-) -> Reply<List<Process>> {
-    let snapshot = api.supervisor.snapshot();
+) -> Answer<Reply<List<Process>>> {
+    let target = logs::wanted(query.target.as_deref())?;
+    let snapshot = supervisor::Snapshot {
+        processes: logs::selected(&api, &target)?,
+    };
     let pids = snapshot
         .processes
         .iter()
@@ -409,7 +414,7 @@ pub(super) async fn list(
             redacted(spec)
         }
     };
-    Reply(views(&snapshot, &usage, spec))
+    Ok(Reply(views(&snapshot, &usage, spec)))
 }
 
 /// The list at once and again after each change, a line of JSON each, without environments.
@@ -450,18 +455,7 @@ pub(super) async fn start(
     State(api): State<Api>,
     Json(request): Json<StartRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
-    if request.spec_version != SPEC_VERSION {
-        let (theirs, ours) = (request.spec_version, SPEC_VERSION);
-        let detail = format!(
-            "this daemon reads specs of version {ours}, the request has version {theirs}; \
-             restart the older of the two programs"
-        );
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "version_mismatch",
-            detail,
-        ));
-    }
+    refuse_other_version(request.spec_version)?;
     if request.settings != Settings::default() {
         let (done, answer) = oneshot::channel();
         let order = DaemonOrder::Apply {
@@ -474,6 +468,23 @@ pub(super) async fn start(
         }
     }
     Ok(outcomes(api.supervisor.start(request.apps).await?))
+}
+
+/// Specs of another version could be misread.
+pub(super) fn refuse_other_version(theirs: u32) -> Answer<()> {
+    if theirs == SPEC_VERSION {
+        return Ok(());
+    }
+    let ours = SPEC_VERSION;
+    let detail = format!(
+        "this daemon reads specs of version {ours}, the request has version {theirs}; \
+         restart the older of the two programs"
+    );
+    Err(ApiError::new(
+        StatusCode::CONFLICT,
+        "version_mismatch",
+        detail,
+    ))
 }
 
 /// Starts, stops, restarts or deletes; answers when each process is there or has failed.

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::door::{self, Door, Known, Reply};
 use super::state::Api;
-use super::{daemon, instances, logs, processes, saved, services, users};
+use super::{daemon, instances, logs, process_orders, processes, saved, services, users};
 
 /// The document's frame; paths and types come from the routes.
 #[derive(OpenApi)]
@@ -46,9 +46,14 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(processes::watch))
         .routes(routes!(processes::act))
+        .routes(routes!(process_orders::scale))
+        .routes(routes!(process_orders::replace))
+        .routes(routes!(process_orders::reset))
+        .routes(routes!(process_orders::signal))
+        .routes(routes!(process_orders::send))
         .routes(routes!(logs::read))
         .routes(routes!(logs::flush))
-        .routes(routes!(saved::save))
+        .routes(routes!(saved::save, saved::clear))
         .routes(routes!(saved::resurrect))
         .routes(routes!(services::admin_list))
         .routes(routes!(instances::admin_list, instances::admin_create))

@@ -1,5 +1,7 @@
 //! `/api/v1/admin/save` and `/api/v1/admin/resurrect`: the list that survives a reboot.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use super::logs::Reached;
 use super::processes::Outcome;
 use super::state::Api;
 use super::{List, Problem};
-use crate::supervisor::dump;
+use crate::supervisor::{Snapshot, dump};
 
 /// `POST /api/v1/admin/save`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -36,6 +38,18 @@ pub(super) async fn save(
         let detail = "the list is empty; the saved list is left as it is";
         return Err(ApiError::new(StatusCode::CONFLICT, "empty_list", detail));
     }
+    write(&api, snapshot).await
+}
+
+/// Empties the saved list, so that nothing is brought back.
+#[utoipa::path(delete, path = "/api/v1/admin/save", tag = "processes",
+    responses((status = 200, body = Reached)))]
+pub(super) async fn clear(_: Admin, State(api): State<Api>) -> Answer<Reply<Reached>> {
+    write(&api, Arc::default()).await
+}
+
+async fn write(api: &Api, snapshot: Arc<Snapshot>) -> Answer<Reply<Reached>> {
+    let processes = snapshot.processes.len();
     let path = api.home.dump();
     let written = tokio::task::spawn_blocking(move || dump::write(&path, &snapshot)).await;
     match written {

@@ -1,18 +1,19 @@
 //! `mcpm stop`, `restart` and `delete`: what to do with processes that are listed already.
 //!
-//! Targets are names, ids, namespaces, `all`, or an ecosystem file (`-`: one on stdin). They are
-//! taken one after the other, and the first that fails ends it, as in PM2.
+//! Targets are names, ids, namespaces, `all`, `/regex/`, scripts, or an ecosystem file (`-`: one on
+//! stdin). All are done, one after the other; one that fails is told, and fails the command.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::bail;
 
 use crate::api::List;
 use crate::api::processes::{Outcome, TargetRequest};
 use crate::config::spec::Env;
-use crate::control::client::Client;
+use crate::control::client::{Client, ClientError};
 
-use super::exit::Exit;
+use super::exit::{Exit, is_closed_pipe};
 use super::loading::{self, Selection};
 use super::render::Output;
 use super::session::Session;
@@ -21,7 +22,7 @@ use super::{list, start};
 /// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StopArgs {
-    /// Names, ids, namespaces, `all`, or an ecosystem file
+    /// Names, ids, namespaces, `all`, `/regex/`, or an ecosystem file
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
@@ -31,7 +32,7 @@ pub(crate) struct StopArgs {
 /// Arguments of `delete`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
-    /// Names, ids, namespaces, `all`, or an ecosystem file
+    /// Names, ids, namespaces, `all`, `/regex/`, or an ecosystem file
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
@@ -41,7 +42,7 @@ pub(crate) struct DeleteArgs {
 /// Arguments of `restart`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestartArgs {
-    /// Names, ids, namespaces, `all`, or an ecosystem file, whose missing apps are started
+    /// Names, ids, namespaces, `all`, `/regex/`, or an ecosystem file, whose missing apps are started
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
     /// Merge the variables of this shell into those of the processes
@@ -74,15 +75,14 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
     for target in &args.targets {
-        exit = if loading::is_file(target) {
-            start::restart_file(target, &args.selection, &mut daemon, session).await?
+        let done = if loading::is_file(target) {
+            start::restart_file(target, &args.selection, &mut daemon, session).await
         } else {
-            let outcomes = act(&mut daemon, "restart", target, env.clone()).await?;
-            report(&session.output, "restarted", &outcomes)?
+            act(&mut daemon, "restart", target, env.clone())
+                .await
+                .and_then(|outcomes| report(&session.output, "restarted", &outcomes))
         };
-        if exit == Exit::Failed {
-            break;
-        }
+        exit = exit.and(told(done, &session.output)?);
     }
     list::print_table(&mut daemon, &session.output).await?;
     Ok(exit)
@@ -99,21 +99,20 @@ async fn end(
     let mut exit = Exit::Fine;
     for target in targets {
         let outcomes = if loading::is_file(target) {
-            let outcomes = act_on_listed(&mut daemon, action, target, selection).await?;
-            if outcomes.is_empty() {
-                session
-                    .output
-                    .warning(format_args!("no app of `{target}` is listed"));
+            act_on_listed(&mut daemon, action, target, selection).await
+        } else {
+            act(&mut daemon, action, target, None).await
+        };
+        let ended = match outcomes {
+            Ok(outcomes) if outcomes.is_empty() && loading::is_file(target) => {
+                let warning = format_args!("no app of `{target}` is listed");
+                session.output.warning(warning);
                 continue;
             }
-            outcomes
-        } else {
-            act(&mut daemon, action, target, None).await?
+            Ok(outcomes) => report(&session.output, done, &outcomes),
+            Err(error) => Err(error),
         };
-        exit = report(&session.output, done, &outcomes)?;
-        if exit == Exit::Failed {
-            break;
-        }
+        exit = exit.and(told(ended, &session.output)?);
     }
     list::print_table(&mut daemon, &session.output).await?;
     Ok(exit)
@@ -147,13 +146,51 @@ pub(crate) async fn act(
     target: &str,
     env: Option<Env>,
 ) -> anyhow::Result<Vec<Outcome>> {
-    let request = TargetRequest {
-        target: target.to_owned(),
-        env,
-    };
     let path = format!("/api/v1/admin/processes/{action}");
-    let outcomes: List<Outcome> = daemon.post(&path, &request).await?;
-    Ok(outcomes.items)
+    let request = |target: &str| TargetRequest {
+        target: target.to_owned(),
+        env: env.clone(),
+    };
+    let mut answer: Result<List<Outcome>, _> = daemon.post(&path, &request(target)).await;
+    if let Some(script) = script_behind(target, answer.as_ref().err()) {
+        answer = match daemon.post(&path, &request(&script)).await {
+            // The word that was typed is the better one to complain about.
+            Err(again) if again.is("unknown_process") => answer,
+            again => again,
+        };
+    }
+    Ok(answer?.items)
+}
+
+/// `stop app.js`, as in PM2: an unknown word may be a script's path as this shell sees it.
+pub(crate) fn script_behind(word: &str, refusal: Option<&ClientError>) -> Option<String> {
+    let unknown = refusal.is_some_and(|error| error.is("unknown_process"));
+    if !unknown || !Path::new(word).is_file() {
+        return None;
+    }
+    let path = std::path::absolute(word).ok()?;
+    let path = path.into_os_string().into_string().ok()?;
+    (path != word).then_some(path)
+}
+
+/// One target of several: what was wrong with it is told, and fails the command; only when nobody
+/// listens any more, the daemon or our reader, is it the end.
+pub(crate) fn told(done: anyhow::Result<Exit>, output: &Output) -> anyhow::Result<Exit> {
+    match done {
+        Err(error) if concerns_one_target(&error) => {
+            output.error(format_args!("{error:#}"));
+            Ok(Exit::Failed)
+        }
+        other => other,
+    }
+}
+
+fn concerns_one_target(error: &anyhow::Error) -> bool {
+    let answered = match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Refused(_)) | None => true,
+        Some(_) => false,
+    };
+    answered && !is_closed_pipe(error)
 }
 
 /// Prints `✓ stopped web (0)` for what was done, and what was not to stderr.

@@ -1,7 +1,5 @@
 //! `mcpm describe`: all about one process, why it is as it is, and its last log lines.
 
-use anyhow::bail;
-
 use crate::api::processes::{Health, LastExit, LogEvent, Process, Readiness, Stream};
 use crate::config::spec::{ExecMode, ServiceSpec};
 use crate::control::client::{Client, segment};
@@ -20,23 +18,22 @@ const LOG_LINES: usize = 10;
 /// Arguments of `describe`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name or id
-    target: String,
+    /// Names, ids, namespaces, `all`, `/regex/`
+    #[arg(required = true, value_name = "TARGET")]
+    targets: Vec<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Prints a block for each process of that name or id.
+/// Prints a block for each process that is meant.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let found = select(list::processes(&mut daemon).await?, &args.target);
-    if found.is_empty() {
-        bail!("there is no process `{}`; `mcpm ls` shows all", args.target);
-    }
+    let (found, exit) =
+        list::selected_by_all(&mut daemon, &args.targets, false, &session.output).await?;
     if args.json {
         session.output.json(&crate::api::List::whole(found))?;
-        return Ok(Exit::Fine);
+        return Ok(exit);
     }
     let now = Timestamp::now();
     for process in &found {
@@ -54,18 +51,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             }
         }
     }
-    Ok(Exit::Fine)
-}
-
-/// By name first, as a process may be named by a number.
-fn select(processes: Vec<Process>, target: &str) -> Vec<Process> {
-    let named = |p: &Process| p.name.as_str() == target;
-    let by_name = processes.iter().any(named);
-    let by_id = |p: &Process| p.pm_id.to_string() == target;
-    processes
-        .into_iter()
-        .filter(|p| if by_name { named(p) } else { by_id(p) })
-        .collect()
+    Ok(exit)
 }
 
 async fn last_lines(
@@ -231,21 +217,6 @@ mod tests {
     use crate::api::processes::Status;
     use crate::cli::samples::{process, service};
     use crate::cli::style::Palette;
-
-    #[test]
-    fn a_name_wins_over_an_id() {
-        let list = || vec![process(0, "1"), process(1, "web"), process(2, "web")];
-        let ids = |target| {
-            select(list(), target)
-                .iter()
-                .map(|p| p.pm_id.0)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(ids("1"), [0]);
-        assert_eq!(ids("web"), [1, 2]);
-        assert_eq!(ids("2"), [2]);
-        assert!(ids("nobody").is_empty());
-    }
 
     #[test]
     fn what_went_wrong_is_told() {

@@ -2,9 +2,10 @@
 
 use crate::api::List;
 use crate::api::processes::Process;
-use crate::control::client::{Client, ClientError};
+use crate::control::client::{Client, ClientError, segment};
 use crate::ids::Timestamp;
 
+use super::actions::{script_behind, told};
 use super::exit::Exit;
 use super::render::Output;
 use super::session::Session;
@@ -58,6 +59,53 @@ pub(crate) async fn jlist(args: &JlistArgs, session: &Session) -> anyhow::Result
 pub(crate) async fn processes(daemon: &mut Client) -> Result<Vec<Process>, ClientError> {
     let list: List<Process> = daemon.get("/api/v1/admin/processes").await?;
     Ok(list.items)
+}
+
+/// The processes that a target means.
+///
+/// # Errors
+/// When it means none.
+pub(crate) async fn selected(
+    daemon: &mut Client,
+    target: &str,
+    secrets: bool,
+) -> Result<Vec<Process>, ClientError> {
+    let path = |word: &str| {
+        let word = segment(word);
+        format!("/api/v1/admin/processes?target={word}&secrets={secrets}")
+    };
+    let mut answer: Result<List<Process>, _> = daemon.get(&path(target)).await;
+    if let Some(script) = script_behind(target, answer.as_ref().err()) {
+        answer = match daemon.get(&path(&script)).await {
+            Err(again) if again.is("unknown_process") => answer,
+            again => again,
+        };
+    }
+    Ok(answer?.items)
+}
+
+/// The processes that several targets mean, each once; what a target is refused for is told.
+pub(crate) async fn selected_by_all(
+    daemon: &mut Client,
+    targets: &[String],
+    secrets: bool,
+    output: &Output,
+) -> anyhow::Result<(Vec<Process>, Exit)> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut exit = Exit::Fine;
+    for target in targets {
+        match selected(daemon, target, secrets).await {
+            Ok(processes) => {
+                for process in processes {
+                    if found.iter().all(|known| known.pm_id != process.pm_id) {
+                        found.push(process);
+                    }
+                }
+            }
+            Err(error) => exit = exit.and(told(Err(error.into()), output)?),
+        }
+    }
+    Ok((found, exit))
 }
 
 /// Asks for the processes and prints their table.

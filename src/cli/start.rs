@@ -3,6 +3,7 @@
 //! Whatever can be refused is refused before the daemon is started or asked. Then every app is
 //! waited for, the table is shown, and the next thing to type.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -15,7 +16,7 @@ use crate::config::spec::{AppSpec, SPEC_VERSION};
 use crate::control::client::{Client, ClientError};
 use crate::ids::PmId;
 
-use super::actions::{self, report};
+use super::actions::{self, report, told};
 use super::app_flags::AppFlags;
 use super::exit::Exit;
 use super::loading::{self, Selection};
@@ -26,7 +27,7 @@ use super::{list, live, next};
 /// Arguments of `start`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Ecosystem file (`-`: stdin), script, or names, ids, namespaces, `all`
+    /// Ecosystem file (`-`: stdin), script, or names, ids, namespaces, `all`, `/regex/`
     /// [default: ecosystem.config.js and its like in this folder]
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
@@ -84,7 +85,14 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Wait::UntilReady(args.timeout.map(Duration::from_secs))
     };
-    let wanted = read_targets(&args)?;
+    let mut exit = Exit::Fine;
+    let mut wanted = Vec::new();
+    for read in read_targets(&args)? {
+        match read {
+            Ok(read) => wanted.push(read),
+            Err(error) => exit = exit.and(told(Err(error), &session.output)?),
+        }
+    }
     if args.flags.are_given()
         && wanted
             .iter()
@@ -101,16 +109,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     let mut daemon = session.daemon().await?;
-    let mut exit = Exit::Fine;
     for wanted in wanted {
-        exit = match wanted {
-            Wanted::File(loaded) => start_apps(loaded, wait, &mut daemon, session).await?,
-            Wanted::Script(loaded) => start_script(loaded, wait, &mut daemon, session).await?,
-            Wanted::Word(word) => start_word(&word, &args, wait, &mut daemon, session).await?,
+        let started = match wanted {
+            Wanted::File(loaded) => start_apps(loaded, wait, &mut daemon, session).await,
+            Wanted::Script(loaded) => start_script(loaded, wait, &mut daemon, session).await,
+            Wanted::Word(word) => start_word(&word, &args, wait, &mut daemon, session).await,
         };
-        if exit == Exit::Failed {
-            break;
-        }
+        exit = exit.and(told(started, &session.output)?);
     }
     list::print_table(&mut daemon, &session.output).await?;
     next::print(&mut daemon, &session.output).await?;
@@ -127,10 +132,12 @@ pub(crate) async fn restart_file(
     start_apps(loading::load(target, selection)?, Wait::No, daemon, session).await
 }
 
-fn read_targets(args: &Args) -> anyhow::Result<Vec<Wanted>> {
+fn read_targets(args: &Args) -> anyhow::Result<Vec<anyhow::Result<Wanted>>> {
     if args.targets.is_empty() {
         let file = loading::default_file()?;
-        return Ok(vec![Wanted::File(loading::load(&file, &args.selection)?)]);
+        return Ok(vec![
+            loading::load(&file, &args.selection).map(Wanted::File),
+        ]);
     }
     let read = |target: &String| {
         Ok(if loading::is_file(target) {
@@ -141,16 +148,27 @@ fn read_targets(args: &Args) -> anyhow::Result<Vec<Wanted>> {
             Wanted::Script(script(target, args)?)
         })
     };
-    args.targets.iter().map(read).collect()
+    Ok(args.targets.iter().map(read).collect())
 }
 
 fn script(target: &str, args: &Args) -> anyhow::Result<Loaded> {
     loading::from_script(target, &args.script_args, &args.flags)
 }
 
-/// Without a slash or an extension it may be the name of a process.
+/// Without a slash or an extension it may be the name of a process; between two slashes it is a
+/// pattern of names.
 fn is_word(target: &str) -> bool {
-    !target.contains(['/', '.', ' '])
+    is_pattern(target) || !target.contains(['/', '.', ' '])
+}
+
+fn is_pattern(target: &str) -> bool {
+    let inside = target.strip_prefix('/').and_then(|t| t.strip_suffix('/'));
+    inside.is_some_and(|inside| !inside.is_empty()) && !Path::new(target).is_dir()
+}
+
+/// What can mean processes only, and never a script.
+fn is_selector(word: &str) -> bool {
+    word == "all" || is_pattern(word) || word.bytes().all(|b| b.is_ascii_digit())
 }
 
 async fn start_word(
@@ -163,7 +181,7 @@ async fn start_word(
     let began = Instant::now();
     let outcomes = match actions::act(daemon, "start", word, None).await {
         Ok(outcomes) => outcomes,
-        Err(error) if !is_unknown(&error) || word == "all" || is_number(word) => return Err(error),
+        Err(error) if !is_unknown(&error) || is_selector(word) => return Err(error),
         Err(_) => return start_script(script(word, args)?, wait, daemon, session).await,
     };
     if args.flags.are_given() || !args.script_args.is_empty() {
@@ -178,10 +196,6 @@ fn is_unknown(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<ClientError>()
         .is_some_and(|error| error.is("unknown_process"))
-}
-
-fn is_number(word: &str) -> bool {
-    word.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Refuses to put a script in the place of a process that runs, or of another app.
@@ -293,10 +307,17 @@ mod tests {
 
     #[test]
     fn words_may_be_names_and_the_rest_is_scripts() {
-        for word in ["web", "0", "all", "my-app_2"] {
+        for word in ["web", "0", "all", "my-app_2", "/^web/"] {
             assert!(is_word(word), "{word}");
         }
-        for script in ["app.js", "./run", "bin/x", "python app.py"] {
+        for script in [
+            "app.js",
+            "./run",
+            "bin/x",
+            "python app.py",
+            "/bin/x",
+            "/tmp/",
+        ] {
             assert!(!is_word(script), "{script}");
         }
     }

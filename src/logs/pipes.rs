@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::config::spec::RunAs;
@@ -99,6 +101,32 @@ impl Pipes {
         };
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Writes to the service's standard input, and waits so long for it to read what is there
+    /// already. Blocks. Up to 4,096 bytes arrive whole (`PIPE_BUF`, `pipe(7)`).
+    ///
+    /// # Errors
+    /// When there is no such FIFO, or nobody reads.
+    pub fn write_stdin(&self, bytes: &[u8], patience: Duration) -> io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = rustix::fs::open(&self.stdin, flags, Mode::empty())?;
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let mut left = bytes;
+        while !left.is_empty() {
+            match rustix::io::write(&pipe, left) {
+                Ok(written) => left = &left[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    let mut wait = [PollFd::new(&pipe, PollFlags::OUT)];
+                    if rustix::event::poll(&mut wait, Some(&patience))? == 0 {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Removes them; what is open stays open.

@@ -4,6 +4,8 @@
 //! walking `/proc` are other tasks and threads, which report with an event. News of a run that is
 //! over (an older generation) is dropped.
 
+mod commands;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use super::machine::{self, Effect, Event, Exit, Policy, State, Then, Wish};
 use super::plan;
 use super::snapshot::{Process, Readiness, Snapshot, Status};
 use super::spawn::{self, OperatorLimits, Order, Spawned};
-use super::target;
+use super::target::Target;
 use super::waits::{self, Goal, Outcome, Wait};
 use crate::config::AppSpec;
 use crate::config::spec::Env;
@@ -168,6 +170,18 @@ impl Actor {
                 reply,
             } => self.act(action, &target, env, reply),
             Message::Resurrect { saved, reply } => self.resurrect(saved, reply),
+            Message::Scale {
+                target,
+                count,
+                reply,
+            } => self.scale(&target, count, reply),
+            Message::Replace { id, spec, reply } => self.replace(id, spec, reply),
+            Message::Reset { target, reply } => self.reset(&target, reply),
+            Message::Signal {
+                target,
+                signal,
+                reply,
+            } => self.signal(&target, signal, reply),
             Message::Spawned(spawned) => self.spawned(spawned),
             Message::Happened {
                 id,
@@ -211,6 +225,11 @@ impl Actor {
             Ok(steps) => steps,
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
+        self.follow(steps, reply);
+    }
+
+    /// Does what was planned.
+    fn follow(&mut self, steps: Vec<plan::Step>, reply: Reply) {
         let new = steps
             .iter()
             .filter(|step| matches!(step, plan::Step::Start { .. }))
@@ -258,10 +277,10 @@ impl Actor {
     }
 
     fn act(&mut self, action: Action, target: &str, env: Option<Env>, reply: Reply) {
-        let ids = target::select(&self.snapshot(), target);
-        if ids.is_empty() && target != "all" {
-            return drop(reply.send(Err(CommandError::Unknown(target.to_owned()))));
-        }
+        let ids = match self.selected(target) {
+            Ok(ids) => ids,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
         let mut wait = Wait {
             open: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -295,6 +314,16 @@ impl Actor {
             ));
         }
         self.begin(wait, events);
+    }
+
+    /// The processes that a word means.
+    fn selected(&mut self, word: &str) -> Result<Vec<PmId>, CommandError> {
+        let target = Target::parse(word)?;
+        let ids = target.select(&self.snapshot());
+        if ids.is_empty() && !target.is_all() {
+            return Err(CommandError::Unknown(word.to_owned()));
+        }
+        Ok(ids)
     }
 
     fn resurrect(&mut self, saved: Vec<Saved>, reply: Reply) {

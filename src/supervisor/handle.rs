@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::machine::Event;
-use super::plan::PlanError;
+use super::plan::{Count, PlanError};
 use super::snapshot::{Health, Snapshot};
 use super::spawn::Spawned;
+use super::target::PatternError;
 use super::waits::Outcome;
 use crate::config::AppSpec;
 use crate::config::spec::Env;
@@ -36,6 +37,9 @@ pub enum CommandError {
     /// The word means no process.
     #[error("no process, namespace or id is `{0}`; `mcpm ls` shows what there is")]
     Unknown(String),
+    /// The word is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// The plan was refused.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -73,6 +77,25 @@ pub(super) enum Message {
     },
     Resurrect {
         saved: Vec<Saved>,
+        reply: Reply,
+    },
+    Scale {
+        target: String,
+        count: Count,
+        reply: Reply,
+    },
+    Replace {
+        id: PmId,
+        spec: Arc<AppSpec>,
+        reply: Reply,
+    },
+    Reset {
+        target: String,
+        reply: Reply,
+    },
+    Signal {
+        target: String,
+        signal: i32,
         reply: Reply,
     },
     Spawned(Spawned),
@@ -144,6 +167,53 @@ impl Supervisor {
     /// When the daemon is ending.
     pub async fn resurrect(&self, saved: Vec<Saved>) -> Result<Vec<Outcome>, CommandError> {
         self.ask(|reply| Message::Resurrect { saved, reply }).await
+    }
+
+    /// Gives each app that `target` means so many processes; answers when all are there or have
+    /// failed.
+    ///
+    /// # Errors
+    /// When nothing was begun.
+    pub async fn scale(&self, target: &str, count: Count) -> Result<Vec<Outcome>, CommandError> {
+        let target = target.to_owned();
+        self.ask(|reply| Message::Scale {
+            target,
+            count,
+            reply,
+        })
+        .await
+    }
+
+    /// Restarts one process with another spec of its app; answers when it runs or has failed.
+    ///
+    /// # Errors
+    /// When there is no such process, or the spec clashes with another app's.
+    pub async fn replace(&self, id: PmId, spec: AppSpec) -> Result<Vec<Outcome>, CommandError> {
+        let spec = Arc::new(spec);
+        self.ask(|reply| Message::Replace { id, spec, reply }).await
+    }
+
+    /// Counts restarts from 0 again.
+    ///
+    /// # Errors
+    /// When `target` means none.
+    pub async fn reset(&self, target: &str) -> Result<Vec<Outcome>, CommandError> {
+        let target = target.to_owned();
+        self.ask(|reply| Message::Reset { target, reply }).await
+    }
+
+    /// Sends a signal to the root process, and to it alone; its children are its own business.
+    ///
+    /// # Errors
+    /// When `target` means none.
+    pub async fn signal(&self, target: &str, signal: i32) -> Result<Vec<Outcome>, CommandError> {
+        let target = target.to_owned();
+        self.ask(|reply| Message::Signal {
+            target,
+            signal,
+            reply,
+        })
+        .await
     }
 
     /// What the checks of one run say. News of an older run is ignored.

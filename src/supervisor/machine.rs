@@ -115,6 +115,17 @@ pub fn signal_name(number: i32) -> String {
     }
 }
 
+/// The number of `SIGHUP`, `hup` or `1`.
+pub fn signal_number(text: &str) -> Option<i32> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let named = format!("SIG{name}")
+        .parse::<nix::sys::signal::Signal>()
+        .ok();
+    let number = || text.parse().ok().filter(|number| (1..=64).contains(number));
+    named.map(|signal| signal as i32).or_else(number)
+}
+
 /// What is remembered from run to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Process, Snapshot};
 use crate::config::AppSpec;
 use crate::ids::PmId;
 
@@ -46,6 +46,9 @@ pub enum PlanError {
         /// Their service type.
         what: String,
     },
+    /// A second process of a service.
+    #[error("`{0}` is a service: one process serves all users on its fixed port")]
+    OneOnly(String),
     /// Two services on one port.
     #[error("`{wanted}` and the running app `{running}` both want port {port}")]
     Port {
@@ -66,33 +69,8 @@ pub enum PlanError {
 /// # Errors
 /// When a wanted service has the type or the port of a running app of another name.
 pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>, PlanError> {
+    clash(snapshot, &wanted)?;
     let names: BTreeSet<_> = wanted.iter().map(|spec| spec.name.clone()).collect();
-    for spec in &wanted {
-        let Some(mcp) = &spec.mcp else { continue };
-        for process in &snapshot.processes {
-            let Some(theirs) = &process.spec.mcp else {
-                continue;
-            };
-            if names.contains(&process.spec.name) {
-                continue;
-            }
-            let (wanted, running) = (spec.name.to_string(), process.spec.name.to_string());
-            if theirs.service == mcp.service {
-                return Err(PlanError::Type {
-                    wanted,
-                    running,
-                    what: mcp.service.to_string(),
-                });
-            }
-            if theirs.port == mcp.port {
-                return Err(PlanError::Port {
-                    wanted,
-                    running,
-                    port: mcp.port.get(),
-                });
-            }
-        }
-    }
     let mut known: BTreeMap<_, Vec<PmId>> = BTreeMap::new();
     for process in &snapshot.processes {
         if names.contains(&process.spec.name) {
@@ -122,10 +100,118 @@ pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>
     Ok(steps)
 }
 
+/// Refuses services with the type or the port of a running app of another name.
+///
+/// # Errors
+/// What clashes with what.
+pub fn clash(snapshot: &Snapshot, wanted: &[Arc<AppSpec>]) -> Result<(), PlanError> {
+    let names: BTreeSet<_> = wanted.iter().map(|spec| spec.name.clone()).collect();
+    for spec in wanted {
+        let Some(mcp) = &spec.mcp else { continue };
+        for process in &snapshot.processes {
+            let Some(theirs) = &process.spec.mcp else {
+                continue;
+            };
+            if names.contains(&process.spec.name) {
+                continue;
+            }
+            let (wanted, running) = (spec.name.to_string(), process.spec.name.to_string());
+            if theirs.service == mcp.service {
+                return Err(PlanError::Type {
+                    wanted,
+                    running,
+                    what: mcp.service.to_string(),
+                });
+            }
+            if theirs.port == mcp.port {
+                return Err(PlanError::Port {
+                    wanted,
+                    running,
+                    port: mcp.port.get(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many processes an app is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// So many.
+    Exactly(u32),
+    /// So many more.
+    More(u32),
+    /// So many fewer; none at the least.
+    Fewer(u32),
+}
+
+impl Count {
+    /// Reads `3`, `+3` or `-3`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|b| b.is_ascii_digit());
+            plain.then(|| digits.parse().ok()).flatten()
+        };
+        match text.as_bytes().first()? {
+            b'+' => number(&text[1..]).map(Self::More),
+            b'-' => number(&text[1..]).map(Self::Fewer),
+            _ => number(text).map(Self::Exactly),
+        }
+    }
+
+    fn of(self, now: u32) -> u32 {
+        match self {
+            Self::Exactly(count) => count,
+            Self::More(count) => now.saturating_add(count),
+            Self::Fewer(count) => now.saturating_sub(count),
+        }
+    }
+}
+
+/// What to do so that each app among these processes has so many.
+///
+/// New ones are made from the newest's spec and take the lowest free instance numbers; surplus
+/// ones go newest first, so that the numbers that are left stay whole (PM2 removes the oldest).
+///
+/// # Errors
+/// When it would make a second process of a service, whose port is one.
+pub fn scale(
+    snapshot: &Snapshot,
+    processes: &[PmId],
+    count: Count,
+) -> Result<Vec<Step>, PlanError> {
+    let mut apps: BTreeMap<_, Vec<&Arc<Process>>> = BTreeMap::new();
+    for process in processes.iter().filter_map(|&id| snapshot.get(id)) {
+        apps.entry(&process.spec.name).or_default().push(process);
+    }
+    let mut steps = Vec::new();
+    for (name, processes) in apps {
+        let now = u32::try_from(processes.len()).unwrap_or(u32::MAX);
+        let wanted = count.of(now);
+        let Some(newest) = processes.last() else {
+            continue;
+        };
+        if wanted > now.max(1) && newest.spec.mcp.is_some() {
+            return Err(PlanError::OneOnly(name.to_string()));
+        }
+        let taken: BTreeSet<u32> = processes.iter().map(|process| process.instance).collect();
+        let free = (0..).filter(|instance| !taken.contains(instance));
+        let missing = usize::try_from(wanted.saturating_sub(now)).unwrap_or(usize::MAX);
+        steps.extend(free.take(missing).map(|instance| Step::Start {
+            spec: newest.spec.clone(),
+            instance,
+        }));
+        let surplus = usize::try_from(now.saturating_sub(wanted)).unwrap_or(usize::MAX);
+        let newest_first = processes.iter().rev().take(surplus);
+        steps.extend(newest_first.map(|process| Step::Remove { id: process.id }));
+    }
+    Ok(steps)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::snapshot::Process;
     use crate::supervisor::testing;
 
     fn running(names: &[&str]) -> Snapshot {
@@ -185,5 +271,44 @@ mod tests {
             vec![wanted("a", 1), wanted("a", 1)],
             &["start a 0", "start a 0"],
         );
+    }
+
+    #[track_caller]
+    fn check_scale(instances: &[u32], count: &str, expected: &[&str]) {
+        let spec = wanted("a", 1);
+        let process = |(id, &instance): (usize, &u32)| {
+            let id = PmId(u32::try_from(id).unwrap());
+            Arc::new(Process::registered(id, instance, spec.clone()))
+        };
+        let snapshot = Snapshot {
+            processes: instances.iter().enumerate().map(process).collect(),
+        };
+        let ids: Vec<_> = snapshot.processes.iter().map(|p| p.id).collect();
+        let steps = scale(&snapshot, &ids, Count::parse(count).unwrap()).unwrap();
+        let word = |step: &Step| match step {
+            Step::Start { instance, .. } => format!("start {instance}"),
+            Step::Remove { id } => format!("remove {id}"),
+            Step::Restart { .. } => unreachable!("scaling restarts nothing"),
+        };
+        assert_eq!(steps.iter().map(word).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn scaling_clones_up_and_removes_the_newest_first() {
+        check_scale(&[0], "3", &["start 1", "start 2"]);
+        check_scale(&[0, 1], "+1", &["start 2"]);
+        check_scale(&[0, 2], "+2", &["start 1", "start 3"]);
+        check_scale(&[0, 1, 2], "1", &["remove 2", "remove 1"]);
+        check_scale(&[0, 1], "-1", &["remove 1"]);
+        check_scale(&[0], "-9", &["remove 0"]);
+        check_scale(&[0, 1], "2", &[]);
+        check_scale(&[], "2", &[]);
+    }
+
+    #[test]
+    fn counts_are_read_strictly() {
+        for text in ["", "+", "x", "1.5", "--1", "+-1", "99999999999"] {
+            assert_eq!(Count::parse(text), None, "{text}");
+        }
     }
 }

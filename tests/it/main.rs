@@ -13,6 +13,7 @@ mod harness;
 
 mod starting;
 mod commands;
+mod selectors;
 mod instances;
 mod foreground;
 mod routing;

@@ -258,3 +258,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn signals_are_known_by_name_and_number() {
+    for text in ["SIGUSR2", "USR2", "usr2", "12"] {
+        assert_eq!(signal_number(text), Some(12), "{text}");
+    }
+    for text in ["", "SIG", "0", "65", "-1", "NOPE"] {
+        assert_eq!(signal_number(text), None, "{text}");
+    }
+}

@@ -1,0 +1,184 @@
+//! `/api/v1/admin/processes/…`: what can be done with processes beside starting and ending them.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::door::{Admin, Json, Reply};
+use super::error::{Answer, ApiError};
+use super::processes::{Outcome, outcomes, refuse_other_version};
+use super::state::Api;
+use super::{List, Problem, logs};
+use crate::config::AppSpec;
+use crate::ids::PmId;
+use crate::logs::pipes::Pipes;
+use crate::supervisor::machine::signal_number;
+use crate::supervisor::{self, Count};
+
+/// Longest line that `send` takes: what a pipe holds.
+const LINE_MAX: usize = 64 * 1024;
+/// How long a process may take until it reads its standard input.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `POST /api/v1/admin/processes/scale`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScaleRequest {
+    /// As in `TargetRequest`; each app that it means is scaled.
+    pub target: String,
+    /// `3`: so many; `+3`, `-3`: so many more or fewer.
+    pub count: String,
+}
+
+/// `POST /api/v1/admin/processes/replace`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplaceRequest {
+    /// As in `StartRequest`.
+    pub spec_version: u32,
+    /// Which process.
+    #[schema(value_type = u32)]
+    pub pm_id: PmId,
+    /// What it is to be made from; of the same name.
+    #[schema(value_type = Object)]
+    pub spec: AppSpec,
+}
+
+/// `POST /api/v1/admin/processes/reset`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResetRequest {
+    /// As in `TargetRequest`.
+    pub target: String,
+}
+
+/// `POST /api/v1/admin/processes/signal`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalRequest {
+    /// As in `TargetRequest`.
+    pub target: String,
+    /// `SIGUSR2`, `USR2` or a number.
+    pub signal: String,
+}
+
+/// `POST /api/v1/admin/processes/send`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SendRequest {
+    /// As in `TargetRequest`.
+    pub target: String,
+    /// What each gets on its standard input, with a line end after it.
+    pub line: String,
+}
+
+// ── handlers ──
+
+/// Gives apps more or fewer processes; answers when each is there, gone, or has failed.
+#[utoipa::path(post, path = "/api/v1/admin/processes/scale", tag = "processes",
+    request_body = ScaleRequest, responses((status = 200, body = List<Outcome>),
+    (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn scale(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<ScaleRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    let Some(count) = Count::parse(&request.count) else {
+        let detail = format!("`{}`: write a number, `+N` or `-N`", request.count);
+        return Err(ApiError::bad_request(detail));
+    };
+    Ok(outcomes(
+        api.supervisor.scale(&request.target, count).await?,
+    ))
+}
+
+/// Restarts one process of an app with another spec; the app's other processes are left alone.
+#[utoipa::path(post, path = "/api/v1/admin/processes/replace", tag = "processes",
+    request_body = ReplaceRequest, responses((status = 200, body = List<Outcome>),
+    (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn replace(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<ReplaceRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    refuse_other_version(request.spec_version)?;
+    let replaced = api.supervisor.replace(request.pm_id, request.spec).await?;
+    Ok(outcomes(replaced))
+}
+
+/// Counts restarts from 0 again.
+#[utoipa::path(post, path = "/api/v1/admin/processes/reset", tag = "processes",
+    request_body = ResetRequest,
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn reset(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<ResetRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    Ok(outcomes(api.supervisor.reset(&request.target).await?))
+}
+
+/// Sends a signal to the root process of each.
+#[utoipa::path(post, path = "/api/v1/admin/processes/signal", tag = "processes",
+    request_body = SignalRequest,
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn signal(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<SignalRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    let Some(signal) = signal_number(&request.signal) else {
+        let given = &request.signal;
+        let detail = format!("`{given}` is no signal; write a name such as `SIGUSR2`, or a number");
+        return Err(ApiError::bad_request(detail));
+    };
+    Ok(outcomes(
+        api.supervisor.signal(&request.target, signal).await?,
+    ))
+}
+
+/// Writes a line to the standard input of each.
+#[utoipa::path(post, path = "/api/v1/admin/processes/send", tag = "processes",
+    request_body = SendRequest,
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn send(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<SendRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    if request.line.len() >= LINE_MAX {
+        let detail = format!("a line has less than {LINE_MAX} bytes");
+        return Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            detail,
+        ));
+    }
+    let processes = logs::selected(&api, &logs::wanted(Some(&request.target))?)?;
+    let (run_dir, line) = (api.home.run_dir(), request.line + "\n");
+    let write = move |process: &supervisor::Process| {
+        if process.pid.is_none() {
+            return Some("it does not run".to_owned());
+        }
+        let written = Pipes::of(&run_dir, process.id).write_stdin(line.as_bytes(), PATIENCE);
+        written.err().map(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => "it does not read its standard input".to_owned(),
+            _ => format!("its standard input cannot be written: {error}"),
+        })
+    };
+    let sent = tokio::task::spawn_blocking(move || {
+        let one = |process: &std::sync::Arc<supervisor::Process>| supervisor::waits::Outcome {
+            id: process.id,
+            name: process.spec.name.clone(),
+            error: write(process),
+        };
+        processes.iter().map(one).collect()
+    });
+    match sent.await {
+        Ok(sent) => Ok(outcomes(sent)),
+        Err(error) => Err(ApiError::internal(&error)),
+    }
+}
