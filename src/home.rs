@@ -1,7 +1,7 @@
 //! The state folder, and what lies where in it.
 //!
 //! [`Home::find`] decides which folder: `MCPM_HOME`, else `PM2_HOME` when the program was called by
-//! the name `pm2`, else `~/.mcpm`. A [`Home`] is absolute, and its socket path fits into a socket
+//! the name `pm2` or `pm2-runtime`, else `~/.mcpm`. A [`Home`] is absolute, and its socket path fits into a socket
 //! address. Nothing is touched before [`Home::create`].
 
 use std::env;
@@ -156,6 +156,11 @@ impl Home {
         self.0.join("dump.pm2")
     }
 
+    /// Values that `mcpm set` keeps, in PM2's own format.
+    pub fn module_conf(&self) -> PathBuf {
+        self.0.join("module_conf.json")
+    }
+
     /// The vault's key, when it lies in a file.
     pub fn master_key(&self) -> PathBuf {
         self.0.join("master.key")
@@ -201,7 +206,7 @@ impl Sources {
 fn is_called_pm2(program: &OsStr) -> bool {
     Path::new(program)
         .file_name()
-        .is_some_and(|name| name.as_bytes() == b"pm2")
+        .is_some_and(|name| [&b"pm2"[..], b"pm2-runtime", b"pm2-docker"].contains(&name.as_bytes()))
 }
 
 fn make_private(folder: &Path) -> Result<(), HomeError> {
@@ -252,7 +257,7 @@ mod tests {
 
     #[test]
     fn pm2_home_counts_under_the_name_pm2_only() {
-        for yes in ["pm2", "/usr/bin/pm2", "./pm2"] {
+        for yes in ["pm2", "/usr/bin/pm2", "./pm2", "/usr/bin/pm2-runtime"] {
             assert!(is_called_pm2(OsStr::new(yes)), "{yes}");
         }
         for no in ["mcpm", "pm2x", "/pm2/mcpm", ""] {

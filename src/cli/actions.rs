@@ -6,8 +6,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::bail;
-
 use crate::api::List;
 use crate::api::processes::{Outcome, TargetRequest};
 use crate::config::spec::Env;
@@ -69,9 +67,7 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
     } else {
         None
     };
-    if args.selection.env.is_some() && !args.targets.iter().any(|t| loading::is_file(t)) {
-        bail!("`--env` selects a block of an ecosystem file; name the file");
-    }
+    loading::refuse_env_without_file(&args.selection, &args.targets)?;
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
     for target in &args.targets {

@@ -6,8 +6,8 @@
 use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
-    actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
-    saving, services, start, users,
+    actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
+    kill, list, logs, orders, reload, runtime, saving, scale, services, start, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -43,6 +43,23 @@ pub(crate) enum Command {
     Stop(actions::StopArgs),
     /// Restart processes
     Restart(actions::RestartArgs),
+    /// Restart processes one after another, each when the one before is up
+    Reload(reload::Args),
+    /// Start the apps of a file that are not listed, restart the others
+    #[command(name = "startOrRestart")]
+    StartOrRestart(reload::FileArgs),
+    /// Start the apps of a file that are not listed, reload the others
+    #[command(name = "startOrReload", visible_alias = "startOrGracefulReload")]
+    StartOrReload(reload::FileArgs),
+    /// Run more or fewer processes of an app
+    Scale(scale::Args),
+    /// Count restarts from 0 again
+    Reset(orders::ResetArgs),
+    /// Send a signal to processes
+    #[command(name = "sendSignal")]
+    SendSignal(orders::SignalArgs),
+    /// Write a line to the standard input of processes
+    Send(orders::SendArgs),
     /// Stop processes and forget them
     #[command(visible_alias = "del")]
     Delete(actions::DeleteArgs),
@@ -51,7 +68,15 @@ pub(crate) enum Command {
     Ls(list::Args),
     /// List processes as JSON in PM2's shape
     Jlist(list::JlistArgs),
-    /// Show all about one process
+    /// List processes in the text form of PM2's `prettylist`
+    Prettylist(list::JlistArgs),
+    /// Print the ids of an app's processes
+    Id(facts::IdArgs),
+    /// Print pids
+    Pid(facts::PidArgs),
+    /// Print the variables of processes
+    Env(facts::EnvArgs),
+    /// Show all about processes
     #[command(visible_aliases = ["show", "desc", "info"])]
     Describe(describe::Args),
     /// Show the last lines of logs, and follow them
@@ -66,6 +91,8 @@ pub(crate) enum Command {
     Save(saving::SaveArgs),
     /// Start what was saved
     Resurrect,
+    /// Empty the saved list
+    Cleardump,
     /// Stop everything, and the daemon
     Kill(kill::Args),
     /// List services: type, port, health, instances
@@ -76,8 +103,24 @@ pub(crate) enum Command {
     Users(users::Args),
     /// Make tokens for the REST API
     Tokens(users::TokensArgs),
+    /// Write a first ecosystem.config.js into this folder
+    #[command(visible_alias = "ecosystem")]
+    Init(init::Args),
+    /// Print what helps to find a mistake
+    Report,
+    /// Keep a value in module_conf.json
+    Set(conf::SetArgs),
+    /// Print a value of module_conf.json, or all
+    #[command(visible_alias = "conf")]
+    Get(conf::GetArgs),
+    /// Remove a value of module_conf.json
+    Unset(conf::UnsetArgs),
+    /// Keep several values in module_conf.json
+    Multiset(conf::MultisetArgs),
     /// Show the daemon's settings and where each comes from
     Config(config::Args),
+    /// Run apps and daemon in the foreground, as the one program of a container
+    Runtime(Box<runtime::Args>),
     /// Run the daemon in the foreground
     Daemon(daemon::Args),
     /// Run an MCP server that mcpm brings with it

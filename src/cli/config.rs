@@ -1,8 +1,9 @@
-//! `mcpm config`: the daemon's settings, and where each comes from.
+//! `mcpm config`: the daemon's settings, and where each comes from; with a key PM2's `config`.
 
 use crate::api::List;
 use crate::api::daemon::Setting;
 
+use super::conf;
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
 use super::session::Session;
@@ -10,6 +11,11 @@ use super::session::Session;
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Get or set this value of `conf` instead
+    key: Option<String>,
+    /// Set it to this
+    #[arg(allow_hyphen_values = true)]
+    value: Option<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -17,6 +23,11 @@ pub(crate) struct Args {
 
 /// Prints them.
 pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
+    match (&args.key, &args.value) {
+        (Some(key), Some(value)) => return conf::set(&conf::SetArgs::new(key, value), session),
+        (Some(key), None) => return conf::get(&conf::GetArgs::new(key, args.json), session),
+        (None, _) => {}
+    }
     let mut daemon = session.daemon().await?;
     let settings: List<Setting> = daemon.get("/api/v1/admin/daemon/config").await?;
     if args.json {

@@ -32,6 +32,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         listen: args.listen,
         public_url: args.public_url,
         resurrect: args.resurrect,
+        ready: None,
     })?;
     Ok(Exit::Fine)
 }

@@ -1,4 +1,4 @@
-//! Exit codes: 0 fine, 1 refused or failed, 70 our bug (`main.rs`).
+//! Exit codes: 0 fine, 1 refused or failed, 2 `runtime` ran out of work, 70 our bug (`main.rs`).
 
 use std::io;
 use std::process::ExitCode;
@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Fine,
     /// Something was refused or failed, and the reason has been printed.
     Failed,
+    /// `runtime`: nothing has run for a while.
+    Idle,
 }
 
 impl Exit {
@@ -30,6 +32,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Fine => Self::SUCCESS,
             Exit::Failed => Self::FAILURE,
+            Exit::Idle => Self::from(2),
         }
     }
 }

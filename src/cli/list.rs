@@ -1,5 +1,7 @@
 //! `mcpm ls` and `mcpm jlist`.
 
+use serde_json::Value;
+
 use crate::api::List;
 use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
@@ -7,6 +9,8 @@ use crate::ids::Timestamp;
 
 use super::actions::{script_behind, told};
 use super::exit::Exit;
+use super::inspect::inspect;
+use super::process_table::Sort;
 use super::render::Output;
 use super::session::Session;
 use super::{jlist, process_table};
@@ -17,9 +21,15 @@ pub(crate) struct Args {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    /// A block of lines for each process in place of the table
+    #[arg(short, long, conflicts_with = "json")]
+    mini_list: bool,
+    /// Order: name, namespace, pid, id, cpu, memory, uptime or status [default: name:asc]
+    #[arg(long, value_name = "FIELD[:asc|:desc]", value_parser = Sort::parse)]
+    sort: Option<Sort>,
 }
 
-/// Arguments of `jlist`.
+/// Arguments of `jlist` and `prettylist`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct JlistArgs {
     /// Print the values of variables whose names look secret, too
@@ -30,11 +40,19 @@ pub(crate) struct JlistArgs {
 /// Prints the table; an empty one is fine.
 pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
+    let processes = processes(&mut daemon).await?;
+    let sort = args.sort.unwrap_or_default();
     if args.json {
-        let list: List<Process> = daemon.get("/api/v1/admin/processes").await?;
-        session.output.json(&list)?;
+        let list = match args.sort {
+            Some(sort) => sort.apply(&processes).into_iter().cloned().collect(),
+            None => processes,
+        };
+        session.output.json(&List::whole(list))?;
+    } else if args.mini_list {
+        let list = process_table::mini_list(&sort.apply(&processes), Timestamp::now());
+        session.output.text(&list)?;
     } else {
-        print_table(&mut daemon, &session.output).await?;
+        print(&processes, sort, &session.output)?;
     }
     Ok(Exit::Fine)
 }
@@ -42,17 +60,27 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
 /// Prints PM2's JSON, without an end of line, as PM2.
 pub(crate) async fn jlist(args: &JlistArgs, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let path = if args.show_secrets {
-        "/api/v1/admin/processes?secrets=true"
-    } else {
-        "/api/v1/admin/processes"
-    };
-    let list: List<Process> = daemon.get(path).await?;
-    let home = session.home.path().to_string_lossy();
-    session
-        .output
-        .data(jlist::render(&list.items, &home).to_string().as_bytes())?;
+    let list = pm2_list(args, &mut daemon, session).await?;
+    session.output.data(list.to_string().as_bytes())?;
     Ok(Exit::Fine)
+}
+
+/// Prints the same as `jlist` in Node's text form, as PM2.
+pub(crate) async fn prettylist(args: &JlistArgs, session: &Session) -> anyhow::Result<Exit> {
+    let mut daemon = session.daemon().await?;
+    let list = pm2_list(args, &mut daemon, session).await?;
+    session.output.data((inspect(&list) + "\n").as_bytes())?;
+    Ok(Exit::Fine)
+}
+
+async fn pm2_list(
+    args: &JlistArgs,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Value> {
+    let list = selected(daemon, "all", args.show_secrets).await?;
+    let home = session.home.path().to_string_lossy();
+    Ok(jlist::render(&list, &home))
 }
 
 /// All processes.
@@ -110,9 +138,13 @@ pub(crate) async fn selected_by_all(
 
 /// Asks for the processes and prints their table.
 pub(crate) async fn print_table(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
-    let processes = processes(daemon).await?;
+    print(&processes(daemon).await?, Sort::default(), output)
+}
+
+fn print(processes: &[Process], sort: Sort, output: &Output) -> anyhow::Result<()> {
+    let sorted = sort.apply(processes);
     let columns = output.size().map(|size| size.columns);
-    let table = process_table::render(&processes, Timestamp::now(), columns, output.palette());
+    let table = process_table::render(&sorted, Timestamp::now(), columns, output.palette());
     output.text(&table)?;
     Ok(())
 }

@@ -58,6 +58,20 @@ pub(crate) fn is_file(target: &str) -> bool {
     target == "-" || is_ecosystem_file(target)
 }
 
+/// `--env` without a file would mean nothing.
+///
+/// # Errors
+/// When no target is a file.
+pub(crate) fn refuse_env_without_file(
+    selection: &Selection,
+    targets: &[String],
+) -> anyhow::Result<()> {
+    if selection.env.is_some() && !targets.iter().any(|target| is_file(target)) {
+        bail!("`--env` selects a block of an ecosystem file; name the file");
+    }
+    Ok(())
+}
+
 /// The file that `start` takes when none is named.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod grid;
 mod units;
 mod render;
 mod args;
+mod line;
 mod session;
 mod daemon_start;
 mod run;
@@ -19,6 +20,7 @@ mod run;
 mod samples;
 
 mod process_table;
+mod inspect;
 mod jlist;
 mod list;
 mod describe;
@@ -29,11 +31,19 @@ mod live;
 mod next;
 mod start;
 mod actions;
+mod reload;
+mod scale;
+mod orders;
+mod facts;
 mod log_text;
 mod logs;
 mod flush;
 mod ping;
 mod saving;
+mod report;
+mod init;
+mod conf;
+mod refused;
 mod kill;
 
 mod prompt;
@@ -44,6 +54,8 @@ mod users;
 mod config;
 
 mod daemon;
+mod orphans;
+mod runtime;
 mod bridge;
 mod completions;
 

@@ -6,8 +6,9 @@ use crate::api::processes::{Process, Status};
 use crate::config::spec::ExecMode;
 use crate::ids::Timestamp;
 
+use super::describe::readiness;
 use super::grid::{Cell, Column, Grid};
-use super::style::{Paint, Palette, width};
+use super::style::{Paint, Palette, tame, width};
 use super::units;
 
 /// Widest a name's column gets, padding included.
@@ -33,6 +34,8 @@ enum Field {
     Uptime,
     Restarts,
     Status,
+    Port,
+    Health,
     Cpu,
     Memory,
     User,
@@ -42,41 +45,153 @@ enum Field {
 impl Layout {
     const ALL: [Self; 3] = [Self::Full, Self::Condensed, Self::Mini];
 
-    fn fields(self) -> &'static [Field] {
+    /// Port and health are shown when there is a service; else the table is PM2's.
+    fn fields(self, services: bool) -> Vec<Field> {
         use Field::{
-            Cpu, Id, Memory, Mode, Name, Namespace, Pid, Restarts, Status, Uptime, User, Version,
-            Watching,
+            Cpu, Health, Id, Memory, Mode, Name, Namespace, Pid, Port, Restarts, Status, Uptime,
+            User, Version, Watching,
         };
-        match self {
+        let fields: &[Field] = match self {
             Self::Full => &[
-                Id, Name, Namespace, Version, Mode, Pid, Uptime, Restarts, Status, Cpu, Memory,
-                User, Watching,
+                Id, Name, Namespace, Version, Mode, Pid, Uptime, Restarts, Status, Port, Health,
+                Cpu, Memory, User, Watching,
             ],
-            Self::Condensed => &[Id, Name, Mode, Restarts, Status, Cpu, Memory],
+            Self::Condensed => &[Id, Name, Mode, Restarts, Status, Port, Health, Cpu, Memory],
             Self::Mini => &[Id, Name, Status, Cpu, Memory],
+        };
+        let shown = |field: &&Field| services || !matches!(field, Port | Health);
+        fields.iter().filter(shown).copied().collect()
+    }
+}
+
+/// What rows are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sort {
+    by: Key,
+    descending: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Name,
+    Namespace,
+    Pid,
+    Id,
+    Cpu,
+    Memory,
+    Uptime,
+    Status,
+}
+
+impl Default for Sort {
+    fn default() -> Self {
+        Self {
+            by: Key::Name,
+            descending: false,
         }
     }
 }
 
+impl Sort {
+    /// Reads `FIELD`, `FIELD:asc` or `FIELD:desc`.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (field, order) = text.split_once(':').unwrap_or((text, "asc"));
+        let by = match field {
+            "name" => Key::Name,
+            "namespace" => Key::Namespace,
+            "pid" => Key::Pid,
+            "id" | "pm_id" => Key::Id,
+            "cpu" => Key::Cpu,
+            "memory" | "mem" => Key::Memory,
+            "uptime" => Key::Uptime,
+            "status" => Key::Status,
+            _ => return Err("sort by name, namespace, pid, id, cpu, memory, uptime or status"),
+        };
+        let descending = match order {
+            "asc" => false,
+            "desc" => true,
+            _ => return Err("write `asc` or `desc` after the colon"),
+        };
+        Ok(Self { by, descending })
+    }
+
+    /// The processes in this order; equal ones by id.
+    pub(crate) fn apply(self, processes: &[Process]) -> Vec<&Process> {
+        let mut sorted: Vec<&Process> = processes.iter().collect();
+        sorted.sort_by_key(|process| process.pm_id);
+        sorted.sort_by(|a, b| {
+            let order = match self.by {
+                Key::Name => a.name.as_str().cmp(b.name.as_str()),
+                Key::Namespace => a.spec.namespace.cmp(&b.spec.namespace),
+                Key::Pid => a.pid.cmp(&b.pid),
+                Key::Id => a.pm_id.cmp(&b.pm_id),
+                Key::Cpu => a.cpu.total_cmp(&b.cpu),
+                Key::Memory => a.memory.cmp(&b.memory),
+                // The longest run began first; what does not run has none.
+                Key::Uptime => begun(b).cmp(&begun(a)),
+                Key::Status => a.status.as_str().cmp(b.status.as_str()),
+            };
+            if self.descending {
+                order.reverse()
+            } else {
+                order
+            }
+        });
+        sorted
+    }
+}
+
+fn begun(process: &Process) -> i64 {
+    let online = process.status == Status::Online;
+    let start = process.started_at.filter(|_| online);
+    start.map_or(i64::MAX, Timestamp::as_millis)
+}
+
+/// A block of lines for each process, as PM2's `ls -m`.
+pub(crate) fn mini_list(processes: &[&Process], now: Timestamp) -> String {
+    let block = |process: &&Process| {
+        let null = std::path::PathBuf::from("/dev/null");
+        let log = process.error_log.as_ref().unwrap_or(&null);
+        let version = process.spec.version.as_deref().unwrap_or("N/A");
+        let mut text = format!("+--- {}\n", tame(process.name.as_str()));
+        for (name, value) in [
+            ("namespace", process.spec.namespace.clone()),
+            ("version", version.to_owned()),
+            ("pid", process.pid.to_string()),
+            ("pm2 id", process.pm_id.to_string()),
+            ("status", process.status.as_str().to_owned()),
+            ("mode", mode(process).to_owned()),
+            ("restarted", process.restarts.to_string()),
+            ("uptime", uptime(process, now)),
+            ("memory usage", units::memory(process.memory)),
+            ("error log", log.display().to_string()),
+            ("watching", WATCHING.1.to_owned()),
+            ("PID file", process.pid_file.display().to_string()),
+        ] {
+            text += &format!("{name} : {}\n", tame(&value));
+        }
+        text + "\n"
+    };
+    processes.iter().map(block).collect()
+}
+
+/// In a table and in a mini list: no app is watched yet, the key is known and warns.
+const WATCHING: (&str, &str) = ("disabled", "no");
+
 /// The table for so many columns of a terminal (`None`: not a terminal, all there is).
 pub(crate) fn render(
-    processes: &[Process],
+    sorted: &[&Process],
     now: Timestamp,
     columns: Option<usize>,
     palette: Palette,
 ) -> String {
-    let mut sorted: Vec<&Process> = processes.iter().collect();
-    sorted.sort_by(|a, b| (a.name.as_str(), a.pm_id).cmp(&(b.name.as_str(), b.pm_id)));
-    let layout = choose(&sorted, columns);
-    let header = layout
-        .fields()
-        .iter()
-        .map(|&field| column(field, &sorted, layout));
+    let layout = choose(sorted, columns);
+    let fields = layout.fields(any_service(sorted));
+    let header = fields.iter().map(|&field| column(field, sorted, layout));
     let mut grid = Grid::new(header.collect());
-    for process in &sorted {
+    for process in sorted {
         grid.row(
-            layout
-                .fields()
+            fields
                 .iter()
                 .map(|&field| cell(field, process, now))
                 .collect(),
@@ -85,13 +200,17 @@ pub(crate) fn render(
     grid.render(palette)
 }
 
+fn any_service(processes: &[&Process]) -> bool {
+    processes.iter().any(|process| process.spec.mcp.is_some())
+}
+
 /// The widest layout that fits; the smallest when none does.
 fn choose(processes: &[&Process], columns: Option<usize>) -> Layout {
     let Some(columns) = columns else {
         return Layout::Full;
     };
     let fits = |layout: &Layout| {
-        let fields = layout.fields();
+        let fields = layout.fields(any_service(processes));
         let wide: usize = fields.iter().map(|&field| wide(field, processes)).sum();
         wide + fields.len() < columns
     };
@@ -113,6 +232,8 @@ fn wide(field: Field, processes: &[&Process]) -> usize {
         Field::Uptime => 8,
         Field::Restarts => 6,
         Field::Status => 11,
+        Field::Port => 7,
+        Field::Health => 12,
         Field::Pid | Field::Cpu | Field::Memory | Field::User | Field::Watching => 10,
     }
 }
@@ -128,6 +249,8 @@ fn column(field: Field, processes: &[&Process], layout: Layout) -> Column {
         Field::Uptime => "uptime",
         Field::Restarts => "↺",
         Field::Status => "status",
+        Field::Port => "port",
+        Field::Health => "health",
         Field::Cpu => "cpu",
         Field::Memory if layout == Layout::Condensed => "memory",
         Field::Memory => "mem",
@@ -148,11 +271,21 @@ fn cell(field: Field, process: &Process, now: Timestamp) -> Cell {
         Field::Uptime => Cell::new(uptime(process, now)),
         Field::Restarts => Cell::new(process.restarts.to_string()),
         Field::Status => Cell::painted(process.status.as_str(), colour(process.status)),
+        Field::Port => {
+            let port = process.spec.mcp.as_ref().map(|mcp| mcp.port.to_string());
+            Cell::new(port.unwrap_or_default())
+        }
+        Field::Health => match &process.health {
+            Some(health) => {
+                let (word, paint) = readiness(health.readiness);
+                Cell::painted(word, paint)
+            }
+            None => Cell::new(""),
+        },
         Field::Cpu => Cell::new(units::percent(process.cpu)),
         Field::Memory => Cell::new(units::memory(process.memory)),
         Field::User => Cell::new(&process.user),
-        // No app is watched yet: the key is known and warns.
-        Field::Watching => Cell::painted("disabled", Paint::Dim),
+        Field::Watching => Cell::painted(WATCHING.0, Paint::Dim),
     }
 }
 
@@ -186,13 +319,14 @@ pub(crate) fn colour(status: Status) -> Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::samples::process;
+    use crate::api::processes::Readiness;
+    use crate::cli::samples::{process, service};
 
     const NOW: i64 = 1_795_391_347_550;
 
     fn at(columns: Option<usize>, processes: &[Process]) -> String {
         render(
-            processes,
+            &Sort::default().apply(processes),
             Timestamp::from_millis(NOW),
             columns,
             Palette::PLAIN,
@@ -244,6 +378,75 @@ mod tests {
             [13, 13, 7]
         );
         assert_eq!([columns_of(66), columns_of(65), columns_of(10)], [7, 5, 5]);
+    }
+
+    #[test]
+    fn services_show_port_and_health() {
+        let list = [
+            process(0, "web"),
+            service(1, "demo", 49160, Readiness::PortTaken),
+        ];
+        let table = at(None, &list);
+        assert!(
+            table.contains("│ status    │ port  │ health     │ cpu"),
+            "{table}"
+        );
+        assert!(
+            table.contains("│ online    │ 49160 │ port taken │"),
+            "{table}"
+        );
+        assert!(
+            table.contains("│ online    │       │            │"),
+            "{table}"
+        );
+        let condensed = at(Some(100), &list);
+        assert!(
+            condensed.contains("49160") && !condensed.contains("namespace"),
+            "{condensed}"
+        );
+    }
+
+    #[test]
+    fn no_layout_is_wider_than_the_terminal() {
+        let list = [
+            process(0, "web"),
+            service(1, "demo", 49160, Readiness::Ready),
+        ];
+        for columns in 50..220 {
+            let table = at(Some(columns), &list);
+            let widest = table.lines().map(width).max().unwrap();
+            assert!(widest <= columns, "{widest} in {columns}:\n{table}");
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_as_asked() {
+        let mut list = vec![process(0, "b"), process(1, "a"), process(2, "c")];
+        list[0].memory = 5;
+        list[2].memory = 9;
+        list[1].started_at = None;
+        let order = |text: &str| -> Vec<u32> {
+            let sorted = Sort::parse(text).unwrap().apply(&list);
+            sorted.iter().map(|p| p.pm_id.0).collect()
+        };
+        assert_eq!(order("name"), [1, 0, 2]);
+        assert_eq!(order("name:desc"), [2, 0, 1]);
+        assert_eq!(order("memory:desc"), [2, 0, 1]);
+        assert_eq!(order("id"), [0, 1, 2]);
+        assert_eq!(order("uptime:asc"), [1, 0, 2]);
+        assert!(Sort::parse("nope").is_err() && Sort::parse("cpu:up").is_err());
+    }
+
+    #[test]
+    fn the_mini_list_is_pm2s() {
+        let app = process(3, "app");
+        let text = mini_list(&[&app], Timestamp::from_millis(NOW));
+        assert!(
+            text.starts_with("+--- app\nnamespace : default\nversion : N/A\npid : 1003\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("PID file : /h/pids/app-3.pid\n\n"), "{text}");
+        assert_eq!(text.lines().count(), 14);
     }
 
     #[test]

@@ -3,25 +3,30 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
 use super::exit::{Exit, is_closed_pipe};
 use super::render::Output;
 use super::session::Session;
 use super::{
-    actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
-    ping, saving, services, start, users,
+    actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
+    kill, line, list, logs, orders, ping, refused, reload, report, runtime, saving, scale,
+    services, start, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let line = line::arrange(args.into_iter().collect(), &Cli::command());
+    let cli = match Cli::try_parse_from(line.args) {
         Ok(cli) => cli,
-        Err(refusal) => return refused(&refusal).into(),
+        Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
     };
     let output = Output::new(cli.silent, cli.no_color);
+    for option in &line.ignored {
+        output.warning(format_args!("`{option}` has no effect here"));
+    }
     match dispatch(cli.command, output) {
         Ok(exit) => exit.into(),
         Err(error) if is_closed_pipe(&error) => Exit::Fine.into(),
@@ -33,7 +38,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Help and version are answers; everything else is a mistake, and a mistake is 1 (clap says 2).
-fn refused(refusal: &clap::Error) -> Exit {
+fn refuse(refusal: &clap::Error, output: &Output) -> Exit {
+    if let Some(ContextValue::String(verb)) = refusal.get(ContextKind::InvalidSubcommand)
+        && let Some(reason) = refused::reason(verb)
+    {
+        output.error(format_args!("`{verb}` is not there on purpose: {reason}"));
+        return Exit::Failed;
+    }
     // A closed pipe is the only way this fails.
     let _ = refusal.print();
     Exit::fine_if(matches!(
@@ -48,6 +59,12 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         Command::Daemon(args) => daemon::run(args),
         Command::Bridge(args) => bridge::run(args),
         Command::Completions(args) => completions::run(&args, &output),
+        Command::Runtime(args) => runtime::run(&args, Session::new(output)?),
+        Command::Init(args) => init::run(&args, &output),
+        Command::Set(args) => conf::set(&args, &Session::new(output)?),
+        Command::Get(args) => conf::get(&args, &Session::new(output)?),
+        Command::Unset(args) => conf::unset(&args, &Session::new(output)?),
+        Command::Multiset(args) => conf::multiset(&args, &Session::new(output)?),
         command => {
             let session = Session::new(output)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,6 +80,19 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Start(args) => start::run(*args, session).await,
         Command::Stop(args) => actions::stop(args, session).await,
         Command::Restart(args) => actions::restart(args, session).await,
+        Command::Reload(args) => reload::run(args, session).await,
+        Command::StartOrRestart(args) => reload::start_or_restart(args, session).await,
+        Command::StartOrReload(args) => reload::start_or_reload(args, session).await,
+        Command::Scale(args) => scale::run(args, session).await,
+        Command::Reset(args) => orders::reset(args, session).await,
+        Command::SendSignal(args) => orders::signal(args, session).await,
+        Command::Send(args) => orders::send(args, session).await,
+        Command::Id(args) => facts::id(args, session).await,
+        Command::Pid(args) => facts::pid(args, session).await,
+        Command::Env(args) => facts::env(args, session).await,
+        Command::Prettylist(args) => list::prettylist(&args, session).await,
+        Command::Report => report::run(session).await,
+        Command::Cleardump => saving::clear(session).await,
         Command::Delete(args) => actions::delete(args, session).await,
         Command::Ls(args) => list::run(&args, session).await,
         Command::Jlist(args) => list::jlist(&args, session).await,
@@ -78,7 +108,15 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Users(args) => users::run(args, session).await,
         Command::Tokens(args) => users::tokens(&args, session).await,
         Command::Config(args) => config::run(&args, session).await,
-        Command::Daemon(_) | Command::Bridge(_) | Command::Completions(_) => {
+        Command::Daemon(_)
+        | Command::Bridge(_)
+        | Command::Completions(_)
+        | Command::Runtime(_)
+        | Command::Init(_)
+        | Command::Set(_)
+        | Command::Get(_)
+        | Command::Unset(_)
+        | Command::Multiset(_) => {
             unreachable!("`dispatch` has taken these")
         }
     }

@@ -53,6 +53,16 @@ pub(crate) async fn save(args: &SaveArgs, session: &Session) -> anyhow::Result<E
     Ok(Exit::Fine)
 }
 
+/// Empties the saved list.
+pub(crate) async fn clear(session: &Session) -> anyhow::Result<Exit> {
+    let mut daemon = session.daemon().await?;
+    daemon.delete("/api/v1/admin/save").await?;
+    let dump = session.home.dump();
+    let done = format_args!("✓ emptied {}", dump.display());
+    session.output.line(done)?;
+    Ok(Exit::Fine)
+}
+
 /// Starts what was saved.
 pub(crate) async fn resurrect(session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;

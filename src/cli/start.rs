@@ -132,6 +132,15 @@ pub(crate) async fn restart_file(
     start_apps(loading::load(target, selection)?, Wait::No, daemon, session).await
 }
 
+/// Starts what was read, and waits for it.
+pub(crate) async fn start_loaded(
+    loaded: Loaded,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    start_apps(loaded, Wait::UntilReady(None), daemon, session).await
+}
+
 fn read_targets(args: &Args) -> anyhow::Result<Vec<anyhow::Result<Wanted>>> {
     if args.targets.is_empty() {
         let file = loading::default_file()?;
@@ -263,7 +272,7 @@ async fn start_apps(
 }
 
 /// Says what was wrong with what was read.
-fn tell(loaded: &Loaded, output: &Output) {
+pub(crate) fn tell(loaded: &Loaded, output: &Output) {
     for warning in &loaded.warnings {
         output.warning(warning);
     }

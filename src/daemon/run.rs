@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -63,6 +64,8 @@ pub struct DaemonOptions {
     pub public_url: Option<String>,
     /// Bring back the saved list.
     pub resurrect: bool,
+    /// Told once, when it answers; for who runs it in its own process.
+    pub ready: Option<SyncSender<()>>,
 }
 
 /// Why the daemon does not run.
@@ -252,6 +255,10 @@ async fn live(
     if let Some(starter) = starter.take() {
         // A command that has been interrupted does not hear it; the daemon lives on.
         let _ = starter.tell(&Word::Ok);
+    }
+
+    if let Some(ready) = &options.ready {
+        let _ = ready.send(());
     }
 
     // ── life ──

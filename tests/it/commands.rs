@@ -24,6 +24,18 @@ fn ls_shows_a_row_per_process_and_nothing_is_no_failure() {
     }
     let json: Value = serde_json::from_str(&mcpm.ok(&["ls", "--json"])).unwrap();
     assert_eq!(json["items"][0]["name"], "web");
+    let sorted: Value =
+        serde_json::from_str(&mcpm.ok(&["ls", "--json", "--sort", "name"])).unwrap();
+    assert_eq!(sorted["items"][0]["name"], "api");
+    let mini = mcpm.ok(&["ls", "-m"]);
+    assert!(
+        mini.starts_with("+--- api\nnamespace : default\n"),
+        "{mini}"
+    );
+    assert!(
+        mcpm.fails(&["ls", "--sort", "nope"])
+            .contains("sort by name")
+    );
 }
 
 #[test]

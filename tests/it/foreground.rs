@@ -1,6 +1,6 @@
 //! `mcpm daemon`: the daemon itself, as systemd or a container runs it.
 
-use crate::harness::{Mcpm, demo, is_alive, kill, sh, wait_for};
+use crate::harness::{Mcpm, PROGRAM, Running, demo, is_alive, job, kill, sh, wait_for};
 
 #[test]
 fn a_daemon_in_the_foreground_serves_and_ends_in_order() {
@@ -45,4 +45,76 @@ fn a_saved_list_comes_back_with_the_daemon_when_that_is_wanted() {
         "its pid file",
     );
     mcpm.wait_until(|list| list.get("web").is_some_and(|web| web.is_up()));
+}
+
+#[test]
+fn runtime_prints_the_apps_output_and_stops_all_on_sigterm() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("web", "echo hello; echo trouble >&2; exec sleep 1000")]);
+    let mut runtime = mcpm.spawn(&["runtime", &file]);
+    assert_eq!(runtime.line(|line| line.contains("hello")), "hello");
+    let web = mcpm.list()["web"].pid;
+    assert_eq!(mcpm.daemon_pid(), runtime.pid(), "it is the daemon itself");
+    assert!(
+        mcpm.log("web-out.log").is_empty(),
+        "no file fills the container"
+    );
+    kill(runtime.pid(), "TERM");
+    assert_eq!(runtime.code(), Some(0));
+    assert!(!is_alive(web));
+}
+
+#[test]
+fn runtime_ends_with_2_when_nothing_runs_any_more() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([job("job", "echo done")]);
+    let mut runtime = mcpm.spawn(&["runtime", "--json", "start", &file]);
+    let line = runtime.line(|line| line.starts_with('{'));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["message"], "done");
+    assert_eq!(runtime.code(), Some(2));
+    let refused = mcpm.fails(&["runtime", "missing.json"]);
+    assert!(refused.contains("missing.json"), "{refused}");
+}
+
+#[test]
+fn it_answers_to_the_names_of_pm2() {
+    let mcpm = Mcpm::new();
+    let under = |name: &str, args: &[&str]| {
+        let link = mcpm.folder().join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(PROGRAM, &link).unwrap();
+        }
+        let inner = mcpm.command(args);
+        let mut command = std::process::Command::new(link);
+        command
+            .args(inner.get_args())
+            .env_clear()
+            .current_dir(mcpm.folder());
+        for (name, value) in inner.get_envs() {
+            let name = if name == "MCPM_HOME" {
+                "PM2_HOME".as_ref()
+            } else {
+                name
+            };
+            command.env(name, value.unwrap());
+        }
+        command
+    };
+    let file = mcpm.ecosystem([sh("web", "echo hello; exec sleep 1000")]);
+    let started = under("pm2", &["--no-pmx", "start", &file, "--no-vizion"])
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{started:?}");
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(
+        said.contains("`--no-pmx`") && said.contains("`--no-vizion`"),
+        "{said}"
+    );
+    assert!(mcpm.list()["web"].is_up(), "PM2_HOME is the home");
+    mcpm.ok(&["kill"]);
+    let mut runtime = Running::start(under("pm2-runtime", &[&file]));
+    runtime.line(|line| line == "hello");
+    kill(runtime.pid(), "INT");
+    assert_eq!(runtime.code(), Some(0));
 }
