@@ -34,7 +34,7 @@ use crate::instances::Instances;
 use crate::logs::Logs;
 use crate::outbound::{Outbound, Policy};
 use crate::problem::chain;
-use crate::router::ServiceTable;
+use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
 use crate::supervisor::usage::Sampler;
@@ -212,7 +212,7 @@ async fn live(
         in_force: in_force.clone(),
         orders,
     });
-    let services = Arc::new(ArcSwap::from_pointee(ServiceTable::default()));
+    let services = Arc::new(Services::default());
     let front = Front::open(
         Parts {
             services: services.clone(),

@@ -4,6 +4,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
 
 use super::headers::Injection;
 use super::upstream::Upstream;
@@ -30,6 +34,8 @@ pub struct ServiceEntry {
     pub(super) state: Routable,
     pub(super) injection: Injection,
     pub(super) upstream: Arc<Upstream>,
+    /// Requests that wait for it, over all its runs.
+    pub(super) held: Arc<AtomicUsize>,
 }
 
 impl ServiceEntry {
@@ -47,6 +53,7 @@ impl ServiceEntry {
             Some(entry) => Arc::clone(&entry.upstream),
             None => Arc::new(Upstream::new(spec.port, generation)),
         };
+        let held = previous.map_or_else(Arc::default, |entry| Arc::clone(&entry.held));
         let injection = Injection::new(
             &spec.auth.inject,
             spec.service.as_str(),
@@ -58,6 +65,7 @@ impl ServiceEntry {
             state,
             injection,
             upstream,
+            held,
         }
     }
 }
@@ -79,5 +87,38 @@ impl ServiceTable {
     /// The service of this type.
     pub fn get(&self, service: &ServiceType) -> Option<&Arc<ServiceEntry>> {
         self.0.get(service)
+    }
+}
+
+/// The table that is in force, and news of each change. Read without a lock.
+#[derive(Default)]
+pub struct Services {
+    table: ArcSwap<ServiceTable>,
+    news: Notify,
+}
+
+impl Services {
+    /// Puts another table in force.
+    pub fn publish(&self, table: ServiceTable) {
+        self.table.store(Arc::new(table));
+        self.news.notify_waiters();
+    }
+
+    /// The table in force.
+    pub(super) fn load(&self) -> Guard<Arc<ServiceTable>> {
+        self.table.load()
+    }
+
+    /// Waits until a table gives an answer. Cancel-safe.
+    pub(super) async fn until<T>(&self, answer: impl Fn(&ServiceTable) -> Option<T>) -> T {
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            // Listen first, look second: no table is missed.
+            news.as_mut().enable();
+            if let Some(answer) = answer(&self.load()) {
+                return answer;
+            }
+            news.await;
+        }
     }
 }

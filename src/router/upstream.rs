@@ -51,14 +51,16 @@ struct Kept {
 }
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    /// Nothing was written.
-    #[error("cannot connect to the service")]
-    Connect(#[source] std::io::Error),
-    /// Something was, or may have been.
-    #[error("the service ended the exchange")]
-    Exchange(#[source] hyper::Error),
+    /// Nobody takes connections. Nothing was written; the request is given back.
+    Connect(std::io::Error, Box<Request<RequestBody>>),
+    /// Something was written, or may have been.
+    Exchange(hyper::Error),
+}
+
+enum ConnectError {
+    Dial(std::io::Error),
+    Handshake(hyper::Error),
 }
 
 /// A connection whose answer is still being read.
@@ -89,7 +91,13 @@ impl Upstream {
         loop {
             let (mut sender, reused) = match self.take_idle() {
                 Some(sender) => (sender, true),
-                None => (self.connect().await?, false),
+                None => match self.connect().await {
+                    Ok(sender) => (sender, false),
+                    Err(ConnectError::Dial(error)) => {
+                        return Err(SendError::Connect(error, Box::new(request)));
+                    }
+                    Err(ConnectError::Handshake(error)) => return Err(SendError::Exchange(error)),
+                },
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {
@@ -111,19 +119,19 @@ impl Upstream {
     }
 
     /// A service on `localhost` may listen on either loopback address.
-    async fn connect(&self) -> Result<SendRequest<RequestBody>, SendError> {
+    async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
         let stream = match self.dial(Ipv4Addr::LOCALHOST.into()).await {
             Ok(stream) => stream,
             Err(error) => self
                 .dial(Ipv6Addr::LOCALHOST.into())
                 .await
-                .map_err(|_| SendError::Connect(error))?,
+                .map_err(|_| ConnectError::Dial(error))?,
         };
         let handshake = http1::Builder::new()
             .max_buf_size(HEAD_MAX)
             .handshake(TokioIo::new(stream))
             .await;
-        let (sender, connection) = handshake.map_err(SendError::Exchange)?;
+        let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends with its socket, or when the sender is dropped.
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
