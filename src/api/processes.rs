@@ -86,6 +86,9 @@ pub struct LastExit {
     /// When.
     #[schema(value_type = String)]
     pub at: Timestamp,
+    /// What its health checks had said, when it was ended for that.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// What the health checks of a service say.
@@ -319,7 +322,13 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
             Exit::Signal(number) => (None, Some(signal_name(number))),
             Exit::Unknown => (None, None),
         };
-        LastExit { code, signal, at }
+        let why = process.ended_for.clone();
+        LastExit {
+            code,
+            signal,
+            at,
+            why,
+        }
     });
     Process {
         pm_id: process.id,

@@ -187,6 +187,7 @@ async fn live(
         limits,
         router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
     })
+    .await
     .map_err(system("start the thread that starts processes"))?;
 
     // ── doors ──

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::proc;
@@ -71,6 +72,14 @@ impl Handle {
     pub fn signal_root(&self, signal: i32) {
         if let Some(signal) = Signal::from_named_raw(signal) {
             let _ = pidfd_send_signal(self.pidfd.as_fd(), signal);
+        }
+    }
+
+    /// Waits for its end, but not longer than this. Blocks.
+    pub fn wait(&self, limit: std::time::Duration) {
+        let mut set = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        if let Ok(limit) = limit.try_into() {
+            let _ = rustix::event::poll(&mut set, Some(&limit));
         }
     }
 

@@ -103,6 +103,8 @@ pub struct Process {
     pub started_at: Option<Timestamp>,
     /// Last exit.
     pub last_exit: Option<(Exit, Timestamp)>,
+    /// Why we ended it that time, when nobody had asked for it: what its health checks said.
+    pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
     /// Log of standard output.
@@ -128,6 +130,7 @@ impl Process {
             created_at: Timestamp::default(),
             started_at: None,
             last_exit: None,
+            ended_for: None,
             health: Health::default(),
             out_log: None,
             error_log: None,

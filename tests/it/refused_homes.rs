@@ -183,3 +183,17 @@ fn settings_that_are_wrong_are_refused_by_name() {
     fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": \"nowhere\" }").unwrap();
     assert_says(&mcpm.fails(&["ls"]), &["mcpm.json"]);
 }
+
+#[test]
+fn what_lies_in_a_home_is_for_its_owner_only() {
+    let mcpm = Mcpm::start([sh("web", "echo hello; exec sleep 1000")]);
+    mcpm.ok(&["save"]);
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&mcpm.home()), 0o700);
+    for entry in fs::read_dir(mcpm.home()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && !path.ends_with("mcpm.pid") {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+}
