@@ -46,11 +46,11 @@ pub(crate) fn read(node: Option<&Node>, report: &mut Report) -> AuthSpec {
         Value::Text(word) => from_fields(&Fields::default(), word, node.at, report),
         Value::Map(entries) => {
             let fields = fields::read(entries, node.at, &AUTH, report);
-            let word = fields.owned_text("type").unwrap_or_else(|| {
+            if fields.lacks("type") {
                 report.mistake(node.at, format!("`auth` has no `type`; write {KINDS}"));
-                "none".to_owned()
-            });
-            from_fields(&fields, &word, fields.place("type"), report)
+            }
+            let word = fields.text("type").unwrap_or("none");
+            from_fields(&fields, word, fields.place("type"), report)
         }
         _ => none(),
     }
@@ -59,9 +59,8 @@ pub(crate) fn read(node: Option<&Node>, report: &mut Report) -> AuthSpec {
 const KINDS: &str = "`api_key`, `bearer_token`, `basic_auth`, `oauth2` or `none`";
 
 fn from_fields(given: &Fields, word: &str, at: Place, report: &mut Report) -> AuthSpec {
-    let Some(kind) = kind(word, at, report) else {
-        return none();
-    };
+    // With a kind that is none, the rest of the block is read all the same: every mistake at once.
+    let kind = kind(word, at, report).unwrap_or(AuthKind::None);
     let mut fields = auth_fields(given.raw("fields"), report);
     if fields.is_empty() {
         fields = default_fields(kind);
@@ -159,7 +158,7 @@ fn auth_field(fields: &Fields, report: &mut Report) -> Option<AuthField> {
             return None;
         }
         None => {
-            if !fields.has("name") {
+            if fields.lacks("name") {
                 report.mistake(fields.at, "a field has no `name`");
             }
             return None;
@@ -273,7 +272,9 @@ fn basic(node: Option<&Node>, known: &[String], report: &mut Report) -> Option<(
         Value::Map(entries) => {
             let fields = fields::read(entries, node.at, &BASIC, report);
             let Some(user) = fields.owned_text("username") else {
-                report.mistake(node.at, "`basic` has no `username`; write a template");
+                if fields.lacks("username") {
+                    report.mistake(node.at, "`basic` has no `username`; write a template");
+                }
                 return None;
             };
             (user, fields.owned_text("password").unwrap_or_default())
@@ -297,16 +298,25 @@ fn validate(
     };
     let fields = fields::read(entries, node.at, &VALIDATE, report);
     let Some(url) = fields.owned_text("url") else {
-        if !fields.has("url") {
+        if fields.lacks("url") {
             report.mistake(node.at, "`validate` has no `url`; write an `https` address");
         }
         return None;
+    };
+    // Its own headers, or everything that the service itself gets.
+    let send = if fields.has("headers") {
+        InjectSpec {
+            headers: headers::headers(fields.entries("headers"), known, report),
+            ..InjectSpec::default()
+        }
+    } else {
+        inject.clone()
     };
     let at = fields.place("url");
     let web = ["https://", "http://", "{"]
         .iter()
         .any(|start| url.starts_with(start));
-    if !web || url.contains(char::is_whitespace) {
+    if !web || url.contains(char::is_whitespace) || url.contains('#') {
         report.mistake(
             at,
             "`url` is not a web address; write one that begins with `https://`",
@@ -314,11 +324,6 @@ fn validate(
         return None;
     }
     headers::template(&url, "url", known, at, report);
-    let headers = if fields.has("headers") {
-        headers::headers(fields.entries("headers"), known, report)
-    } else {
-        inject.headers.clone()
-    };
     let mut expect = statuses(&fields, "expect");
     if expect.is_empty() {
         expect.push(200);
@@ -329,7 +334,7 @@ fn validate(
     Some(ValidateSpec {
         url,
         method,
-        headers,
+        send,
         expect,
     })
 }
@@ -422,7 +427,23 @@ mod tests {
             (validate.method.as_str(), validate.expect),
             ("GET", vec![200])
         );
-        assert_eq!(validate.headers, auth.inject.headers);
+        assert_eq!(validate.send, auth.inject);
+    }
+
+    #[test]
+    fn validation_sends_what_is_injected_unless_it_has_headers_of_its_own() {
+        let send = |text: &str| auth(text).0.validate.unwrap().send;
+        let basic = send("{type: 'basic_auth', validate: {url: 'https://x'}}");
+        assert_eq!(basic.basic, Some(pair("{username}", "{password}")));
+        let query = send(
+            "{type: 'api_key', inject: {query: {appid: '{api_key}'}}, validate: {url: 'https://x'}}",
+        );
+        assert_eq!(query.query, [pair("appid", "{api_key}")]);
+        let own = send(
+            "{type: 'basic_auth', validate: {url: 'https://x', headers: {'X-K': '{password}'}}}",
+        );
+        assert_eq!(own.headers, [pair("X-K", "{password}")]);
+        assert_eq!((own.basic, own.query.len()), (None, 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! types again. `null` counts as absent, as in PM2; every other value counts, `0` and `false` too
 //! (PM2 loses them; `design.md` §7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::error::{Report, shown};
@@ -26,6 +26,8 @@ pub(crate) struct Fields {
     /// Where the map begins.
     pub(crate) at: Place,
     given: BTreeMap<&'static str, Field>,
+    /// Keys whose value was refused, which has been reported.
+    refused: BTreeSet<&'static str>,
     /// `env_<x>` blocks by `<x>`.
     pub(crate) env_blocks: BTreeMap<String, Vec<Entry>>,
 }
@@ -37,6 +39,11 @@ impl Fields {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.given.contains_key(name)
+    }
+
+    /// Not written, or `null`. A key whose value was refused is not absent: its mistake is told.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        !self.has(name) && !self.refused.contains(name)
     }
 
     /// Where a key's value stands, or else the map.
@@ -120,7 +127,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
         ..Fields::default()
     };
     let mut written: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut not_yet: Vec<(&'static Key, &Entry)> = Vec::new();
+    let mut idle: Vec<(&'static Key, &Entry)> = Vec::new();
     for entry in entries {
         let Some(key) = table.find(&entry.key) else {
             other_key(entry, table, &mut fields, report);
@@ -140,7 +147,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
                 format!("{before} and {now} mean the same; the last one counts")
             };
             report.warn(entry.at, message);
-            not_yet.retain(|(other, _)| other.name != key.name);
+            idle.retain(|(other, _)| other.name != key.name);
         }
         match typed(&entry.node, key.kind) {
             Ok(value) => {
@@ -151,21 +158,28 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
                         value,
                     },
                 );
-                if key.treatment == Treatment::NotYet && !entry.node.is_falsy() {
-                    not_yet.push((key, entry));
+                let idles = matches!(key.treatment, Treatment::NotYet | Treatment::Never);
+                if idles && !entry.node.is_falsy() {
+                    idle.push((key, entry));
                 }
             }
-            Err(wrong) => wrong.report(&entry.key, key.kind, report),
+            Err(wrong) => {
+                fields.refused.insert(key.name);
+                wrong.report(&entry.key, key.kind, report);
+            }
         }
     }
-    for (key, entry) in not_yet {
+    for (key, entry) in idle {
         // The default, written out, asks for nothing.
-        if key.default != format!("`{}`", fields.text(key.name).unwrap_or("\0")) {
-            report.warn(
-                entry.at,
-                format!("{} is not acted upon yet", shown(&entry.key)),
-            );
+        if key.default == format!("`{}`", fields.text(key.name).unwrap_or("\0")) {
+            continue;
         }
+        let name = shown(&entry.key);
+        let message = match key.treatment {
+            Treatment::Never => format!("{name} has no effect here: {}", key.meaning),
+            _ => format!("{name} is not acted upon yet"),
+        };
+        report.warn(entry.at, message);
     }
     fields
 }
@@ -292,10 +306,11 @@ mod tests {
     #[test]
     fn what_is_not_acted_upon_warns_by_name_unless_it_is_off() {
         warned(
-            "{watch: true, time: false, cron: '0 0 * * *', vizion: true, log_type: 'raw'}",
+            "{watch: true, time: false, cron: '0 0 * * *', vizion: true, log_type: 'raw', io: {}}",
             &[
                 "f:1:2: `watch` is not acted upon yet",
                 "f:1:28: `cron` is not acted upon yet",
+                "f:1:78: `io` has no effect here: PM2's cloud",
             ],
         );
     }

@@ -65,7 +65,7 @@ fn block(
             None
         }
         None => {
-            if !entries.iter().any(|entry| entry.key == "service") {
+            if fields.lacks("service") {
                 report.mistake(
                     at,
                     "`mcp` has no `service`; write the service type, such as `figma`",
@@ -157,7 +157,7 @@ fn port(
         .into_iter()
         .filter_map(|(name, found)| Some((name, found?)));
     let Some((first_name, first)) = given.next() else {
-        if !mcp.has("port") && !app.has("port") {
+        if mcp.lacks("port") && app.lacks("port") {
             report.mistake(
                 mcp.at,
                 "a service needs a fixed port; write `\"port\": 49160` into `mcp`",
@@ -230,10 +230,7 @@ fn rate_limit(node: Option<&Node>, report: &mut Report) -> Option<RateLimit> {
         Value::Map(entries) => {
             let fields = fields::read(entries, node.at, &RATE_LIMIT, report);
             let Some(per_minute) = fields.count("per_minute").and_then(narrow) else {
-                if !entries
-                    .iter()
-                    .any(|e| matches!(e.key.as_str(), "per_minute" | "perMinute"))
-                {
+                if fields.lacks("per_minute") {
                     report.mistake(node.at, "`rate_limit` has no `per_minute`");
                 }
                 return None;

@@ -7,12 +7,13 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// Commands that may be under way at once; more of them wait.
 const CONNECTIONS_MAX: usize = 256;
@@ -36,9 +37,9 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until the task is dropped.
-pub async fn serve(listener: UnixListener, api: axum::Router) {
-    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Serves until the task is dropped. Tells `called` of each command.
+pub async fn serve(listener: UnixListener, api: axum::Router, called: Arc<Notify>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let me = rustix::process::geteuid().as_raw();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
@@ -55,6 +56,7 @@ pub async fn serve(listener: UnixListener, api: axum::Router) {
         if !may_command(&stream, me) {
             continue;
         }
+        called.notify_one();
         let api = TowerToHyperService::new(api.clone());
         tokio::spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()

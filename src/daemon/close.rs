@@ -3,7 +3,7 @@
 //! The third way, sudden death, needs no code: what is in the journal and the FIFOs is there.
 
 use super::listen::Front;
-use super::publish::Publisher;
+use super::record::Recorder;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::store::StoreHandle;
@@ -13,7 +13,7 @@ use crate::supervisor::{Action, Supervisor, dump};
 pub(super) struct Ending {
     pub(super) home: Home,
     pub(super) front: Front,
-    pub(super) publisher: Publisher,
+    pub(super) recorder: Recorder,
     pub(super) supervisor: Supervisor,
     pub(super) instances: Instances,
     pub(super) store: StoreHandle,
@@ -35,7 +35,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     let Ending {
         home,
         front,
-        publisher,
+        recorder,
         supervisor,
         instances,
         store,
@@ -46,7 +46,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     // No more requests; those under way are finished while their services still live.
     front.close().await;
     // What the checks have counted so far, before services that end are no longer in the list.
-    publisher.close().await;
+    recorder.close().await;
     match reason {
         Reason::Keep => supervisor.quiesce().await,
         Reason::Kill | Reason::Signal => {

@@ -1,51 +1,30 @@
-//! Gives back the memory that only starting things needs.
+//! Gives back the memory that only starting things and answering commands needs.
 //!
 //! The kernel maps a program's code in windows of many pages around each one that is used, and the
 //! allocator keeps what was freed. What the way up and a boot of services have used (parsers,
 //! migrations, specs) would count as the daemon's memory for its whole life. Given back once things
 //! are quiet, what is still needed returns from the page cache within microseconds, and the rest
-//! stays away: a third of the daemon (`docs/measurements.md`).
+//! stays away: half of the daemon (`docs/measurements.md`). Requests through the router are no
+//! reason to begin again: what they need stays.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
-use crate::ids::PmId;
-use crate::supervisor::{Snapshot, Supervisor};
-
-/// So long nothing was started before memory is given back.
+/// So long nobody started or asked anything before memory is given back.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Gives memory back after the way up, and each time after things were started.
-pub(super) async fn run(supervisor: Supervisor) {
-    let mut changes = supervisor.subscribe();
-    let mut seen = Vec::new();
-    let mut due = Some(Instant::now() + QUIET);
+/// Gives memory back when things are quiet after the way up, and after each command.
+pub(super) async fn run(called: Arc<Notify>) {
     loop {
-        let now = runs(&changes.borrow_and_update());
-        if now != seen {
-            seen = now;
-            due = Some(Instant::now() + QUIET);
-        }
-        let alarm = due.unwrap_or_else(Instant::now);
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep_until(alarm), if due.is_some() => {
-                due = None;
-                release_code();
-                trim_heap();
-            }
-        }
+        while tokio::time::timeout(QUIET, called.notified()).await.is_ok() {}
+        release_code();
+        trim_heap();
+        called.notified().await;
     }
-}
-
-/// Which run of each process it is.
-fn runs(snapshot: &Snapshot) -> Vec<(PmId, u64)> {
-    let run =
-        |process: &std::sync::Arc<crate::supervisor::Process>| (process.id, process.generation);
-    snapshot.processes.iter().map(run).collect()
 }
 
 /// Has the allocator give free pages back to the system.

@@ -4,7 +4,7 @@
 //! - `run.rs` is the way up, in order: home, lock, log, limits, store, processes, doors.
 //! - `settings.rs` (pure) says which settings are in force and where each comes from.
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
-//!   router's table of services.
+//!   router's table of services, `record.rs` into the store's copy of them and their health.
 //! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no
 //!   code here: the next way up adopts what it finds.
 
@@ -14,6 +14,7 @@ mod limits;
 mod footprint;
 mod settings;
 mod publish;
+mod record;
 mod listen;
 mod close;
 mod run;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
@@ -18,9 +18,9 @@ use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, LockError};
 use super::log;
-use super::publish::{self, Publisher};
+use super::publish;
+use super::record::{self, Recorder};
 use super::settings::{self, Contradiction, Source, Sources};
-use crate::api::error::chain;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
 use crate::config::load::load_settings;
@@ -33,6 +33,7 @@ use crate::ids::{ServiceType, Timestamp};
 use crate::instances::Instances;
 use crate::logs::Logs;
 use crate::outbound::{Outbound, Policy};
+use crate::problem::chain;
 use crate::router::ServiceTable;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
@@ -229,19 +230,16 @@ async fn live(
         .map_err(system("write its pid file"))?;
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(server::serve(socket, routes::service(api, Door::Socket)));
-    let (publisher, end) = Publisher::new();
-    tasks.spawn(publish::run(
-        supervisor.clone(),
-        vault,
-        store.clone(),
-        services,
-        end,
-    ));
+    let called = Arc::new(Notify::new());
+    let api = routes::service(api, Door::Socket);
+    tasks.spawn(server::serve(socket, api, called.clone()));
+    tasks.spawn(publish::run(supervisor.clone(), vault, services));
+    let (recorder, end) = Recorder::new();
+    tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
     tasks.spawn(keep_last_used(instances.clone()));
-    tasks.spawn(footprint::run(supervisor.clone()));
+    tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     if options.resurrect {
         resurrect(&home, &supervisor).await;
@@ -281,7 +279,7 @@ async fn live(
         Ending {
             home,
             front,
-            publisher,
+            recorder,
             supervisor,
             instances,
             store,

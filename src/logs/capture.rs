@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -75,6 +76,7 @@ enum Order {
         source: Source,
         pipes: Pipes,
         files: LogFiles,
+        done: oneshot::Sender<()>,
     },
     Settle {
         id: PmId,
@@ -121,17 +123,20 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Reads this process's FIFOs from now on. Called again for the same process, it goes on with
-    /// the new files.
+    /// Reads this process's FIFOs from now on; they are open when it returns. What is written to a
+    /// FIFO that nobody has open is gone with the writer, so a process is started only then. Called
+    /// again for the same process, it goes on with the new files.
     pub async fn capture(&self, source: Source, pipes: Pipes, files: LogFiles) {
-        let _ = self
-            .orders
-            .send(Order::Capture {
-                source,
-                pipes,
-                files,
-            })
-            .await;
+        let (done, wait) = oneshot::channel();
+        let order = Order::Capture {
+            source,
+            pipes,
+            files,
+            done,
+        };
+        if self.orders.send(order).await.is_ok() {
+            let _ = wait.await;
+        }
     }
 
     /// A run has ended: what is in its pipes is read, and what is held of a line is let go.
@@ -179,11 +184,13 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                 source,
                 pipes,
                 files,
+                done,
             } => {
                 if let Some(open) = streams.get(&source.id) {
                     for (sender, path) in open.iter().zip([files.out, files.error]) {
                         let _ = sender.send(Word::Write(path)).await;
                     }
+                    let _ = done.send(());
                     continue;
                 }
                 let mut open = Vec::new();
@@ -200,6 +207,7 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                     }
                 }
                 streams.insert(source.id, open);
+                let _ = done.send(());
             }
             Order::Settle { id } => {
                 for sender in streams.get(&id).into_iter().flatten() {
@@ -263,7 +271,7 @@ impl Task {
                 biased;
                 word = self.words.recv() => match word {
                     Some(Word::Settle) => {
-                        while self.read() {}
+                        while self.read_now() {}
                         self.let_go();
                     }
                     Some(Word::Truncate(done)) => {
@@ -287,29 +295,43 @@ impl Task {
                 (false, None) => Some(Instant::now() + PARTIAL_WAIT),
             };
         }
-        while self.read() {}
+        while self.read_now() {}
         self.let_go();
     }
 
-    /// Reads once; `false` when the pipe is empty.
+    /// Reads once; `false` when the pipe is empty, as far as the reactor has heard.
     fn read(&mut self) -> bool {
-        let mut buffer = self.buffer.borrow_mut();
-        match self.pipe.try_read(&mut buffer) {
+        self.read_by(|pipe, buffer| pipe.try_read(buffer))
+    }
+
+    /// Reads once; `false` when the pipe is empty. Asks the pipe itself: the reactor may hear of the
+    /// last bytes after the end of their writer.
+    fn read_now(&mut self) -> bool {
+        self.read_by(|pipe, buffer| Ok(rustix::io::read(pipe.as_fd(), buffer)?))
+    }
+
+    fn read_by(&mut self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
+        let buffer = self.buffer.clone();
+        let mut buffer = buffer.borrow_mut();
+        match read(&self.pipe, &mut buffer) {
             Ok(0) | Err(_) => false,
             Ok(count) => {
-                let Self {
-                    partial,
-                    sink,
-                    shared,
-                    source,
-                    stream,
-                    ..
-                } = self;
-                let mut keep = |piece: &[u8]| publish(piece, sink, shared, source, *stream);
-                partial.feed(&buffer[..count], &mut keep);
+                self.keep(&buffer[..count]);
                 true
             }
         }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let Self {
+            partial,
+            sink,
+            shared,
+            source,
+            stream,
+            ..
+        } = self;
+        partial.feed(bytes, |piece| publish(piece, sink, shared, source, *stream));
     }
 
     fn let_go(&mut self) {
@@ -510,6 +532,17 @@ mod tests {
         let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
         child.write_all(b"one\ntwo\n").unwrap();
         until(|| it.logs.lost() == 2).await;
+    }
+
+    #[tokio::test]
+    async fn pipes_are_open_when_capturing_has_begun() {
+        let it = fixture(|dir| dir.join("a.log")).await;
+        // The writer is gone at once: were nobody else there, its words would be, too.
+        let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+        child.write_all(b"last words\n").unwrap();
+        drop(child);
+        let file = it.dir.path().join("a.log");
+        until(|| std::fs::read(&file).is_ok_and(|is| is == b"last words\n")).await;
     }
 
     #[tokio::test]

@@ -364,19 +364,8 @@ fn failed(
         (None, SendError::Connect(_)) => Refusal::Unavailable,
         (None, SendError::Exchange(_)) => {
             let service = &service.spec.service;
-            tracing::warn!(%service, request_id = ?id, error = %chain(error), "a request failed");
+            tracing::warn!(%service, request_id = ?id, error = %problem::chain(error), "a request failed");
             Refusal::UpstreamFailed
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

@@ -592,23 +592,26 @@ impl Actor {
             slot.process = process;
         }
         self.write_down(id);
-        self.capture(id);
-        // As many places as there may be processes, and one order per process at a time.
-        if self.orders.try_send(order).is_err() {
-            tracing::error!(pm_id = %id, "the spawner is gone");
-        }
+        let capture = self.capture(id);
+        let orders = self.orders.clone();
+        self.tasks.spawn(async move {
+            if let Some(capture) = capture {
+                capture.await;
+            }
+            if orders.send(order).await.is_err() {
+                tracing::error!(pm_id = %id, "the spawner is gone");
+            }
+        });
     }
 
-    /// Has its output read. The pipes are made here when they are not there yet.
-    fn capture(&mut self, id: PmId) {
-        let Some(slot) = self.slots.get(&id) else {
-            return;
-        };
-        let process = &slot.process;
+    /// Has its output read; done when its pipes are open. They are made here when they are not there
+    /// yet.
+    fn capture(&self, id: PmId) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let process = &self.slots.get(&id)?.process;
         let pipes = Pipes::of(&self.run_dir, id);
         if let Err(error) = pipes.make(process.spec.run_as) {
             tracing::error!(app = %process.spec.name, %error, "cannot make its pipes");
-            return;
+            return None;
         }
         let source = Source {
             id,
@@ -619,8 +622,7 @@ impl Actor {
             error: process.error_log.clone(),
         };
         let logs = self.logs.clone();
-        self.tasks
-            .spawn(async move { logs.capture(source, pipes, files).await });
+        Some(async move { logs.capture(source, pipes, files).await })
     }
 
     /// What every step ends with: the shown facts follow the state.
@@ -765,8 +767,8 @@ impl Actor {
                     next: None,
                 },
             );
-            if lives {
-                self.capture(id);
+            if lives && let Some(capture) = self.capture(id) {
+                self.tasks.spawn(capture);
             }
             self.settle(id);
             news.extend(first.map(|event| (id, event)));

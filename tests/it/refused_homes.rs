@@ -171,7 +171,7 @@ fn a_router_address_that_is_taken_warns_and_services_run_all_the_same() {
 fn settings_that_are_wrong_are_refused_by_name() {
     let mcpm = Mcpm::new();
     for (name, value) in [
-        ("MCPM_LISTEN", "8080"),
+        ("MCPM_LISTEN", "nowhere"),
         ("MCPM_PUBLIC_URL", "example.com"),
         ("MCPM_MAX_BODY", "big"),
     ] {
@@ -180,6 +180,6 @@ fn settings_that_are_wrong_are_refused_by_name() {
     }
     mcpm.ok(&["ping"]);
     mcpm.ok(&["kill"]);
-    fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": 7 }").unwrap();
+    fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": \"nowhere\" }").unwrap();
     assert_says(&mcpm.fails(&["ls"]), &["mcpm.json"]);
 }

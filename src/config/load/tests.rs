@@ -120,6 +120,27 @@ fn node_with_instances_is_a_cluster() {
 }
 
 #[test]
+fn a_service_is_one_process_and_a_cluster_is_told_what_it_lacks() {
+    let room = Room::new();
+    let text = "{apps: [
+      {script: './server', instances: 'max', mcp: {service: 'a', port: 1}},
+      {script: './server', name: 'b', instances: 1, mcp: {service: 'b', port: 2}},
+      {script: './app.js', instances: 3},
+      {script: './server', name: 'c', instances: 3},
+      {script: './server', name: 'd', instance_var: ''},
+    ]}";
+    let refused = room.refused(text);
+    assert!(refused.contains("6:53: `instance_var` is ``"), "{refused}");
+    let loaded = room.load(&text.replace("instance_var: ''", "")).unwrap();
+    let counts: Vec<_> = loaded.apps.iter().map(|app| app.instances).collect();
+    assert_eq!(counts, [1, 1, 3, 3, 1]);
+    let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("eco.json:2:39: more than one process for a service"));
+    assert!(said[1].starts_with("eco.json:4:39: replicas do not share a port"));
+}
+
+#[test]
 fn log_paths_start_at_the_cwd() {
     let room = Room::new();
     let logs = room
@@ -216,6 +237,39 @@ fn every_mistake_is_named_at_once_and_nothing_is_looked_up() {
          eco.json:5:61: port 2 is taken by app `c` already (line 4); give `d` another\n\
          eco.json:6:3: an app is `7`; write a map"
     );
+}
+
+#[test]
+fn a_required_key_is_told_once_whether_null_or_wrong() {
+    let room = Room::new();
+    let text = "{apps: [
+      {script: [1]},
+      {script: './server', mcp: {service: null, port: 1}},
+      {script: './server', mcp: {service: 'b', port: 0}},
+      {script: './server', mcp: {service: 'c', port: 3, rate_limit: {per_minute: null}}},
+      {script: './server', mcp: {service: 'd', port: 4, auth: {type: [], fields: [{name: {}}, {}]}}},
+      {script: './server', mcp: {service: 'e', port: 5, auth: {type: 'api_key',
+        inject: {basic: {username: []}}, validate: {url: null}}}},
+      {script: './server', mcp: {service: 'f', port: 6, auth: {type: 'api_key', validate: {url: []}}}},
+    ]}";
+    let refused = room.refused(text);
+    let said: Vec<_> = refused
+        .lines()
+        .map(|line| line.splitn(4, ':').last().unwrap_or_default().trim())
+        .collect();
+    let expected = [
+        "`script` is a list; write a text in quotes",
+        "`mcp` has no `service`; write the service type, such as `figma`",
+        "`port` is `0`; write a port from 1 to 65535",
+        "`rate_limit` has no `per_minute`",
+        "`type` is a list; write a text in quotes",
+        "`name` is a map; write a text in quotes",
+        "a field has no `name`",
+        "`username` is a list; write a text in quotes",
+        "`validate` has no `url`; write an `https` address",
+        "`url` is a list; write a text in quotes",
+    ];
+    assert_eq!(said, expected, "{refused}");
 }
 
 #[test]
