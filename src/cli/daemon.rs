@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::config::daemon_settings;
 use crate::daemon::DaemonOptions;
 
 use super::exit::Exit;
@@ -11,10 +12,10 @@ use super::exit::Exit;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address of router and API [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
     /// Origin of handed-out URLs, such as https://mcp.example.com
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = origin)]
     public_url: Option<String>,
     /// Start what `save` saved
     #[arg(long)]
@@ -22,6 +23,15 @@ pub(crate) struct Args {
     /// Started by another command, which waits for a word
     #[arg(long, hide = true)]
     detached: bool,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    daemon_settings::listen(text).ok_or("write an address such as `127.0.0.1:8080`")
+}
+
+fn origin(text: &str) -> Result<String, &'static str> {
+    daemon_settings::origin(text)
+        .ok_or("write an origin without a path, such as `https://mcp.example.com`")
 }
 
 /// Returns when the daemon ends.

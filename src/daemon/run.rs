@@ -2,6 +2,7 @@
 //! of them says to end.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::settings::{self, Contradiction, Source, Sources};
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
 use crate::config::Settings;
+use crate::config::load::load_settings;
 use crate::control::readiness::{Starter, Word};
 use crate::control::server;
 use crate::health;
@@ -29,6 +31,7 @@ use crate::ids::{ServiceType, Timestamp};
 use crate::instances::Instances;
 use crate::logs::Logs;
 use crate::outbound::{Outbound, Policy};
+use crate::problem::chain;
 use crate::router::ServiceTable;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
@@ -120,7 +123,7 @@ pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
             DaemonError::Running(_) => Word::AlreadyRunning,
-            other => Word::Error(crate::problem::chain(other)),
+            other => Word::Error(chain(other)),
         };
         let _ = starter.tell(&word);
     }
@@ -166,6 +169,7 @@ async fn live(
     let users = Users::new(store.clone(), vault.clone());
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
     let mut sources = sources(options, &home, &store).await?;
+    let own = home.settings().display().to_string();
     let chosen = settings::choose(&sources)?;
 
     // ── processes ──
@@ -259,9 +263,10 @@ async fn live(
                 Some(DaemonOrder::Stop { keep, done }) => {
                     break (if keep { Reason::Keep } else { Reason::Kill }, Some(done));
                 }
-                Some(DaemonOrder::Apply { settings, done }) => {
+                Some(DaemonOrder::Apply { settings, file, done }) => {
                     let idle = supervisor.snapshot().processes.is_empty();
-                    let applied = apply(&mut sources, settings, idle, &front, &store).await;
+                    let block = Block { file, settings };
+                    let applied = apply(&mut sources, block, idle, &own, &front, &store).await;
                     let _ = done.send(applied);
                 }
                 None => return Err(DaemonError::Bug("the API")),
@@ -315,55 +320,62 @@ async fn sources(
     let mut files = Vec::new();
     if let Some(kept) = store.setting(BLOCK_SETTING).await? {
         match serde_json::from_slice(&kept) {
-            Ok(settings) => files.push(Source {
-                name: "the ecosystem file".into(),
-                settings,
-            }),
+            Ok(block) => files.push(Block::source(&block)),
             Err(error) => tracing::warn!(%error, "stored settings are not readable; left out"),
         }
     }
     let path = home.settings();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let settings = serde_json::from_str(&text).map_err(|error| {
-                DaemonError::Settings(format!("`{}` is not right: {error}", path.display()))
-            })?;
-            files.push(Source {
-                name: path.display().to_string(),
-                settings,
-            });
+    if path.exists() {
+        let (settings, warnings) =
+            load_settings(&path).map_err(|error| DaemonError::Settings(chain(&error)))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => {
-            return Err(DaemonError::System {
-                what: "read mcpm.json",
-                source,
-            });
-        }
+        files.push(Source {
+            name: path.display().to_string(),
+            settings,
+        });
     }
     Ok(Sources { strong, files })
+}
+
+/// The `mcpm` block of an ecosystem file, as the store keeps it for a daemon that sees no file.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Block {
+    /// Where it stands; `None` when it came from standard input.
+    file: Option<PathBuf>,
+    /// What it says.
+    settings: Settings,
+}
+
+impl Block {
+    fn source(&self) -> Source {
+        let name = match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "an ecosystem file that came from standard input".to_owned(),
+        };
+        Source {
+            name,
+            settings: self.settings.clone(),
+        }
+    }
 }
 
 /// Takes the settings of an ecosystem file. What contradicts those in force is refused while
 /// processes run; an idle daemon moves.
 async fn apply(
     sources: &mut Sources,
-    block: Settings,
+    block: Block,
     idle: bool,
+    settings_file: &str,
     front: &Front,
     store: &StoreHandle,
 ) -> Result<(), String> {
     let before = settings::choose(sources).map_err(|error| error.to_string())?;
-    let name = "the ecosystem file".to_owned();
     let mut next = sources.clone();
-    next.files.retain(|file| file.name != name);
-    next.files.insert(
-        0,
-        Source {
-            name,
-            settings: block.clone(),
-        },
-    );
+    // One block is in force; `mcpm.json` is the other file, and the last.
+    next.files.retain(|file| file.name == settings_file);
+    next.files.insert(0, block.source());
     let after = settings::choose(&next).map_err(|error| error.to_string())?;
     if !after.same_values(&before) && !idle && !before.only_defaults_change(&after) {
         return Err(format!(

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::api::daemon::Setting;
-use crate::config::Settings;
+use crate::config::{Settings, daemon_settings, units};
 
 /// Where the router listens when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -152,7 +152,10 @@ impl Chosen {
     }
 }
 
-/// What the environment says: `MCPM_LISTEN` and its kin.
+/// Reads a variable's text; `None` when it is not of its kind.
+type Read = fn(&str) -> Option<Settings>;
+
+/// What the environment says: `MCPM_LISTEN` and its kin; an empty variable says nothing.
 ///
 /// # Errors
 /// When a value is not of its kind; the text says what to write.
@@ -160,60 +163,51 @@ pub(super) fn from_environment(
     get: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Source>, String> {
     let mut sources = Vec::new();
-    let mut add = |name: &str, settings: Settings| {
+    let mut add = |name: &str, write: &str, read: Read| -> Result<(), String> {
+        let Some(text) = get(name).filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
+        let settings = read(&text).ok_or_else(|| format!("{name} is `{text}`; write {write}"))?;
         sources.push(Source {
             name: name.to_owned(),
             settings,
         });
+        Ok(())
     };
-    if let Some(text) = get("MCPM_LISTEN") {
-        let wrong =
-            |_| format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
-        let listen = Some(text.parse().map_err(wrong)?);
-        add(
-            "MCPM_LISTEN",
-            Settings {
+    // Read by the same rules as in a file.
+    add(
+        "MCPM_LISTEN",
+        "an address such as `127.0.0.1:8080`",
+        |text| {
+            let listen = Some(daemon_settings::listen(text)?);
+            Some(Settings {
                 listen,
                 ..Settings::default()
-            },
-        );
-    }
-    if let Some(url) = get("MCPM_PUBLIC_URL") {
-        if !(url.starts_with("http://") || url.starts_with("https://")) {
-            return Err(format!(
-                "MCPM_PUBLIC_URL is `{url}`; write an origin such as `https://mcp.example.com`"
-            ));
-        }
-        add(
-            "MCPM_PUBLIC_URL",
-            Settings {
-                public_url: Some(url),
-                ..Settings::default()
-            },
-        );
-    }
-    if let Some(text) = get("MCPM_REQUIRE_AUTH") {
-        let wrong = |_| format!("MCPM_REQUIRE_AUTH is `{text}`; write `true` or `false`");
-        let require_auth = Some(text.parse().map_err(wrong)?);
-        add(
-            "MCPM_REQUIRE_AUTH",
-            Settings {
-                require_auth,
-                ..Settings::default()
-            },
-        );
-    }
-    if let Some(text) = get("MCPM_MAX_BODY") {
-        let wrong = |_| format!("MCPM_MAX_BODY is `{text}`; write a number of bytes");
-        let max_body = Some(text.parse().map_err(wrong)?);
-        add(
-            "MCPM_MAX_BODY",
-            Settings {
-                max_body,
-                ..Settings::default()
-            },
-        );
-    }
+            })
+        },
+    )?;
+    let origin = "an origin without a path, such as `https://mcp.example.com`";
+    add("MCPM_PUBLIC_URL", origin, |text| {
+        let public_url = Some(daemon_settings::origin(text)?);
+        Some(Settings {
+            public_url,
+            ..Settings::default()
+        })
+    })?;
+    add("MCPM_REQUIRE_AUTH", "`true` or `false`", |text| {
+        let require_auth = Some(text.parse().ok()?);
+        Some(Settings {
+            require_auth,
+            ..Settings::default()
+        })
+    })?;
+    add("MCPM_MAX_BODY", "a size such as `8M`", |text| {
+        let max_body = Some(units::size(text).filter(|&size| size > 0)?);
+        Some(Settings {
+            max_body,
+            ..Settings::default()
+        })
+    })?;
     Ok(sources)
 }
 
@@ -266,13 +260,33 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_checked() {
-        let listen = |name: &str| (name == "MCPM_LISTEN").then(|| "8080".to_owned());
-        assert!(
-            from_environment(listen)
-                .unwrap_err()
-                .contains("127.0.0.1:8080")
-        );
-        assert!(from_environment(|_| None).unwrap().is_empty());
+    fn the_environment_is_read_as_a_file_is() {
+        let read = |name: &'static str, text: &'static str| {
+            from_environment(move |asked| (asked == name).then(|| text.to_owned()))
+        };
+        let one = |name, text| read(name, text).unwrap().remove(0).settings;
+        let local = "127.0.0.1:8080".parse().ok();
+        assert_eq!(one("MCPM_LISTEN", "8080").listen, local);
+        assert_eq!(one("MCPM_LISTEN", "localhost:8080").listen, local);
+        let url = one("MCPM_PUBLIC_URL", "https://a.example/").public_url;
+        assert_eq!(url.as_deref(), Some("https://a.example"));
+        assert_eq!(one("MCPM_MAX_BODY", "2M").max_body, Some(2 << 20));
+        assert_eq!(one("MCPM_REQUIRE_AUTH", "true").require_auth, Some(true));
+        for (name, text, write) in [
+            ("MCPM_LISTEN", "example.com:80", "127.0.0.1:8080"),
+            (
+                "MCPM_PUBLIC_URL",
+                "https://a.example/path",
+                "without a path",
+            ),
+            ("MCPM_PUBLIC_URL", "https://u:p@a.example", "an origin"),
+            ("MCPM_REQUIRE_AUTH", "yes", "`true`"),
+            ("MCPM_MAX_BODY", "0", "`8M`"),
+        ] {
+            let said = read(name, text).unwrap_err();
+            assert!(said.starts_with(&format!("{name} is `{text}`")), "{said}");
+            assert!(said.contains(write), "{said}");
+        }
+        assert!(read("MCPM_LISTEN", "").unwrap().is_empty());
     }
 }
