@@ -78,7 +78,7 @@ pub(crate) fn set(args: &SetArgs, session: &Session) -> anyhow::Result<Exit> {
 pub(crate) fn multiset(args: &MultisetArgs, session: &Session) -> anyhow::Result<Exit> {
     let text = args.pairs.join(" ");
     let words: Vec<&str> = text.split_whitespace().collect();
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         bail!("`{}` has no value: write pairs", words[words.len() - 1]);
     }
     let pairs: Vec<_> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();

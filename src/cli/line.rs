@@ -63,14 +63,17 @@ pub(crate) fn arrange(args: Vec<OsString>, grammar: &Command) -> Line {
     let Some(command) = words[at].to_str().and_then(|w| grammar.find_subcommand(w)) else {
         return unchanged(words);
     };
+    if command.has_subcommands() {
+        // Its own commands have the options, and some of these refuse any before them.
+        return unchanged(words);
+    }
     let mut front = vec![words[0].clone()];
     let mut behind = vec![words[at].clone()];
     let mut ignored = Vec::new();
-    // A dash may begin a value, or an option of a command below this one.
-    let is_plain = !command.has_subcommands()
-        && !command
-            .get_positionals()
-            .any(Arg::is_allow_hyphen_values_set);
+    // A dash may begin a value.
+    let is_plain = !command
+        .get_positionals()
+        .any(Arg::is_allow_hyphen_values_set);
     let mut rest = words[1..at].iter().chain(&words[at + 1..]).peekable();
     while let Some(word) = rest.next() {
         let Some(option) = Known::read(word, command, grammar) else {
@@ -275,6 +278,7 @@ mod tests {
             "mcpm start a.js -- --no-pmx",
             &[],
         );
+        check("mcpm -s users add alice", "mcpm -s users add alice", &[]);
         check("mcpm users add --force", "mcpm users add --force", &[]);
     }
 

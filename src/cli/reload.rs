@@ -140,6 +140,7 @@ async fn take_settings(loaded: Loaded, daemon: &mut Client) -> anyhow::Result<()
         spec_version: SPEC_VERSION,
         apps: Vec::new(),
         settings: loaded.settings,
+        settings_file: loaded.file,
     };
     let path = "/api/v1/admin/processes";
     let _: List<Outcome> = daemon.post(path, &request).await?;

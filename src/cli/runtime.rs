@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::api::List;
 use crate::api::daemon::StopRequest;
 use crate::api::processes::{LogEvent, Outcome, Process, StartRequest, Status};
-use crate::config::Loaded;
 use crate::config::spec::{LogTarget, SPEC_VERSION};
+use crate::config::{Loaded, Settings};
 use crate::control::client::Client;
 use crate::daemon::{self, DaemonOptions};
 use crate::ids::Timestamp;
@@ -118,7 +118,10 @@ fn read(args: &Args) -> anyhow::Result<Loaded> {
         all.apps.extend(loaded.apps);
         all.failed.extend(loaded.failed);
         all.warnings.extend(loaded.warnings);
-        all.settings = loaded.settings;
+        if loaded.settings != Settings::default() {
+            all.settings = loaded.settings;
+            all.file = loaded.file;
+        }
     }
     for app in &mut all.apps {
         for target in [&mut app.logs.out, &mut app.logs.error] {
@@ -208,6 +211,7 @@ async fn start_apps(loaded: Loaded, daemon: &mut Client, output: &Output) -> any
         spec_version: SPEC_VERSION,
         apps: loaded.apps,
         settings: loaded.settings,
+        settings_file: loaded.file,
     };
     let path = "/api/v1/admin/processes";
     let outcomes: List<Outcome> = daemon.post(path, &request).await?;

@@ -30,5 +30,6 @@ mod testing;
 
 pub use actor::Setup;
 pub use handle::{Action, CommandError, Saved, Supervisor};
+pub use kill::Life;
 pub use plan::Count;
 pub use snapshot::{Process, Snapshot};
