@@ -1,5 +1,6 @@
 //! `/api/v1/admin/daemon`: the daemon itself.
 
+use axum::Extension;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::List;
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Door, Json, Reply};
 use super::state::{Api, DaemonOrder};
 use crate::ids::Timestamp;
 
@@ -99,12 +100,14 @@ pub(super) async fn config(_: Admin, State(api): State<Api>) -> Reply<List<Setti
     Reply(List::whole(api.in_force.load().settings.clone()))
 }
 
-/// Ends the daemon; answers when the services have ended (with `keep`: at once).
+/// Ends the daemon. Over the socket it answers when the services have ended; over TCP at once, since
+/// the router waits for its answers before it ends.
 #[utoipa::path(post, path = "/api/v1/admin/daemon/stop", tag = "daemon",
     request_body = StopRequest, responses((status = 202)))]
 pub(super) async fn stop(
     _: Admin,
     State(api): State<Api>,
+    Extension(door): Extension<Door>,
     Json(request): Json<StopRequest>,
 ) -> StatusCode {
     let (done, ended) = oneshot::channel();
@@ -115,6 +118,8 @@ pub(super) async fn stop(
             done,
         })
         .await;
-    let _ = ended.await;
+    if door == Door::Socket {
+        let _ = ended.await;
+    }
     StatusCode::ACCEPTED
 }

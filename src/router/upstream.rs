@@ -1,10 +1,13 @@
 //! Connections to one service: HTTP/1.1, on loopback, kept while they are fresh.
 //!
+//! No byte goes out once the run has ended that was found to own the port: between its end and the
+//! next run somebody else may listen there.
+//!
 //! A request goes out once. Only one that was never written, because a kept connection had died
 //! meanwhile, goes to another connection (RFC 9110 §9.2.2 forbids more for what is not idempotent,
 //! and a `tools/call` never is).
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,12 +15,13 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::stream::RequestBody;
+use super::tables::Run;
 use crate::ids::Port;
 use crate::sockets;
+use crate::supervisor::Life;
 
 /// Longest reuse of an idle connection: Node closes after about 6 s, uvicorn after 5
 /// (`reference/mcp-transport.md` §6, measured).
@@ -29,11 +33,13 @@ const IDLE_CONNECTIONS_MAX: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
+/// Headers of an answer.
+const HEADERS_MAX: usize = 256;
 
 /// Where a service is, and the idle connections to this run of it.
 pub(super) struct Upstream {
-    port: Port,
-    generation: u64,
+    address: SocketAddr,
+    run: Run,
     idle: Mutex<Idle>,
 }
 
@@ -70,17 +76,17 @@ pub(super) struct Lease {
 }
 
 impl Upstream {
-    pub(super) fn new(port: Port, generation: u64) -> Self {
+    pub(super) fn new(port: Port, run: Run) -> Self {
         Self {
-            port,
-            generation,
+            address: SocketAddr::new(run.at, port.get()),
+            run,
             idle: Mutex::default(),
         }
     }
 
     /// Is this about that run of the service?
-    pub(super) fn is(&self, port: Port, generation: u64) -> bool {
-        self.port == port && self.generation == generation
+    pub(super) fn is(&self, port: Port, run: &Run) -> bool {
+        self.address.port() == port.get() && self.run == *run
     }
 
     /// Sends a request and waits for the head of its answer, however long that takes.
@@ -99,6 +105,12 @@ impl Upstream {
                     Err(ConnectError::Handshake(error)) => return Err(SendError::Exchange(error)),
                 },
             };
+            // It has just ended, and nobody has heard of it yet: the words would be lost, or a
+            // stranger who has its port would read them.
+            if self.run.life.as_ref().is_some_and(Life::has_ended) {
+                let gone = std::io::ErrorKind::NotConnected.into();
+                return Err(SendError::Connect(gone, Box::new(request)));
+            }
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     return Ok((
@@ -118,17 +130,14 @@ impl Upstream {
         }
     }
 
-    /// A service on `localhost` may listen on either loopback address.
+    /// To the one address that was found to be the service's own: on another one of the same port
+    /// anybody may listen.
     async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
-        let stream = match self.dial(Ipv4Addr::LOCALHOST.into()).await {
-            Ok(stream) => stream,
-            Err(error) => self
-                .dial(Ipv6Addr::LOCALHOST.into())
-                .await
-                .map_err(|_| ConnectError::Dial(error))?,
-        };
+        let stream = sockets::connect(self.address, CONNECT_TIMEOUT).await;
+        let stream = stream.map_err(ConnectError::Dial)?;
         let handshake = http1::Builder::new()
             .max_buf_size(HEAD_MAX)
+            .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(stream))
             .await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
@@ -139,10 +148,6 @@ impl Upstream {
             }
         });
         Ok(sender)
-    }
-
-    async fn dial(&self, ip: std::net::IpAddr) -> std::io::Result<TcpStream> {
-        sockets::connect(SocketAddr::new(ip, self.port.get()), CONNECT_TIMEOUT).await
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {

@@ -1,9 +1,11 @@
 //! The running table as the others may see it: immutable, replaced whole, never edited.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
@@ -64,6 +66,8 @@ pub enum Readiness {
 pub struct Health {
     /// May it get traffic?
     pub readiness: Readiness,
+    /// Where it listened when the listener was found to be its own: traffic goes nowhere else.
+    pub at: Option<IpAddr>,
     /// When it was asked last.
     pub last_check: Option<Timestamp>,
     /// How long the last answer took.
@@ -93,6 +97,8 @@ pub struct Process {
     pub status: Status,
     /// Root process; `None` while none runs.
     pub pid: Option<u32>,
+    /// Does that run live? `None` while none runs.
+    pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
     pub reason: Option<String>,
     /// Restarts and unstable exits.
@@ -125,6 +131,7 @@ impl Process {
             spec,
             status: Status::Stopped,
             pid: None,
+            life: None,
             reason: None,
             history: History::default(),
             created_at: Timestamp::default(),
