@@ -178,6 +178,10 @@ pub struct StartRequest {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub settings: crate::config::Settings,
+    /// The file that they stand in, for `mcpm config` to name.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub settings_file: Option<PathBuf>,
 }
 
 /// `POST /api/v1/admin/processes/{action}` where action is `start`, `stop`, `restart`, `delete`.
@@ -475,6 +479,7 @@ pub(super) async fn start(
         let (done, answer) = oneshot::channel();
         let order = DaemonOrder::Apply {
             settings: request.settings,
+            file: request.settings_file,
             done,
         };
         let _ = api.orders.send(order).await;

@@ -86,7 +86,14 @@ impl Published {
             }
             let secret = self.vault.router_secret(service);
             let previous = known.map(|made| &*made.entry);
-            let entry = ServiceEntry::new(mcp.clone(), state, &secret, generation, previous);
+            let entry = ServiceEntry::new(
+                mcp.clone(),
+                state,
+                &secret,
+                generation,
+                process.life.clone(),
+                previous,
+            );
             let made = Made {
                 spec: process.spec.clone(),
                 state,

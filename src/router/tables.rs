@@ -14,6 +14,7 @@ use super::upstream::Upstream;
 use crate::config::spec::ServiceSpec;
 use crate::ids::ServiceType;
 use crate::secret::Secret;
+use crate::supervisor::Life;
 
 /// May requests go to a service?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +41,21 @@ pub struct ServiceEntry {
 
 impl ServiceEntry {
     /// Reads the spec once, so that requests need not. `generation` counts the starts of the
-    /// service: connections to an earlier one are not used again.
+    /// service: connections to an earlier one are not used again. `life` tells whether this run lives,
+    /// at the very moment at which a credential would go there.
     pub fn new(
         spec: ServiceSpec,
         state: Routable,
         router_secret: &Secret<String>,
         generation: u64,
+        life: Option<Life>,
         previous: Option<&Self>,
     ) -> Self {
-        let same = previous.filter(|entry| entry.upstream.is(spec.port, generation));
+        let same =
+            previous.filter(|entry| entry.upstream.is(spec.port, generation, life.is_some()));
         let upstream = match same {
             Some(entry) => Arc::clone(&entry.upstream),
-            None => Arc::new(Upstream::new(spec.port, generation)),
+            None => Arc::new(Upstream::new(spec.port, generation, life)),
         };
         let held = previous.map_or_else(Arc::default, |entry| Arc::clone(&entry.held));
         let injection = Injection::new(

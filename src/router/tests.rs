@@ -26,6 +26,8 @@ use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
 use crate::secret::Secret;
 use crate::store::{Memory, StoreHandle};
+use crate::supervisor::Life;
+use crate::supervisor::kill::Handle;
 use crate::users::Users;
 use crate::vault::{Credential, Fields, MasterKey, Vault};
 
@@ -266,11 +268,21 @@ impl World {
     }
 
     fn publish_run(&self, spec: ServiceSpec, state: Routable, generation: u64) {
+        self.publish_life(spec, state, generation, None);
+    }
+
+    fn publish_life(
+        &self,
+        spec: ServiceSpec,
+        state: Routable,
+        generation: u64,
+        life: Option<Life>,
+    ) {
         let secret = Secret::new("router-secret".to_owned());
         let table = self.services.load();
         let previous = table.get(&spec.service).map(|entry| &**entry);
         let entry = Arc::new(ServiceEntry::new(
-            spec, state, &secret, generation, previous,
+            spec, state, &secret, generation, None, previous,
         ));
         self.services
             .publish(ServiceTable::new([entry].into_iter()));
@@ -586,6 +598,28 @@ async fn requests_wait_while_their_service_restarts() {
         (world.held(), upstream.requests.load(Ordering::SeqCst)),
         (0, 2)
     );
+}
+
+#[tokio::test]
+async fn a_stranger_on_the_port_of_a_run_that_has_ended_gets_nothing() {
+    let stranger = upstream().await;
+    let spec = service_spec("demo", stranger.port);
+    let world = World::new(spec.clone()).await;
+    let (path, _) = world.member("alice").await;
+    // A kept connection is no exception.
+    assert_eq!(world.get(&path).await.status, 200);
+    let mut child = std::process::Command::new("/bin/sh")
+        .args(["-c", "read line"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let life = Handle::open(child.id(), None).unwrap().life();
+    world.publish_life(spec.clone(), Routable::Ready, 1, Some(life));
+    assert_eq!(world.get(&path).await.status, 200);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(world.get(&path).await.status, 503);
+    assert_eq!(stranger.requests.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

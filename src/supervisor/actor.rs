@@ -462,6 +462,7 @@ impl Actor {
                 self.watch(id, generation, handle.clone());
                 let pid = handle.pid();
                 if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.process.life = Some(handle.life());
                     slot.handle = Some(handle);
                     slot.process.started_at = Some(Timestamp::now());
                     if slot.process.spec.mcp.is_some() {
@@ -624,6 +625,7 @@ impl Actor {
         }
         slot.process.generation += 1;
         slot.handle = None;
+        slot.process.life = None;
         let mut process = slot.process.clone();
         self.place(&mut process);
         let service = process.spec.mcp.as_ref();
@@ -810,6 +812,7 @@ impl Actor {
                 }
                 self.watch(id, process.generation, handle.clone());
             }
+            process.life = handle.as_ref().map(Handle::life);
             let lives = handle.is_some();
             self.slots.insert(id, Slot::new(process, state, handle));
             if lives && let Some(capture) = self.capture(id) {

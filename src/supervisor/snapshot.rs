@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
@@ -93,6 +94,8 @@ pub struct Process {
     pub status: Status,
     /// Root process; `None` while none runs.
     pub pid: Option<u32>,
+    /// Does that run live? `None` while none runs.
+    pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
     pub reason: Option<String>,
     /// Restarts and unstable exits.
@@ -125,6 +128,7 @@ impl Process {
             spec,
             status: Status::Stopped,
             pid: None,
+            life: None,
             reason: None,
             history: History::default(),
             created_at: Timestamp::default(),

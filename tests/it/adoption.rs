@@ -156,3 +156,42 @@ fn what_a_dead_service_left_behind_is_ended_before_it_is_started_again() {
     mcpm.wait_until(|list| list["parent"].restarts == 1 && list["parent"].is_up());
     assert!(!is_alive(child));
 }
+
+#[test]
+fn whenever_the_daemon_dies_there_is_one_copy_of_each_process() {
+    let apps = ["a", "b", "c", "d"];
+    let mcpm = Mcpm::start(apps.map(|name| sh(name, "exec sleep 1000")));
+    for _ in 0..8 {
+        // It dies somewhere in the middle of ending and starting four processes.
+        let restarts: Vec<_> = (0..4).map(|_| mcpm.spawn(&["restart", "all"])).collect();
+        let before = mcpm.list();
+        mcpm.kill_daemon();
+        for mut restart in restarts {
+            // One may come late and start the next daemon; all end.
+            let _ = restart.code();
+        }
+        let list = mcpm.wait_until(|list| {
+            list.all().len() == apps.len()
+                && list
+                    .all()
+                    .iter()
+                    .all(|process| process.status == "online" && is_alive(process.pid))
+        });
+        let wanted: BTreeSet<u32> = list
+            .all()
+            .iter()
+            .map(|process| process.pid)
+            .chain([mcpm.daemon_pid()])
+            .collect();
+        let only_these = || {
+            processes_of(&mcpm.home())
+                .into_iter()
+                .collect::<BTreeSet<_>>()
+                == wanted
+        };
+        wait_for(
+            || only_these().then_some(()),
+            &format!("no others than {wanted:?}; before it was {before:?}"),
+        );
+    }
+}
