@@ -102,7 +102,12 @@ mod tests {
         for id in &ids {
             assert!(is_request_id(id), "{id}");
         }
-        for other in ["", "x", "0aaaaaaaaaaaaaaaaaaaaaaaaa", "a\naaaaaaaaaaaaaaaaaaaaaaaa"] {
+        for other in [
+            "",
+            "x",
+            "0aaaaaaaaaaaaaaaaaaaaaaaaa",
+            "a\naaaaaaaaaaaaaaaaaaaaaaaa",
+        ] {
             assert!(!is_request_id(other), "{other}");
         }
     }
