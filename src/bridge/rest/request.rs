@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use serde_json::{Map, Value};
 
@@ -80,6 +81,22 @@ pub(super) fn build(
     *request.uri_mut() = address(&config.api.base, &path, query.as_deref())?;
     *request.headers_mut() = headers;
     Ok(request)
+}
+
+/// What a call of each tool of a `config.json` with these arguments would send; sends nothing. For
+/// fuzzing, and for trying a file out.
+///
+/// # Errors
+/// Every mistake of the file. For a single tool: why the call would be refused.
+pub fn dry_run(
+    config: &str,
+    arguments: &Map<String, Value>,
+    from_router: &Parts,
+) -> Result<Vec<Result<Request<Bytes>, String>>, Vec<String>> {
+    let config = RestConfig::parse(config)?;
+    let caller = Caller::from_parts(from_router);
+    let one = |tool| build(&config, tool, arguments, &caller).map_err(|error| error.to_string());
+    Ok(config.tools.iter().map(one).collect())
 }
 
 /// The value of each parameter that has one, in the order of the file.
@@ -354,6 +371,20 @@ mod tests {
         assert_eq!(of("abc", "k=a%20b"), ["abc", "a%20b", "a b"]);
         assert_eq!(of("Basic dTpwOncw", ""), ["u:p:w0", "p:w0", "dTpwOncw"]);
         assert_eq!(of("Basic ???", ""), ["???"]);
+    }
+
+    #[test]
+    fn a_dry_run_shows_what_each_tool_would_send() {
+        let (parts, ()) = Request::get("/mcp").body(()).unwrap().into_parts();
+        let text = json!({
+            "name": "x", "api": { "baseURL": "https://a.example" },
+            "tools": [{ "name": "a", "endpoint": "/a" },
+                      { "name": "b", "endpoint": "/{id}", "parameters": { "id": {} } }],
+        });
+        let sent = dry_run(&text.to_string(), &Map::new(), &parts).unwrap();
+        assert_eq!(sent[0].as_ref().unwrap().uri().path(), "/a");
+        assert_eq!(sent[1].as_ref().unwrap_err(), "argument `id` is missing");
+        assert!(dry_run("{}", &Map::new(), &parts).is_err());
     }
 
     #[test]
