@@ -47,7 +47,7 @@ pub struct Setting {
 
 /// `POST /api/v1/admin/daemon/stop`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StopRequest {
     /// End the daemon only; services go on and the next daemon adopts them.
     #[serde(default)]
@@ -65,7 +65,8 @@ pub struct Alive {
 // ── handlers ──
 
 /// The daemon is there. Open to all.
-#[utoipa::path(get, path = "/health", tag = "daemon", responses((status = 200, body = Alive)))]
+#[utoipa::path(get, path = "/health", tag = "daemon", security(()),
+    responses((status = 200, body = Alive)))]
 pub(super) async fn health() -> Reply<Alive> {
     Reply(Alive { ok: true })
 }

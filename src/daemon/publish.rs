@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::AppSpec;
 use crate::ids::ServiceType;
 use crate::router::{Routable, Run, ServiceEntry, ServiceTable, Services};
+use crate::sockets;
 use crate::supervisor::snapshot::{Readiness, Status};
 use crate::supervisor::{Process, Snapshot, Supervisor};
 use crate::vault::Vault;
@@ -22,7 +23,12 @@ pub(super) async fn run(supervisor: Supervisor, vault: Vault, table: Arc<Service
     };
     loop {
         let snapshot = changes.borrow_and_update().clone();
-        published.update(&services(&snapshot));
+        let services = services(&snapshot);
+        let specs = services
+            .values()
+            .filter_map(|process| process.spec.mcp.as_ref());
+        sockets::keep_off(specs.map(|mcp| mcp.port));
+        published.update(&services);
         if changes.changed().await.is_err() {
             return;
         }
