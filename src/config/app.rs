@@ -14,6 +14,7 @@ use super::mcp::{self, Service};
 use super::program::{default_name, own_arguments};
 use super::spec::{Env, RestartPolicy, StopPolicy};
 use super::syntax::{Node, Place, Value};
+use super::triggers;
 
 const MAX_RESTARTS: u32 = 16;
 const MIN_UPTIME_MS: u64 = 1000;
@@ -71,6 +72,7 @@ pub(crate) fn read(
         report.mistake(fields.place("namespace"), message);
     }
     no_nul(&fields, report);
+    triggers::check(&fields, report);
     if let Some(name) = fields.text("instance_var")
         && !env::is_name(name)
     {

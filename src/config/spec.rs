@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cron::Cron;
 use crate::ids::{AppName, InstancePrefix, Port, ServiceType};
 
 /// Version of the JSON form of an [`AppSpec`].
@@ -54,6 +55,9 @@ pub struct AppSpec {
     pub autostart: bool,
     /// Whether and when an ended process comes back.
     pub restart: RestartPolicy,
+    /// What else restarts it.
+    #[serde(default)]
+    pub triggers: Triggers,
     /// How it is asked to end.
     pub stop: StopPolicy,
     /// Where its output goes.
@@ -121,6 +125,33 @@ pub struct RestartPolicy {
     pub exp_backoff_restart_delay: Option<Duration>,
     /// Exit codes after which no restart follows.
     pub stop_exit_codes: Vec<i32>,
+}
+
+/// What restarts a process beside people and its own end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Triggers {
+    /// `max_memory_restart`: more resident bytes than that in the process and its group.
+    pub memory_max: Option<u64>,
+    /// `cron_restart`: these times.
+    pub cron: Option<Cron>,
+    /// `watch`: changes of these files.
+    pub watch: Option<WatchSpec>,
+}
+
+/// Files whose changes restart an app; `watch.rs` says which count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchSpec {
+    /// Where patterns start: the app's working directory.
+    pub base: PathBuf,
+    /// Files and folders, absolute; never empty.
+    pub paths: Vec<PathBuf>,
+    /// `ignore_watch`, as written.
+    pub ignore: Vec<String>,
+    /// `watch_delay`: how long it must be quiet before the restart.
+    #[serde(with = "millis")]
+    pub delay: Duration,
 }
 
 /// How a process is asked to end.

@@ -37,8 +37,8 @@ use crate::problem::chain;
 use crate::router::ServiceTable;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
-use crate::supervisor::usage::Sampler;
-use crate::supervisor::{Setup, Supervisor, actor, dump, proc};
+use crate::supervisor::usage::{self, Sampler};
+use crate::supervisor::{Setup, Supervisor, actor, clock, dump, proc, watch};
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
@@ -238,6 +238,9 @@ async fn live(
     tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
+    tasks.spawn(usage::guard(supervisor.clone()));
+    tasks.spawn(clock::run(supervisor.clone()));
+    tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });

@@ -24,6 +24,7 @@ use super::plan;
 use super::snapshot::{Process, Readiness, Snapshot, Status};
 use super::spawn::{self, OperatorLimits, Order, Spawned};
 use super::target;
+use super::triggers::{self, Cause};
 use super::waits::{self, Goal, Outcome, Wait};
 use crate::config::AppSpec;
 use crate::config::spec::Env;
@@ -195,6 +196,13 @@ impl Actor {
                     self.dirty.insert(id);
                 }
             }
+            Message::Note { id, note } => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.process.note = Some(note);
+                    self.dirty.insert(id);
+                }
+            }
+            Message::Due { id, cause, why } => self.due(id, cause, why),
             Message::Quiesce { reply } => {
                 self.quiesce(reply);
                 return true;
@@ -354,6 +362,20 @@ impl Actor {
         self.check_waits(None);
     }
 
+    /// The clock or a changed file wants it restarted.
+    fn due(&mut self, id: PmId, cause: Cause, why: String) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        if !triggers::restarts(cause, &slot.state, slot.process.held) {
+            return;
+        }
+        tracing::info!(app = %slot.process.spec.name, pm_id = %id, "restarted: {why}");
+        slot.process.held = false;
+        slot.process.restarted_for = Some((why, Timestamp::now()));
+        self.feed(id, Event::RestartAsked);
+    }
+
     /// Ends nothing: the next daemon adopts all of it.
     fn quiesce(&mut self, reply: oneshot::Sender<()>) {
         let journal = self.journal.clone();
@@ -487,8 +509,15 @@ impl Actor {
             slot.process.health.readiness = Readiness::Down;
             tracing::info!(app = %slot.process.spec.name, pm_id = %id, "{exit}");
         }
-        if let Event::Spawned { .. } = &event {
-            slot.process.reason = None;
+        match &event {
+            Event::Spawned { .. } => slot.process.reason = None,
+            Event::Unhealthy { why } => {
+                slot.process.restarted_for = Some((why.clone(), Timestamp::now()));
+            }
+            // What people want is what counts until they want something else.
+            Event::StartAsked | Event::RestartAsked => slot.process.held = false,
+            Event::StopAsked => slot.process.held = true,
+            _ => {}
         }
         let spec = slot.process.spec.clone();
         let policy = Policy {
@@ -711,6 +740,8 @@ impl Actor {
                     (code, signal, at)
                 }),
                 reason: process.reason.clone(),
+                restarted_for: process.restarted_for.clone(),
+                held: process.held,
             },
             spec: process.spec.clone(),
         });

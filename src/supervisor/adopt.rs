@@ -34,6 +34,8 @@ pub fn find(row: Row, home_id: &str, now: Instant, today: Timestamp) -> Found {
     process.created_at = row.record.created_at;
     process.started_at = row.record.started_at;
     process.reason = row.record.reason;
+    process.restarted_for = row.record.restarted_for;
+    process.held = row.record.held;
     process.history = History {
         restarts: row.record.restarts,
         unstable: row.record.unstable,

@@ -99,6 +99,10 @@ pub struct Record {
     pub last_exit: Option<(Option<i32>, Option<i32>, Timestamp)>,
     /// Why it is in its state.
     pub reason: Option<String>,
+    /// Why it was restarted last although it ran and nobody asked.
+    pub restarted_for: Option<(String, Timestamp)>,
+    /// Stopped by hand.
+    pub held: bool,
 }
 
 /// Handle to the writing thread.

@@ -19,6 +19,7 @@ mod routing;
 mod streaming;
 mod mcp_clients;
 mod restarting;
+mod triggers;
 mod stopping;
 mod health;
 mod logs;
