@@ -16,6 +16,7 @@ use super::error::{Answer, ApiError};
 use super::processes::{LogEvent, Stream, ndjson};
 use super::state::Api;
 use crate::ids::PmId;
+use crate::logs::files::LogFiles;
 use crate::logs::{self, history};
 use crate::supervisor::{Process, target};
 
@@ -189,7 +190,11 @@ pub(super) async fn flush(
     let target = request.target.as_deref().unwrap_or("all");
     let processes = selected(&api, target)?;
     for process in &processes {
-        api.logs.truncate(process.id).await;
+        let files = LogFiles {
+            out: process.out_log.clone(),
+            error: process.error_log.clone(),
+        };
+        api.logs.truncate(process.id, files).await;
     }
     if request.target.is_none()
         && let Err(error) = std::fs::File::options()

@@ -76,6 +76,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// The `mcpm` block.
     pub settings: Settings,
+    /// Where that stands, absolute; `None` for standard input and command lines.
+    pub file: Option<PathBuf>,
 }
 
 const SUFFIXES: &[&str] = &[
@@ -119,7 +121,11 @@ pub fn load_file(path: &Path, shell: &Shell, options: &LoadOptions) -> Result<Lo
     } else {
         parse(&name, &read_text(&absolute, path)?)?
     };
-    build(root, &name, absolute.parent(), shell, options)
+    let loaded = build(root, &name, absolute.parent(), shell, options)?;
+    Ok(Loaded {
+        file: Some(absolute),
+        ..loaded
+    })
 }
 
 /// Reads a text that has no file, such as standard input (`-`). Relative paths start at the

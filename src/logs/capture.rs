@@ -33,8 +33,9 @@ const BUFFER: usize = 64 * 1024;
 const READS_IN_A_ROW: usize = 16;
 /// Lines a follower may be behind before it loses the oldest.
 const FOLLOWER_LINES: usize = 4096;
-/// Orders to the thread that may be under way; a boot of hundreds sends one each.
-const ORDERS: usize = 1024;
+/// Orders to the thread that may be under way: a few for each of the most processes there may be.
+/// Room costs nothing until it is used.
+const ORDERS: usize = 40_000;
 /// At most one warning about a log that can't be written in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How often an open log file is checked for having been deleted.
@@ -86,6 +87,7 @@ enum Order {
     },
     Truncate {
         id: PmId,
+        files: LogFiles,
         done: oneshot::Sender<()>,
     },
 }
@@ -123,20 +125,24 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Reads this process's FIFOs from now on; they are open when it returns. What is written to a
-    /// FIFO that nobody has open is gone with the writer, so a process is started only then. Called
-    /// again for the same process, it goes on with the new files.
-    pub async fn capture(&self, source: Source, pipes: Pipes, files: LogFiles) {
+    /// Reads this process's FIFOs from now on; they are open when the future is done. What is written
+    /// to a FIFO that nobody has open is gone with the writer, so a process is started only then.
+    /// Called again for the same process, it goes on with the new files. The order is given at once,
+    /// after those before it: a number may be released and captured anew, for another process.
+    pub fn capture(
+        &self,
+        source: Source,
+        pipes: Pipes,
+        files: LogFiles,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (done, wait) = oneshot::channel();
-        let order = Order::Capture {
+        self.order(Order::Capture {
             source,
             pipes,
             files,
             done,
-        };
-        if self.orders.send(order).await.is_ok() {
-            let _ = wait.await;
-        }
+        });
+        async move { drop(wait.await) }
     }
 
     /// A run has ended: what is in its pipes is read, and what is held of a line is let go.
@@ -145,15 +151,22 @@ impl Logs {
     }
 
     /// The process is forgotten: the same, and its pipes are closed.
-    pub async fn release(&self, id: PmId) {
-        let _ = self.orders.send(Order::Release { id }).await;
+    pub fn release(&self, id: PmId) {
+        self.order(Order::Release { id });
     }
 
-    /// Empties the process's log files; done when it returns.
-    pub async fn truncate(&self, id: PmId) {
+    /// Empties the process's log files, whether it runs or not; done when it returns.
+    pub async fn truncate(&self, id: PmId, files: LogFiles) {
         let (done, wait) = oneshot::channel();
-        if self.orders.send(Order::Truncate { id, done }).await.is_ok() {
+        let order = Order::Truncate { id, files, done };
+        if self.orders.send(order).await.is_ok() {
             let _ = wait.await;
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.try_send(order).is_err() {
+            tracing::error!("the thread that captures logs does not answer; output waits in pipes");
         }
     }
 
@@ -216,8 +229,14 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
             }
             // A stream's task ends when its sender is dropped, after a last read.
             Order::Release { id } => drop(streams.remove(&id)),
-            Order::Truncate { id, done } => {
-                for sender in streams.get(&id).into_iter().flatten() {
+            Order::Truncate { id, files, done } => {
+                let open = streams.get(&id);
+                if open.is_none() {
+                    [files.out, files.error]
+                        .into_iter()
+                        .for_each(|path| Sink::new(path).truncate());
+                }
+                for sender in open.into_iter().flatten() {
                     let (one, wait) = oneshot::channel();
                     if sender.send(Word::Truncate(one)).await.is_ok() {
                         let _ = wait.await;
@@ -417,7 +436,9 @@ impl Sink {
     }
 
     fn truncate(&mut self) {
-        let Some(path) = &self.path else { return };
+        let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
+            return;
+        };
         if let Ok(file) = open_log(path)
             && file.metadata().is_ok_and(|meta| meta.is_file())
             && let Err(error) = file.set_len(0)
@@ -448,6 +469,8 @@ fn open_log(path: &Path) -> io::Result<File> {
             .append(true)
             .create(true)
             .mode(0o640)
+            // One that is a FIFO without a reader must not hold up everybody's logs.
+            .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
             .open(path)
     };
     match open() {
@@ -470,6 +493,7 @@ mod tests {
         logs: Logs,
         pipes: Pipes,
         source: Source,
+        files: LogFiles,
     }
 
     async fn fixture(out: impl Fn(&Path) -> PathBuf) -> Fixture {
@@ -485,12 +509,14 @@ mod tests {
             out: Some(out(dir.path())),
             error: None,
         };
-        logs.capture(source.clone(), pipes.clone(), files).await;
+        logs.capture(source.clone(), pipes.clone(), files.clone())
+            .await;
         Fixture {
             dir,
             logs,
             pipes,
             source,
+            files,
         }
     }
 
@@ -519,7 +545,7 @@ mod tests {
         assert_eq!(follower.recv().await.unwrap().bytes, b"tw\xffo");
         let file = it.dir.path().join("sub/a.log");
         until(|| std::fs::read(&file).is_ok_and(|is| is == b"one\ntw\xffo\n")).await;
-        it.logs.truncate(PmId(0)).await;
+        it.logs.truncate(PmId(0), it.files.clone()).await;
         assert_eq!(std::fs::read(&file).unwrap(), b"");
         child.write_all(b"no end").unwrap();
         it.logs.settle(PmId(0)).await;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
@@ -93,6 +94,8 @@ pub struct Process {
     pub status: Status,
     /// Root process; `None` while none runs.
     pub pid: Option<u32>,
+    /// Does that run live? `None` while none runs.
+    pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
     pub reason: Option<String>,
     /// Why it was restarted last although it ran and nobody asked.
@@ -109,6 +112,8 @@ pub struct Process {
     pub started_at: Option<Timestamp>,
     /// Last exit.
     pub last_exit: Option<(Exit, Timestamp)>,
+    /// Why we ended it that time, when nobody had asked for it: what its health checks said.
+    pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
     /// Log of standard output.
@@ -129,6 +134,7 @@ impl Process {
             spec,
             status: Status::Stopped,
             pid: None,
+            life: None,
             reason: None,
             restarted_for: None,
             note: None,
@@ -137,6 +143,7 @@ impl Process {
             created_at: Timestamp::default(),
             started_at: None,
             last_exit: None,
+            ended_for: None,
             health: Health::default(),
             out_log: None,
             error_log: None,
