@@ -19,6 +19,7 @@ use super::triggers;
 const MAX_RESTARTS: u32 = 16;
 const MIN_UPTIME_MS: u64 = 1000;
 const GRACE_MS: u64 = 1600;
+const LISTEN_MS: u64 = 3000;
 const NAMESPACE: &str = "default";
 
 /// An app that the file has nothing wrong with.
@@ -245,5 +246,14 @@ pub(crate) fn stop(fields: &Fields) -> StopPolicy {
             .duration("kill_timeout")
             .unwrap_or(std::time::Duration::from_millis(GRACE_MS)),
         treekill: fields.flag("treekill").unwrap_or(true),
+        message: fields.flag("shutdown_with_message").unwrap_or(false),
     }
+}
+
+/// How long it may take to say that it is ready, when it is to say so.
+pub(crate) fn ready_within(fields: &Fields) -> Option<std::time::Duration> {
+    let within = fields
+        .duration("listen_timeout")
+        .unwrap_or(std::time::Duration::from_millis(LISTEN_MS));
+    (fields.flag("wait_ready") == Some(true)).then_some(within)
 }

@@ -68,6 +68,7 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         autostart: fields.flag("autostart").unwrap_or(true),
         restart: app::restart(&fields),
         triggers: triggers::read(&fields, &cwd, bases),
+        ready_within: app::ready_within(&fields),
         stop: app::stop(&fields),
         logs: logs::read(&fields, &cwd, bases, exec_mode),
         pid_file: logs::pid_file(&fields, &cwd, bases),

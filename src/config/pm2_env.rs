@@ -66,6 +66,13 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     if !spec.restart.stop_exit_codes.is_empty() {
         set("stop_exit_codes", json!(spec.restart.stop_exit_codes));
     }
+    if let Some(within) = spec.ready_within {
+        set("wait_ready", json!(true));
+        set("listen_timeout", millis(within));
+    }
+    if spec.stop.message {
+        set("shutdown_with_message", json!(true));
+    }
     if let Some(limit) = spec.triggers.memory_max {
         set("max_memory_restart", json!(limit));
     }
@@ -157,6 +164,8 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             args: texts(fields.get("args")),
         },
         triggers: triggers(fields, &cwd),
+        ready_within: flag("wait_ready", false)
+            .then(|| time("listen_timeout").unwrap_or(Duration::from_secs(3))),
         cwd,
         env,
         exec_mode: match text("exec_mode") {
@@ -180,6 +189,7 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             signal: rustix::process::Signal::INT.as_raw(),
             grace: time("kill_timeout").unwrap_or(Duration::from_millis(1600)),
             treekill: flag("treekill", true),
+            message: flag("shutdown_with_message", false),
         },
         // A path in a dump has its number already.
         logs: LogSpec {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cron::Cron;
+use super::interpreter::is_node;
 use crate::ids::{AppName, InstancePrefix, Port, ServiceType};
 
 /// Version of the JSON form of an [`AppSpec`].
@@ -58,6 +59,9 @@ pub struct AppSpec {
     /// What else restarts it.
     #[serde(default)]
     pub triggers: Triggers,
+    /// `wait_ready`: it is online when it says so, or after this time (`listen_timeout`).
+    #[serde(default, with = "millis::option")]
+    pub ready_within: Option<Duration>,
     /// How it is asked to end.
     pub stop: StopPolicy,
     /// Where its output goes.
@@ -70,6 +74,15 @@ pub struct AppSpec {
     pub version: Option<String>,
     /// Present when the app is a service.
     pub mcp: Option<ServiceSpec>,
+}
+
+impl AppSpec {
+    /// It gets Node's IPC channel: node and bun look for it, and so may whoever has to say or hear
+    /// something.
+    pub fn has_channel(&self) -> bool {
+        let node = self.program.interpreter.as_deref().is_some_and(is_node);
+        node || self.ready_within.is_some() || self.stop.message
+    }
 }
 
 /// What `exec` gets.
@@ -165,6 +178,10 @@ pub struct StopPolicy {
     pub grace: Duration,
     /// `false`: the first signal goes to the root process only. SIGKILL goes to the group anyway.
     pub treekill: bool,
+    /// `shutdown_with_message`: the message `"shutdown"` over Node's channel instead of the first
+    /// signal.
+    #[serde(default)]
+    pub message: bool,
 }
 
 /// Where output goes.

@@ -4,6 +4,7 @@
 //! written down, or when it carries the exact name of that run in its environment. What can't be
 //! proven is left alone.
 
+use super::channel::{End, Identity};
 use super::child_env;
 use super::journal::{Row, Wanted};
 use super::kill::Handle;
@@ -23,6 +24,8 @@ pub struct Found {
     pub state: State,
     /// The run, when it lives.
     pub handle: Option<Handle>,
+    /// Our end of its channel, when it has one and we may take it back.
+    pub channel: Option<End>,
     /// What its machine must hear first.
     pub news: Option<Event>,
 }
@@ -102,10 +105,17 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
         (None, Wanted::Down) => (State::Stopped, None),
         (None, Wanted::Errored) => (State::Errored, None),
     };
+    let identity = row.record.channel;
+    let identity = identity.map(|(number, inode)| Identity { number, inode });
+    let channel = handle
+        .as_ref()
+        .zip(identity)
+        .and_then(|(handle, identity)| End::take_back(handle.pidfd(), identity));
     Found {
         process,
         state,
         handle,
+        channel,
         news,
     }
 }

@@ -105,6 +105,8 @@ pub struct Record {
     pub restarted_for: Option<(String, Timestamp)>,
     /// Stopped by hand.
     pub held: bool,
+    /// Where the process has our end of its channel: number, and the socket's inode.
+    pub channel: Option<(i32, u64)>,
 }
 
 /// Handle to the writing thread.

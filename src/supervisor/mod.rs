@@ -18,6 +18,7 @@ pub mod child_env;
 pub mod snapshot;
 mod handle;
 pub mod actor;
+pub mod channel;
 pub mod spawn;
 pub mod exits;
 pub mod kill;

@@ -35,10 +35,12 @@ pub(crate) fn spec(name: &str) -> AppSpec {
             stop_exit_codes: Vec::new(),
         },
         triggers: Triggers::default(),
+        ready_within: None,
         stop: StopPolicy {
             signal: 2,
             grace: Duration::from_millis(1600),
             treekill: true,
+            message: false,
         },
         logs: LogSpec {
             out: LogTarget::Default,

@@ -18,7 +18,7 @@ pub enum Cause {
 /// `held`: stopped by hand, or never started.
 pub fn restarts(cause: Cause, state: &State, held: bool) -> bool {
     match state {
-        State::Online { .. } => true,
+        State::Starting { .. } | State::Online { .. } => true,
         State::Stopped | State::Errored | State::Waiting { .. } => cause == Cause::Clock || !held,
         // What is being started has not read anything yet, and what is coming back comes anyway.
         State::Launching { .. } | State::Stopping { .. } => false,

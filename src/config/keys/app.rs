@@ -1,6 +1,6 @@
 //! Keys of an app: every attribute of PM2 (reference: its ecosystem file), and mcpm's own.
 
-use super::Treatment::{Invisible, Never, NotYet, PartOf};
+use super::Treatment::{Invisible, Never, NotYet};
 use super::{Key, Kind, MCP, Short, Table};
 
 /// An entry of `apps`.
@@ -267,23 +267,20 @@ const KEYS: &[Key] = &[
         "shutdown_with_message",
         Kind::Flag,
         "`false`",
-        "a message instead of the first signal",
-    )
-    .but(NotYet),
+        "the message `shutdown` over Node's channel instead of the first signal",
+    ),
     Key::new(
         "wait_ready",
         Kind::Flag,
         "`false`",
-        "online only after the message `ready`",
-    )
-    .but(NotYet),
+        "online when it says so: `\"ready\"` over Node's channel, or `READY=1` to `NOTIFY_SOCKET`",
+    ),
     Key::new(
         "listen_timeout",
         Kind::Duration,
         "3000",
-        "longest wait for that message",
-    )
-    .but(PartOf("wait_ready")),
+        "longest wait for that; then it counts as online",
+    ),
     // -- who runs it --
     Key::new(
         "uid",
