@@ -25,7 +25,7 @@ use crate::api::{Api, Door, routes};
 use crate::config::Settings;
 use crate::config::load::load_settings;
 use crate::control::readiness::{Starter, Word};
-use crate::control::server;
+use crate::control::{server, service_manager};
 use crate::health;
 use crate::home::{Home, HomeError};
 use crate::ids::{ServiceType, Timestamp};
@@ -258,6 +258,13 @@ async fn live(
         let _ = starter.tell(&Word::Ok);
     }
 
+    // A daemon of a command is not the service that the command runs in.
+    let managed = !options.detached;
+    if managed {
+        service_manager::tell(service_manager::READY);
+        tasks.spawn(service_manager::keep_alive());
+    }
+
     // ── life ──
     let (reason, done) = loop {
         tokio::select! {
@@ -280,6 +287,9 @@ async fn live(
             _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
         }
     };
+    if managed {
+        service_manager::tell(service_manager::STOPPING);
+    }
     close::close(
         Ending {
             home,
