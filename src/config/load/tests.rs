@@ -483,10 +483,8 @@ fn a_command_line_follows_the_same_rules() {
     assert_eq!(spec.program.args, ["--a b"]);
     assert_eq!(spec.restart.restart_delay, Some(Duration::from_secs(2)));
     assert!(!spec.restart.autorestart && spec.restart.max_restarts == 0);
-    assert_eq!(
-        loaded.warnings[0].to_string(),
-        "`wait_ready` is not acted upon yet"
-    );
+    assert_eq!(spec.ready_within, Some(Duration::from_secs(3)));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 
     let bad = CommandLineApp {
         kill_timeout: Some("soon".into()),
