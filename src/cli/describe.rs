@@ -139,7 +139,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ExecMode::ClusterMode => "cluster_mode",
     };
     let interpreter = spec.program.interpreter.clone();
-    vec![
+    let mut rows = vec![
         ("name", process.name.to_string()),
         ("namespace", spec.namespace.clone()),
         ("version", spec.version.clone().unwrap_or_else(missing)),
@@ -147,6 +147,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ("uptime", process_table::uptime(process, now)),
         ("script path", spec.program.script.display().to_string()),
         ("script args", words(&spec.program.args)),
+        ("entire log path", log(&process.combined_log)),
         ("error log path", log(&process.error_log)),
         ("out log path", log(&process.out_log)),
         ("pid path", process.pid_file.display().to_string()),
@@ -175,7 +176,10 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
             ),
         ),
         ("created at", process.created_at.to_string()),
-    ]
+    ];
+    // Only when it is there, as in PM2.
+    rows.retain(|(name, _)| *name != "entire log path" || process.combined_log.is_some());
+    rows
 }
 
 fn service_rows(mcp: &ServiceSpec, health: &Health) -> Vec<(&'static str, String)> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
+use crate::logs::files::LogFiles;
 
 /// All processes, by pm_id.
 #[derive(Clone, Debug, Default)]
@@ -105,10 +106,8 @@ pub struct Process {
     pub last_exit: Option<(Exit, Timestamp)>,
     /// What the checks say.
     pub health: Health,
-    /// Log of standard output.
-    pub out_log: Option<PathBuf>,
-    /// Log of standard error.
-    pub error_log: Option<PathBuf>,
+    /// Where its output goes.
+    pub logs: LogFiles,
     /// Pid file.
     pub pid_file: PathBuf,
 }
@@ -129,8 +128,7 @@ impl Process {
             started_at: None,
             last_exit: None,
             health: Health::default(),
-            out_log: None,
-            error_log: None,
+            logs: LogFiles::default(),
             pid_file: PathBuf::new(),
         }
     }

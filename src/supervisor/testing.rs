@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::AppSpec;
-use crate::config::spec::{Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, StopPolicy};
+use crate::config::spec::{
+    Env, ExecMode, LogFormat, LogSpec, LogTarget, Program, RestartPolicy, RotateSpec, StopPolicy,
+};
 use crate::ids::AppName;
 
 /// A plain app that sleeps.
@@ -40,7 +42,11 @@ pub(crate) fn spec(name: &str) -> AppSpec {
         logs: LogSpec {
             out: LogTarget::Default,
             error: LogTarget::Default,
+            combined: None,
             merge: true,
+            disabled: false,
+            format: LogFormat::default(),
+            rotate: RotateSpec::default(),
         },
         pid_file: None,
         run_as: None,

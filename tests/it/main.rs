@@ -21,6 +21,8 @@ mod mcp_clients;
 mod restarting;
 mod stopping;
 mod health;
+mod log_formats;
+mod log_rotation;
 mod logs;
 mod adoption;
 mod refused_files;
