@@ -38,6 +38,18 @@ impl Problem {
     }
 }
 
+/// An error and what is behind it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
 /// Random bytes of a request id.
 const ID_BYTES: usize = 16;
 /// Random bytes that a thread takes from the system at once: the router makes an id per request.

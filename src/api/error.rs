@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::instances::InstanceError;
+use crate::problem::chain;
 use crate::store::StoreError;
 use crate::supervisor::CommandError;
 use crate::users::UserError;
@@ -64,18 +65,6 @@ impl ApiError {
         let detail = "the daemon could not do this; its log (`mcpm.log`) says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
-}
-
-/// An error and what is behind it, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 impl IntoResponse for ApiError {

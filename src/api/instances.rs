@@ -123,6 +123,9 @@ pub(super) async fn grant(
     api_key: Option<String>,
     additional: BTreeMap<String, String>,
 ) -> Answer<Reply<InstanceGrant>> {
+    // From here on what was given is wiped when it is dropped, however this ends.
+    let api_key = api_key.map(Secret::new);
+    let additional: Fields = additional.into_iter().collect();
     let (_, spec) = find(api, service)?;
     if spec.auth.kind == AuthKind::Oauth2 {
         let detail = "this service wants OAuth 2, which this release cannot do yet";
@@ -132,15 +135,13 @@ pub(super) async fn grant(
             detail,
         ));
     }
-    let api_key = api_key.map(Secret::new);
     let given = api_key.as_ref().map(|key| key.expose().as_str());
     let fields = credentials::collect(&spec.auth, given, &additional)
         .map_err(|error| bad_credentials(error.to_string()))?;
     check(api, &spec, &fields).await?;
-    let fields = Secret::new(fields.into_iter().collect::<Fields>());
     let granted = api
         .instances
-        .grant(user, &spec.service, &spec.prefix, fields)
+        .grant(user, &spec.service, &spec.prefix, Secret::new(fields))
         .await?;
     let name = &spec.display_name;
     let message = if granted.created {
@@ -160,7 +161,7 @@ fn bad_credentials(detail: String) -> ApiError {
 }
 
 /// Only an explicit good answer counts.
-async fn check(api: &Api, spec: &ServiceSpec, fields: &BTreeMap<String, String>) -> Answer<()> {
+async fn check(api: &Api, spec: &ServiceSpec, fields: &Fields) -> Answer<()> {
     let Some(rule) = &spec.auth.validate else {
         return Ok(());
     };

@@ -269,9 +269,10 @@ pub(super) async fn flush(
     Json(request): Json<FlushRequest>,
 ) -> Answer<Reply<Reached>> {
     let target = request.target.as_deref().unwrap_or("all");
-    let processes = known(&api.supervisor.snapshot(), target)?;
-    for id in &processes {
-        api.logs.truncate(*id).await;
+    let snapshot = api.supervisor.snapshot();
+    let processes = known(&snapshot, target)?;
+    for process in processes.iter().filter_map(|&id| snapshot.get(id)) {
+        api.logs.truncate(process.logs.clone()).await;
     }
     if request.target.is_none()
         && let Err(error) = std::fs::File::options()

@@ -86,6 +86,9 @@ pub struct LastExit {
     /// When.
     #[schema(value_type = String)]
     pub at: Timestamp,
+    /// What its health checks had said, when it was ended for that.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// What the health checks of a service say.
@@ -179,6 +182,10 @@ pub struct StartRequest {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub settings: crate::config::Settings,
+    /// The file that they stand in, for `mcpm config` to name.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub settings_file: Option<PathBuf>,
 }
 
 /// `POST /api/v1/admin/processes/{action}` where action is `start`, `stop`, `restart`, `delete`.
@@ -336,7 +343,13 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
             Exit::Signal(number) => (None, Some(signal_name(number))),
             Exit::Unknown => (None, None),
         };
-        LastExit { code, signal, at }
+        let why = process.ended_for.clone();
+        LastExit {
+            code,
+            signal,
+            at,
+            why,
+        }
     });
     Process {
         pm_id: process.id,
@@ -484,6 +497,7 @@ pub(super) async fn start(
         let (done, answer) = oneshot::channel();
         let order = DaemonOrder::Apply {
             settings: request.settings,
+            file: request.settings_file,
             done,
         };
         let _ = api.orders.send(order).await;

@@ -1,6 +1,7 @@
 //! What the handlers work with: handles to the rooms, and the settings in force.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -78,6 +79,8 @@ pub enum DaemonOrder {
     Apply {
         /// What it says.
         settings: Settings,
+        /// Where it says so.
+        file: Option<PathBuf>,
         /// Why not, for people.
         done: oneshot::Sender<Result<(), String>>,
     },

@@ -12,7 +12,7 @@ use super::exit::Exit;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address of router and API [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
     /// Origin of handed-out URLs, such as https://mcp.example.com
     #[arg(long, value_name = "URL", value_parser = origin)]
@@ -25,6 +25,15 @@ pub(crate) struct Args {
     detached: bool,
 }
 
+fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    daemon_settings::listen(text).ok_or("write an address such as `127.0.0.1:8080`")
+}
+
+fn origin(text: &str) -> Result<String, &'static str> {
+    daemon_settings::origin(text)
+        .ok_or("write an origin without a path, such as `https://mcp.example.com`")
+}
+
 /// Returns when the daemon ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     crate::daemon::run(&DaemonOptions {
@@ -34,13 +43,4 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         resurrect: args.resurrect,
     })?;
     Ok(Exit::Fine)
-}
-
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    daemon_settings::listen(text).ok_or("write an address such as `127.0.0.1:8080`")
-}
-
-fn origin(text: &str) -> Result<String, &'static str> {
-    let hint = "write an origin without a path, such as `https://mcp.example.com`";
-    daemon_settings::origin(text).ok_or(hint)
 }

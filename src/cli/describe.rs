@@ -215,7 +215,9 @@ fn last_exit(exit: &LastExit) -> String {
         (None, Some(signal)) => signal.clone(),
         (None, None) => "unknown: no daemon saw it".to_owned(),
     };
-    format!("{how} at {}", exit.at)
+    let why = exit.why.as_ref();
+    let why = why.map_or_else(String::new, |why| format!(", after {why}"));
+    format!("{how} at {}{why}", exit.at)
 }
 
 /// The word for a service's readiness, and its colour.
@@ -261,12 +263,14 @@ mod tests {
             code: None,
             signal: Some("SIGKILL".into()),
             at,
+            why: Some("3 failed health checks in a row".into()),
         });
         let text = grid(&web, Timestamp::from_millis(0)).render(Palette::PLAIN);
         for part in [
             "waiting restart",
             "exited with code 1 three times",
             "SIGKILL at 1970-01-01",
+            ", after 3 failed health checks in a row",
             "unhealthy",
             "49160",
             "fork_mode",

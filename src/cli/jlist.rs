@@ -232,6 +232,7 @@ mod tests {
                 code,
                 signal,
                 at: Timestamp::default(),
+                why: None,
             })
         };
         assert_eq!(exit(Some(3), None), Some(3));

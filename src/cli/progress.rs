@@ -289,6 +289,7 @@ mod tests {
                 code: Some(code),
                 signal: None,
                 at: Timestamp::default(),
+                why: None,
             })
         };
         job.last_exit = exit(0);

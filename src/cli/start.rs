@@ -236,6 +236,7 @@ async fn start_apps(
             spec_version: SPEC_VERSION,
             apps: loaded.apps,
             settings: loaded.settings,
+            settings_file: loaded.file,
         };
         let began = Instant::now();
         let path = "/api/v1/admin/processes";

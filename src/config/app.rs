@@ -73,6 +73,12 @@ pub(crate) fn read(
         report.mistake(fields.place("namespace"), message);
     }
     no_nul(&fields, report);
+    if let Some(name) = fields.text("instance_var")
+        && !env::is_name(name)
+    {
+        let message = format!("`instance_var` is {}; write a variable's name", shown(name));
+        report.mistake(fields.place("instance_var"), message);
+    }
     let declared = env::declared(&fields, env_name, report);
     let is_bridge = script
         .as_deref()

@@ -303,11 +303,20 @@ fn validate(
         }
         return None;
     };
+    // Its own headers, or everything that the service itself gets.
+    let send = if fields.has("headers") {
+        InjectSpec {
+            headers: headers::headers(fields.entries("headers"), known, report),
+            ..InjectSpec::default()
+        }
+    } else {
+        inject.clone()
+    };
     let at = fields.place("url");
     let web = ["https://", "http://", "{"]
         .iter()
         .any(|start| url.starts_with(start));
-    if !web || url.contains(char::is_whitespace) {
+    if !web || url.contains(char::is_whitespace) || url.contains('#') {
         report.mistake(
             at,
             "`url` is not a web address; write one that begins with `https://`",
@@ -315,11 +324,6 @@ fn validate(
         return None;
     }
     headers::template(&url, "url", known, at, report);
-    let headers = if fields.has("headers") {
-        headers::headers(fields.entries("headers"), known, report)
-    } else {
-        inject.headers.clone()
-    };
     let mut expect = statuses(&fields, "expect");
     if expect.is_empty() {
         expect.push(200);
@@ -330,7 +334,7 @@ fn validate(
     Some(ValidateSpec {
         url,
         method,
-        headers,
+        send,
         expect,
     })
 }
@@ -423,7 +427,23 @@ mod tests {
             (validate.method.as_str(), validate.expect),
             ("GET", vec![200])
         );
-        assert_eq!(validate.headers, auth.inject.headers);
+        assert_eq!(validate.send, auth.inject);
+    }
+
+    #[test]
+    fn validation_sends_what_is_injected_unless_it_has_headers_of_its_own() {
+        let send = |text: &str| auth(text).0.validate.unwrap().send;
+        let basic = send("{type: 'basic_auth', validate: {url: 'https://x'}}");
+        assert_eq!(basic.basic, Some(pair("{username}", "{password}")));
+        let query = send(
+            "{type: 'api_key', inject: {query: {appid: '{api_key}'}}, validate: {url: 'https://x'}}",
+        );
+        assert_eq!(query.query, [pair("appid", "{api_key}")]);
+        let own = send(
+            "{type: 'basic_auth', validate: {url: 'https://x', headers: {'X-K': '{password}'}}}",
+        );
+        assert_eq!(own.headers, [pair("X-K", "{password}")]);
+        assert_eq!((own.basic, own.query.len()), (None, 0));
     }
 
     #[test]

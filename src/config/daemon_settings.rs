@@ -68,8 +68,15 @@ pub fn origin(text: &str) -> Option<String> {
     let rest = text
         .strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"))?;
-    let host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    (!rest.is_empty() && rest.bytes().all(host)).then(|| text.to_owned())
+    let authority: http::uri::Authority = rest.parse().ok()?;
+    let host = authority.host();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    // A port that is none is left out of `port`, but not of the text.
+    let whole = match authority.port() {
+        Some(port) => format!("{host}:{port}") == rest,
+        None => host == rest,
+    };
+    (whole && !host.is_empty() && host.bytes().all(plain)).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -95,7 +102,16 @@ mod tests {
     #[test]
     fn origins_have_no_path() {
         assert_eq!(origin("https://a.b:8/").as_deref(), Some("https://a.b:8"));
+        for good in ["http://[::1]:8080", "https://a", "http://127.0.0.1"] {
+            assert_eq!(origin(good).as_deref(), Some(good));
+        }
         for bad in [
+            "https://a:b",
+            "https://a:",
+            "https://a:70000",
+            "https://:8",
+            "https://a:1:2",
+            "https://[::1",
             "a.b",
             "https://",
             "https://a/b",

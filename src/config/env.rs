@@ -87,7 +87,7 @@ pub(crate) fn declared<'a>(
 fn add<'a>(into: &mut BTreeMap<&'a str, &'a Node>, entries: &'a [Entry], report: &mut Report) {
     for entry in entries {
         let Entry { key, at, node } = entry;
-        if key.is_empty() || key.contains(['=', '\0']) {
+        if !is_name(key) {
             let message = format!("{} can't be a variable's name; leave out `=`", shown(key));
             report.mistake(*at, message);
         } else if matches!(&node.value, Value::Text(text) if text.contains('\0')) {
@@ -97,6 +97,11 @@ fn add<'a>(into: &mut BTreeMap<&'a str, &'a Node>, entries: &'a [Entry], report:
             into.insert(key, node);
         }
     }
+}
+
+/// Whether the system takes it for a variable's name.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['=', '\0'])
 }
 
 impl Declared<'_> {

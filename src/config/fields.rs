@@ -127,7 +127,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
         ..Fields::default()
     };
     let mut written: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut not_yet: Vec<(&'static Key, &Entry)> = Vec::new();
+    let mut idle: Vec<(&'static Key, &Entry)> = Vec::new();
     for entry in entries {
         let Some(key) = table.find(&entry.key) else {
             other_key(entry, table, &mut fields, report);
@@ -147,7 +147,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
                 format!("{before} and {now} mean the same; the last one counts")
             };
             report.warn(entry.at, message);
-            not_yet.retain(|(other, _)| other.name != key.name);
+            idle.retain(|(other, _)| other.name != key.name);
         }
         match typed(&entry.node, key.kind) {
             Ok(value) => {
@@ -158,8 +158,9 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
                         value,
                     },
                 );
-                if key.treatment == Treatment::NotYet && !entry.node.is_falsy() {
-                    not_yet.push((key, entry));
+                let idles = matches!(key.treatment, Treatment::NotYet | Treatment::Never);
+                if idles && !entry.node.is_falsy() {
+                    idle.push((key, entry));
                 }
             }
             Err(wrong) => {
@@ -168,14 +169,17 @@ pub(crate) fn read(entries: &[Entry], at: Place, table: &Table, report: &mut Rep
             }
         }
     }
-    for (key, entry) in not_yet {
+    for (key, entry) in idle {
         // The default, written out, asks for nothing.
-        if key.default != format!("`{}`", fields.text(key.name).unwrap_or("\0")) {
-            report.warn(
-                entry.at,
-                format!("{} is not acted upon yet", shown(&entry.key)),
-            );
+        if key.default == format!("`{}`", fields.text(key.name).unwrap_or("\0")) {
+            continue;
         }
+        let name = shown(&entry.key);
+        let message = match key.treatment {
+            Treatment::Never => format!("{name} has no effect here: {}", key.meaning),
+            _ => format!("{name} is not acted upon yet"),
+        };
+        report.warn(entry.at, message);
     }
     fields
 }
@@ -302,10 +306,11 @@ mod tests {
     #[test]
     fn what_is_not_acted_upon_warns_by_name_unless_it_is_off() {
         warned(
-            "{watch: true, time: false, cron: '0 0 * * *', vizion: true, log_type: 'raw'}",
+            "{watch: true, time: false, cron: '0 0 * * *', vizion: true, log_type: 'raw', io: {}}",
             &[
                 "f:1:2: `watch` is not acted upon yet",
                 "f:1:28: `cron` is not acted upon yet",
+                "f:1:78: `io` has no effect here: PM2's cloud",
             ],
         );
     }

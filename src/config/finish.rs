@@ -57,7 +57,11 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         namespace,
         version: resolve::version(&program.script),
         exec_mode,
-        instances: instances(fields.count("instances"), cpus()),
+        // A service has one fixed port, which one process can listen on.
+        instances: match service {
+            Some(_) => 1,
+            None => instances(fields.count("instances"), cpus()),
+        },
         instance_var: fields
             .owned_text("instance_var")
             .unwrap_or_else(|| INSTANCE_VAR.to_owned()),

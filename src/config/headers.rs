@@ -6,23 +6,24 @@
 use super::error::{Report, shown};
 use super::syntax::{Entry, Place, Value};
 
-/// Of one hop only (RFC 9110 §7.6.1), of the connection, or of the router.
+/// Of one hop only (RFC 9110 §7.6.1), of the connection, of the body, or of the router.
 const OWNED: &[&str] = &[
     "connection",
+    "content-encoding",
     "content-length",
     "expect",
+    "forwarded",
     "host",
     "keep-alive",
-    "mcp-session-id",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
+    "last-event-id",
+    "origin",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
 ];
-const OWNED_PREFIX: &str = "x-mcpm-";
+/// The router's own, the hop's, and what MCP clients and services say to each other.
+const OWNED_PREFIXES: &[&str] = &["x-mcpm-", "x-forwarded-", "proxy-", "mcp-"];
 
 /// Reads a map of header templates.
 pub(crate) fn headers(
@@ -30,12 +31,11 @@ pub(crate) fn headers(
     known: &[String],
     report: &mut Report,
 ) -> Vec<(String, String)> {
-    named_templates(entries, known, report, |name| {
-        let lower = name.to_ascii_lowercase();
+    named_templates(entries, known, report, str::eq_ignore_ascii_case, |name| {
         if !is_header_name(name) {
             Some("is not a header's name; write letters, digits and `-`")
-        } else if OWNED.contains(&lower.as_str()) || lower.starts_with(OWNED_PREFIX) {
-            Some("is a header that the router sets itself; leave it out")
+        } else if is_owned(name) {
+            Some("is a header that the router sets itself, or that it must not touch; leave it out")
         } else {
             None
         }
@@ -48,7 +48,7 @@ pub(crate) fn query(
     known: &[String],
     report: &mut Report,
 ) -> Vec<(String, String)> {
-    named_templates(entries, known, report, |name| {
+    named_templates(entries, known, report, str::eq, |name| {
         let bad = name.is_empty() || name.chars().any(char::is_control);
         bad.then_some("is not a parameter's name; write letters and digits")
     })
@@ -58,6 +58,7 @@ fn named_templates(
     entries: &[Entry],
     known: &[String],
     report: &mut Report,
+    same: fn(&str, &str) -> bool,
     wrong: impl Fn(&str) -> Option<&'static str>,
 ) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
@@ -66,7 +67,11 @@ fn named_templates(
             report.mistake(*at, format!("{} {wrong}", shown(key)));
         } else if let Some(value) = text(&node.value) {
             if template(&value, key, known, node.at, report) {
-                found.retain(|(name, _)| !name.eq_ignore_ascii_case(key));
+                if found.iter().any(|(name, _)| same(name, key)) {
+                    let message = format!("{} is written twice; the last one counts", shown(key));
+                    report.warn(*at, message);
+                    found.retain(|(name, _)| !same(name, key));
+                }
                 found.push((key.clone(), value));
             }
         } else {
@@ -85,6 +90,13 @@ fn text(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_text()),
         _ => None,
     }
+}
+
+/// In any spelling: CGI-like services read `X_MCPM_User_Id` as `X-MCPM-User-Id`.
+fn is_owned(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    let prefixed = OWNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    prefixed || OWNED.contains(&name.as_str())
 }
 
 /// RFC 9110 §5.1: a token.
@@ -171,6 +183,46 @@ mod tests {
             wrong_template("{a}", &[])
                 .unwrap()
                 .contains("no field is declared")
+        );
+    }
+
+    #[test]
+    fn what_the_router_owns_is_nobody_elses() {
+        for owned in [
+            "Host",
+            "X_MCPM_User_Id",
+            "X-Forwarded-For",
+            "Origin",
+            "Mcp-Session-Id",
+            "MCP-Protocol-Version",
+            "Proxy-Authorization",
+            "transfer_encoding",
+        ] {
+            assert!(is_owned(owned), "{owned}");
+        }
+        for free in ["Authorization", "X-Api-Key", "Cookie", "Accept", "X-Mcp"] {
+            assert!(!is_owned(free), "{free}");
+        }
+    }
+
+    #[test]
+    fn headers_are_the_same_in_any_case_and_parameters_are_not() {
+        let text = "{a: '1', A: '2'}";
+        let Value::Map(entries) = super::super::syntax::json::parse(text).unwrap().value else {
+            panic!("a map")
+        };
+        let mut report = Report::new(None);
+        assert_eq!(query(&entries, &[], &mut report).len(), 2);
+        assert!(report.finish().unwrap().is_empty());
+        let mut report = Report::new(None);
+        assert_eq!(
+            headers(&entries, &[], &mut report),
+            [("A".into(), "2".into())]
+        );
+        assert!(
+            report.finish().unwrap()[0]
+                .message
+                .contains("`A` is written twice")
         );
     }
 

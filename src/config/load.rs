@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use super::app::Draft;
 use super::error::{AppFailure, ConfigError, Report, Warning, shown};
+use super::fields::Fields;
 use super::finish::finish;
 use super::resolve::{self, Bases, variable};
 use super::settings::Settings;
-use super::spec::{AppSpec, Env};
+use super::spec::{AppSpec, Env, ExecMode};
 use super::syntax::js::{self, JsError};
 use super::syntax::{Node, Place, SyntaxError, Value, json, yaml};
 use super::{app, check, daemon_settings, document, env};
@@ -75,6 +76,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// The `mcpm` block.
     pub settings: Settings,
+    /// Where that stands, absolute; `None` for standard input and command lines.
+    pub file: Option<PathBuf>,
 }
 
 const SUFFIXES: &[&str] = &[
@@ -118,7 +121,11 @@ pub fn load_file(path: &Path, shell: &Shell, options: &LoadOptions) -> Result<Lo
     } else {
         parse(&name, &read_text(&absolute, path)?)?
     };
-    build(root, &name, absolute.parent(), shell, options)
+    let loaded = build(root, &name, absolute.parent(), shell, options)?;
+    Ok(Loaded {
+        file: Some(absolute),
+        ..loaded
+    })
 }
 
 /// Reads a text that has no file, such as standard input (`-`). Relative paths start at the
@@ -269,7 +276,7 @@ fn build(
     }
     check::check(&drafts, &mut report);
     let drafts = only(drafts, &options.only, &mut report);
-    let mut loaded = finish_all(drafts, folder, shell, &report);
+    let mut loaded = finish_all(drafts, folder, shell, &mut report);
     loaded.warnings = report.finish()?;
     loaded.settings = document.settings;
     Ok(loaded)
@@ -279,7 +286,7 @@ fn build(
 pub(crate) fn build_one(app: &Node, shell: &Shell) -> Result<Loaded, ConfigError> {
     let mut report = Report::new(None);
     let draft = app::read(app, &shell.env, None, &mut report);
-    let mut loaded = finish_all(draft.into_iter().collect(), None, shell, &report);
+    let mut loaded = finish_all(draft.into_iter().collect(), None, shell, &mut report);
     loaded.warnings = report.finish()?;
     Ok(loaded)
 }
@@ -303,7 +310,12 @@ fn only(drafts: Vec<Draft>, only: &[String], report: &mut Report) -> Vec<Draft> 
 }
 
 /// Looks at the machine, unless the file is refused anyway.
-fn finish_all(drafts: Vec<Draft>, folder: Option<&Path>, shell: &Shell, report: &Report) -> Loaded {
+fn finish_all(
+    drafts: Vec<Draft>,
+    folder: Option<&Path>,
+    shell: &Shell,
+    report: &mut Report,
+) -> Loaded {
     let mut loaded = Loaded::default();
     if report.mistake_count() > 0 {
         return loaded;
@@ -317,7 +329,10 @@ fn finish_all(drafts: Vec<Draft>, folder: Option<&Path>, shell: &Shell, report: 
         let name = draft.name.to_string();
         let places = draft.fields.clone();
         match finish(draft, bases, &shell.program) {
-            Ok(spec) => loaded.apps.push(spec),
+            Ok(spec) => {
+                about_replicas(&spec, &places, report);
+                loaded.apps.push(spec);
+            }
             Err((key, message)) => {
                 let at = report.position(places.place(key));
                 loaded.failed.push(AppFailure { name, at, message });
@@ -325,6 +340,22 @@ fn finish_all(drafts: Vec<Draft>, folder: Option<&Path>, shell: &Shell, report: 
         }
     }
     loaded
+}
+
+/// What of PM2's cluster is missing so far, said where a person asked for it.
+fn about_replicas(spec: &AppSpec, fields: &Fields, report: &mut Report) {
+    let asked = fields.count("instances").is_some_and(|count| count != 1);
+    let message = match (&spec.mcp, spec.exec_mode) {
+        _ if !asked => return,
+        (Some(_), _) => "more than one process for a service is not acted upon yet: one serves it",
+        (None, ExecMode::ClusterMode) if spec.instances > 1 => {
+            "replicas do not share a port yet: each must listen on one of its own"
+        }
+        (None, _) => return,
+    };
+    report.about(Some(spec.name.to_string()));
+    report.warn(fields.place("instances"), message);
+    report.about(None);
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ fn supported(key: &Key) -> String {
         Treatment::Acts => "yes".to_owned(),
         Treatment::NotYet => "not yet".to_owned(),
         Treatment::PartOf(whole) => format!("not yet (`{whole}`)"),
+        Treatment::Never => "no".to_owned(),
         Treatment::Invisible => "ignored".to_owned(),
     }
 }

@@ -356,8 +356,8 @@ pub struct ValidateSpec {
     pub url: String,
     /// Method, `GET` when not given.
     pub method: String,
-    /// Header name and value template.
-    pub headers: Vec<(String, String)>,
+    /// How the credential is sent: the block's own headers, else all that is injected.
+    pub send: InjectSpec,
     /// Statuses that say "right"; 200 when not given.
     pub expect: Vec<u16>,
 }

@@ -60,6 +60,12 @@ pub enum ClientError {
         /// What the protocol engine said.
         source: hyper::Error,
     },
+    /// An answer that goes on was cut: the daemon is gone.
+    #[error("the daemon has ended; see `{}`", home(socket).join("mcpm.log").display())]
+    Left {
+        /// The socket.
+        socket: PathBuf,
+    },
     /// It takes too long.
     #[error(
         "the daemon has not answered for {} s; see `{}`",
@@ -332,10 +338,10 @@ impl<T: DeserializeOwned> Lines<T> {
                         self.buffer.extend_from_slice(&data);
                     }
                 }
-                Some(Err(source)) => {
-                    return Err(ClientError::Interrupted {
+                // Always the daemon's end, whatever the protocol engine calls it.
+                Some(Err(_)) => {
+                    return Err(ClientError::Left {
                         socket: self.socket.clone(),
-                        source,
                     });
                 }
                 None => return Ok(None),

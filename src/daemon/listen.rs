@@ -16,7 +16,7 @@ use super::settings::Chosen;
 use crate::api::state::InForce;
 use crate::ids::Port;
 use crate::instances::Instances;
-use crate::router::{Names, Router, RouterConfig, ServiceTable};
+use crate::router::{Names, Router, RouterConfig, Services};
 use crate::sockets;
 use crate::users::Users;
 
@@ -25,9 +25,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long requests that are under way may take when the daemon stops or the address changes.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long a request waits for a service that restarts: a client's patience is a minute, and most
+/// services are there in a second.
+const HOLD: Duration = Duration::from_secs(10);
+
 /// What the router is made of.
 pub(super) struct Parts {
-    pub(super) services: Arc<ArcSwap<ServiceTable>>,
+    pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
     pub(super) api: axum::Router,
@@ -90,6 +94,7 @@ async fn run(
             RouterConfig {
                 max_body: chosen.max_body,
                 require_auth_all: chosen.require_auth,
+                hold: HOLD,
                 // Where only this machine can connect, a name of a page's own is an attack.
                 names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref()),
             },

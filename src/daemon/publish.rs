@@ -4,17 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use crate::config::AppSpec;
 use crate::ids::ServiceType;
-use crate::router::{Routable, ServiceEntry, ServiceTable};
+use crate::router::{Routable, ServiceEntry, ServiceTable, Services};
 use crate::supervisor::snapshot::{Readiness, Status};
 use crate::supervisor::{Process, Snapshot, Supervisor};
 use crate::vault::Vault;
 
 /// Publishes until the supervisor is gone.
-pub(super) async fn run(supervisor: Supervisor, vault: Vault, table: Arc<ArcSwap<ServiceTable>>) {
+pub(super) async fn run(supervisor: Supervisor, vault: Vault, table: Arc<Services>) {
     let mut changes = supervisor.subscribe();
     let mut published = Published {
         table,
@@ -54,7 +52,7 @@ pub(super) fn services(snapshot: &Snapshot) -> BTreeMap<ServiceType, Arc<Process
 
 /// The router's table, and what each entry of it was made of.
 struct Published {
-    table: Arc<ArcSwap<ServiceTable>>,
+    table: Arc<Services>,
     vault: Vault,
     made: BTreeMap<ServiceType, Made>,
 }
@@ -88,7 +86,14 @@ impl Published {
             }
             let secret = self.vault.router_secret(service);
             let previous = known.map(|made| &*made.entry);
-            let entry = ServiceEntry::new(mcp.clone(), state, &secret, generation, previous);
+            let entry = ServiceEntry::new(
+                mcp.clone(),
+                state,
+                &secret,
+                generation,
+                process.life.clone(),
+                previous,
+            );
             let made = Made {
                 spec: process.spec.clone(),
                 state,
@@ -100,7 +105,7 @@ impl Published {
         }
         if changed {
             let entries = self.made.values().map(|made| made.entry.clone());
-            self.table.store(Arc::new(ServiceTable::new(entries)));
+            self.table.publish(ServiceTable::new(entries));
         }
     }
 }

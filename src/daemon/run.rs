@@ -1,9 +1,8 @@
 //! The way up: home, lock, log, limits, store, processes, doors; then orders and signals until one
 //! of them says to end.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +21,10 @@ use super::log::OwnLog;
 use super::publish;
 use super::record::{self, Recorder};
 use super::settings::{self, Chosen, Contradiction, Source, Sources};
-use crate::api::error::chain;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
+use crate::config::Settings;
 use crate::config::load::load_settings;
-use crate::config::{ConfigError, Settings};
 use crate::control::readiness::{Starter, Word};
 use crate::control::server;
 use crate::health;
@@ -37,7 +35,8 @@ use crate::logs::Logs;
 use crate::logs::append::Rules;
 use crate::logs::aside::Tidier;
 use crate::outbound::{Outbound, Policy};
-use crate::router::ServiceTable;
+use crate::problem::chain;
+use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
 use crate::supervisor::usage::Sampler;
@@ -176,6 +175,7 @@ async fn live(
     let users = Users::new(store.clone(), vault.clone());
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
     let mut sources = sources(options, &home, &store).await?;
+    let own = home.settings().display().to_string();
     let chosen = settings::choose(&sources)?;
 
     // ── processes ──
@@ -198,6 +198,7 @@ async fn live(
         limits,
         router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
     })
+    .await
     .map_err(system("start the thread that starts processes"))?;
 
     // ── doors ──
@@ -223,7 +224,7 @@ async fn live(
         in_force: in_force.clone(),
         orders,
     });
-    let services = Arc::new(ArcSwap::from_pointee(ServiceTable::default()));
+    let services = Arc::new(Services::default());
     let front = Front::open(
         Parts {
             services: services.clone(),
@@ -272,9 +273,10 @@ async fn live(
                 Some(DaemonOrder::Stop { keep, done }) => {
                     break (if keep { Reason::Keep } else { Reason::Kill }, Some(done));
                 }
-                Some(DaemonOrder::Apply { settings, done }) => {
+                Some(DaemonOrder::Apply { settings, file, done }) => {
                     let idle = supervisor.snapshot().processes.is_empty();
-                    let applied = apply(&mut sources, settings, idle, &front, &store).await;
+                    let block = Block { file, settings };
+                    let applied = apply(&mut sources, block, idle, &own, &front, &store).await;
                     if let Ok(Some(chosen)) = &applied && chosen.log_rotate != rules.daemon {
                         rules.daemon = chosen.log_rotate;
                         logs.rotate(rules.daemon).await;
@@ -345,15 +347,17 @@ async fn sources(
     let mut files = Vec::new();
     if let Some(kept) = store.setting(BLOCK_SETTING).await? {
         match serde_json::from_slice(&kept) {
-            Ok(settings) => files.push(Source {
-                name: "the ecosystem file".into(),
-                settings,
-            }),
+            Ok(block) => files.push(Block::source(&block)),
             Err(error) => tracing::warn!(%error, "stored settings are not readable; left out"),
         }
     }
     let path = home.settings();
-    if let Some(settings) = own_file(&path)? {
+    if path.exists() {
+        let (settings, warnings) =
+            load_settings(&path).map_err(|error| DaemonError::Settings(chain(&error)))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         files.push(Source {
             name: path.display().to_string(),
             settings,
@@ -362,19 +366,25 @@ async fn sources(
     Ok(Sources { strong, files })
 }
 
-/// `mcpm.json`, when there is one: an `mcpm` block that stands alone.
-fn own_file(path: &Path) -> Result<Option<Settings>, DaemonError> {
-    match load_settings(path) {
-        Ok((settings, warnings)) => {
-            for warning in warnings {
-                tracing::warn!("{warning}");
-            }
-            Ok(Some(settings))
+/// The `mcpm` block of an ecosystem file, as the store keeps it for a daemon that sees no file.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Block {
+    /// Where it stands; `None` when it came from standard input.
+    file: Option<PathBuf>,
+    /// What it says.
+    settings: Settings,
+}
+
+impl Block {
+    fn source(&self) -> Source {
+        let name = match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "an ecosystem file that came from standard input".to_owned(),
+        };
+        Source {
+            name,
+            settings: self.settings.clone(),
         }
-        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(None)
-        }
-        Err(error) => Err(DaemonError::Settings(chain(&error))),
     }
 }
 
@@ -382,22 +392,17 @@ fn own_file(path: &Path) -> Result<Option<Settings>, DaemonError> {
 /// processes run; an idle daemon moves. Returns the new settings when they are others.
 async fn apply(
     sources: &mut Sources,
-    block: Settings,
+    block: Block,
     idle: bool,
+    settings_file: &str,
     front: &Front,
     store: &StoreHandle,
 ) -> Result<Option<Chosen>, String> {
     let before = settings::choose(sources).map_err(|error| error.to_string())?;
-    let name = "the ecosystem file".to_owned();
     let mut next = sources.clone();
-    next.files.retain(|file| file.name != name);
-    next.files.insert(
-        0,
-        Source {
-            name,
-            settings: block.clone(),
-        },
-    );
+    // One block is in force; `mcpm.json` is the other file, and the last.
+    next.files.retain(|file| file.name == settings_file);
+    next.files.insert(0, block.source());
     let after = settings::choose(&next).map_err(|error| error.to_string())?;
     if !after.same_values(&before) && !idle && !before.only_defaults_change(&after) {
         return Err(format!(
@@ -463,31 +468,5 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.quit.recv() => "SIGQUIT",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_own_file_is_read_as_an_mcpm_block() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mcpm.json");
-        assert_eq!(own_file(&path).unwrap(), None);
-
-        let text = "{ listen: '8081', public_url: 'https://a.example/', max_body: '16M', }";
-        std::fs::write(&path, text).unwrap();
-        let settings = own_file(&path).unwrap().unwrap();
-        assert_eq!(settings.listen, "127.0.0.1:8081".parse().ok());
-        assert_eq!(settings.public_url.as_deref(), Some("https://a.example"));
-        assert_eq!(settings.max_body, Some(16 * 1024 * 1024));
-
-        std::fs::write(&path, "{ listen: 'here', max_body: 'much' }").unwrap();
-        let error = own_file(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("mcpm.json:1:11: `listen`") && error.contains("`max_body`"),
-            "{error}"
-        );
     }
 }

@@ -185,7 +185,10 @@ impl Chosen {
     }
 }
 
-/// What the environment says: `MCPM_LISTEN` and its kin.
+/// Reads a variable's text; `None` when it is not of its kind.
+type Read = fn(&str) -> Option<Settings>;
+
+/// What the environment says: `MCPM_LISTEN` and its kin; an empty variable says nothing.
 ///
 /// # Errors
 /// When a value is not of its kind; the text says what to write.
@@ -193,63 +196,51 @@ pub(super) fn from_environment(
     get: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Source>, String> {
     let mut sources = Vec::new();
-    let mut add = |name: &str, settings: Settings| {
+    let mut add = |name: &str, write: &str, read: Read| -> Result<(), String> {
+        let Some(text) = get(name).filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
+        let settings = read(&text).ok_or_else(|| format!("{name} is `{text}`; write {write}"))?;
         sources.push(Source {
             name: name.to_owned(),
             settings,
         });
+        Ok(())
     };
-    if let Some(text) = get("MCPM_LISTEN") {
-        let wrong =
-            || format!("MCPM_LISTEN is `{text}`; write an address such as `127.0.0.1:8080`");
-        let listen = Some(daemon_settings::listen(&text).ok_or_else(wrong)?);
-        add(
-            "MCPM_LISTEN",
-            Settings {
+    // Read by the same rules as in a file.
+    add(
+        "MCPM_LISTEN",
+        "an address such as `127.0.0.1:8080`",
+        |text| {
+            let listen = Some(daemon_settings::listen(text)?);
+            Some(Settings {
                 listen,
                 ..Settings::default()
-            },
-        );
-    }
-    if let Some(text) = get("MCPM_PUBLIC_URL") {
-        let wrong = || {
-            format!(
-                "MCPM_PUBLIC_URL is `{text}`; write an origin without a path, such as \
-                 `https://mcp.example.com`"
-            )
-        };
-        let public_url = Some(daemon_settings::origin(&text).ok_or_else(wrong)?);
-        add(
-            "MCPM_PUBLIC_URL",
-            Settings {
-                public_url,
-                ..Settings::default()
-            },
-        );
-    }
-    if let Some(text) = get("MCPM_REQUIRE_AUTH") {
-        let wrong = |_| format!("MCPM_REQUIRE_AUTH is `{text}`; write `true` or `false`");
-        let require_auth = Some(text.parse().map_err(wrong)?);
-        add(
-            "MCPM_REQUIRE_AUTH",
-            Settings {
-                require_auth,
-                ..Settings::default()
-            },
-        );
-    }
-    if let Some(text) = get("MCPM_MAX_BODY") {
-        let wrong = || format!("MCPM_MAX_BODY is `{text}`; write a size such as `8M`");
-        let size = units::size(&text).filter(|&size| size > 0);
-        let max_body = Some(size.ok_or_else(wrong)?);
-        add(
-            "MCPM_MAX_BODY",
-            Settings {
-                max_body,
-                ..Settings::default()
-            },
-        );
-    }
+            })
+        },
+    )?;
+    let origin = "an origin without a path, such as `https://mcp.example.com`";
+    add("MCPM_PUBLIC_URL", origin, |text| {
+        let public_url = Some(daemon_settings::origin(text)?);
+        Some(Settings {
+            public_url,
+            ..Settings::default()
+        })
+    })?;
+    add("MCPM_REQUIRE_AUTH", "`true` or `false`", |text| {
+        let require_auth = Some(text.parse().ok()?);
+        Some(Settings {
+            require_auth,
+            ..Settings::default()
+        })
+    })?;
+    add("MCPM_MAX_BODY", "a size such as `8M`", |text| {
+        let max_body = Some(units::size(text).filter(|&size| size > 0)?);
+        Some(Settings {
+            max_body,
+            ..Settings::default()
+        })
+    })?;
     Ok(sources)
 }
 
@@ -302,43 +293,33 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_as_the_files_are() {
-        let value = |name: &str| match name {
-            "MCPM_LISTEN" => Some("8080".to_owned()),
-            "MCPM_PUBLIC_URL" => Some("https://mcp.example.com/".to_owned()),
-            "MCPM_MAX_BODY" => Some("16M".to_owned()),
-            _ => None,
+    fn the_environment_is_read_as_a_file_is() {
+        let read = |name: &'static str, text: &'static str| {
+            from_environment(move |asked| (asked == name).then(|| text.to_owned()))
         };
-        let strong = from_environment(value).unwrap();
-        let chosen = choose(&Sources {
-            strong,
-            files: Vec::new(),
-        })
-        .unwrap();
-        assert_eq!(chosen.listen, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(
-            chosen.public_url.as_deref(),
-            Some("https://mcp.example.com")
-        );
-        assert_eq!(chosen.max_body, 16 * 1024 * 1024);
-        assert!(from_environment(|_| None).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_wrong_variable_is_named_with_what_to_write() {
-        for (variable, value, hint) in [
-            ("MCPM_LISTEN", "localhost", "127.0.0.1:8080"),
+        let one = |name, text| read(name, text).unwrap().remove(0).settings;
+        let local = "127.0.0.1:8080".parse().ok();
+        assert_eq!(one("MCPM_LISTEN", "8080").listen, local);
+        assert_eq!(one("MCPM_LISTEN", "localhost:8080").listen, local);
+        let url = one("MCPM_PUBLIC_URL", "https://a.example/").public_url;
+        assert_eq!(url.as_deref(), Some("https://a.example"));
+        assert_eq!(one("MCPM_MAX_BODY", "2M").max_body, Some(2 << 20));
+        assert_eq!(one("MCPM_REQUIRE_AUTH", "true").require_auth, Some(true));
+        for (name, text, write) in [
+            ("MCPM_LISTEN", "example.com:80", "127.0.0.1:8080"),
             (
                 "MCPM_PUBLIC_URL",
-                "https://a/path",
-                "https://mcp.example.com",
+                "https://a.example/path",
+                "without a path",
             ),
+            ("MCPM_PUBLIC_URL", "https://u:p@a.example", "an origin"),
             ("MCPM_REQUIRE_AUTH", "yes", "`true`"),
-            ("MCPM_MAX_BODY", "0", "8M"),
+            ("MCPM_MAX_BODY", "0", "`8M`"),
         ] {
-            let get = |name: &str| (name == variable).then(|| value.to_owned());
-            let error = from_environment(get).unwrap_err();
-            assert!(error.contains(variable) && error.contains(hint), "{error}");
+            let said = read(name, text).unwrap_err();
+            assert!(said.starts_with(&format!("{name} is `{text}`")), "{said}");
+            assert!(said.contains(write), "{said}");
         }
+        assert!(read("MCPM_LISTEN", "").unwrap().is_empty());
     }
 }

@@ -5,9 +5,8 @@
 //! service, every required field is there, and no value can break out of a header. Errors name
 //! fields and never show values.
 
-use std::collections::BTreeMap;
-
-use crate::config::spec::{AuthField, AuthKind, AuthSpec};
+use crate::config::spec::{AuthField, AuthSpec};
+use crate::vault::Fields;
 
 /// Fields in one credential; more is a mistake, and each one is sealed and stored.
 pub const FIELDS_MAX: usize = 64;
@@ -66,54 +65,33 @@ pub enum CredentialError {
 pub fn collect(
     auth: &AuthSpec,
     api_key: Option<&str>,
-    additional: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, CredentialError> {
+    additional: &Fields,
+) -> Result<Fields, CredentialError> {
     if additional.len() > FIELDS_MAX {
         return Err(CredentialError::TooMany);
     }
-    let fields = asked_for(auth);
-    let mut given: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in additional.iter().filter(|(_, value)| !value.is_empty()) {
-        given.insert(name.clone(), value.clone());
-    }
+    let fields = &auth.fields;
+    let given = additional.iter().filter(|(_, value)| !value.is_empty());
+    let mut given: Fields = given.collect();
     if let Some(key) = api_key.filter(|key| !key.is_empty()) {
-        let field = key_field(&fields).ok_or(CredentialError::NoKeyField)?;
-        match given.insert(field.to_owned(), key.to_owned()) {
-            Some(other) if other != key => {
-                return Err(CredentialError::Twice {
-                    field: field.to_owned(),
-                });
-            }
-            _ => {}
+        let field = key_field(fields).ok_or(CredentialError::NoKeyField)?;
+        if given.get(field).is_some_and(|other| other != key) {
+            return Err(CredentialError::Twice {
+                field: field.to_owned(),
+            });
         }
+        given.insert(field, key);
     }
-    for (name, value) in &given {
+    for (name, value) in given.iter() {
         check_value(name, value)?;
     }
-    for field in &fields {
-        if let (false, Some(default)) = (given.contains_key(&field.name), &field.default) {
-            given.insert(field.name.clone(), default.clone());
+    for field in fields {
+        if let (None, Some(default)) = (given.get(&field.name), &field.default) {
+            given.insert(&field.name, default);
         }
     }
-    check_names(&fields, &given)?;
+    check_names(fields, &given)?;
     Ok(given)
-}
-
-/// The fields as declared; where none are, those which the kind implies.
-fn asked_for(auth: &AuthSpec) -> Vec<AuthField> {
-    let implied = |name: &str, secret| AuthField {
-        name: name.to_owned(),
-        secret,
-        required: true,
-        description: None,
-        default: None,
-    };
-    match (auth.fields.is_empty(), auth.kind) {
-        (false, _) => auth.fields.clone(),
-        (true, AuthKind::ApiKey | AuthKind::BearerToken) => vec![implied("api_key", true)],
-        (true, AuthKind::BasicAuth) => vec![implied("username", false), implied("password", true)],
-        (true, AuthKind::None | AuthKind::Oauth2) => Vec::new(),
-    }
 }
 
 fn key_field(fields: &[AuthField]) -> Option<&str> {
@@ -132,19 +110,16 @@ fn check_value(name: &str, value: &str) -> Result<(), CredentialError> {
     Ok(())
 }
 
-fn check_names(
-    fields: &[AuthField],
-    given: &BTreeMap<String, String>,
-) -> Result<(), CredentialError> {
-    let is_field = |name: &String| fields.iter().any(|field| field.name == *name);
+fn check_names(fields: &[AuthField], given: &Fields) -> Result<(), CredentialError> {
+    let is_field = |name: &str| fields.iter().any(|field| field.name == name);
     let unknown: Vec<_> = given
-        .keys()
-        .filter(|name| !is_field(name))
-        .map(|n| shown(n))
+        .iter()
+        .filter(|(name, _)| !is_field(name))
+        .map(|(name, _)| shown(name))
         .collect();
     let missing: Vec<_> = fields
         .iter()
-        .filter(|field| field.required && !given.contains_key(&field.name))
+        .filter(|field| field.required && given.get(&field.name).is_none())
         .map(|field| field.name.clone())
         .collect();
     if unknown.is_empty() && missing.is_empty() {
@@ -193,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::spec::AuthKind;
 
     fn field(name: &str, secret: bool, required: bool) -> AuthField {
         AuthField {
@@ -204,9 +180,9 @@ mod tests {
         }
     }
 
-    fn auth(kind: AuthKind, fields: Vec<AuthField>) -> AuthSpec {
+    fn auth(fields: Vec<AuthField>) -> AuthSpec {
         AuthSpec {
-            kind,
+            kind: AuthKind::ApiKey,
             fields,
             inject: Default::default(),
             validate: None,
@@ -214,63 +190,43 @@ mod tests {
         }
     }
 
-    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|&(name, value)| (name.into(), value.into()))
-            .collect()
+    fn map(pairs: &[(&str, &str)]) -> Fields {
+        pairs.iter().copied().collect()
+    }
+
+    fn one_key() -> AuthSpec {
+        auth(vec![field("api_key", true, true)])
     }
 
     #[test]
     fn the_key_fills_api_key_else_the_first_required_secret_field() {
-        let named = auth(
-            AuthKind::ApiKey,
-            vec![field("token", true, true), field("api_key", true, false)],
-        );
+        let named = auth(vec![
+            field("token", true, true),
+            field("api_key", true, false),
+        ]);
         let error = collect(&named, Some("k"), &map(&[])).unwrap_err();
         assert!(error.to_string().starts_with("missing: `token`"), "{error}");
-        let first = auth(
-            AuthKind::ApiKey,
-            vec![
-                field("site", false, true),
-                field("x", true, false),
-                field("token", true, true),
-            ],
-        );
+        let first = auth(vec![
+            field("site", false, true),
+            field("x", true, false),
+            field("token", true, true),
+        ]);
         let got = collect(&first, Some("k"), &map(&[("site", "acme")])).unwrap();
         assert_eq!(got, map(&[("site", "acme"), ("token", "k")]));
     }
 
     #[test]
-    fn kinds_without_fields_imply_theirs() {
+    fn a_service_that_asks_for_nothing_takes_nothing() {
         let none = map(&[]);
-        let bare = |kind| auth(kind, vec![]);
-        for kind in [AuthKind::ApiKey, AuthKind::BearerToken] {
-            assert_eq!(
-                collect(&bare(kind), Some("k"), &none).unwrap(),
-                map(&[("api_key", "k")])
-            );
-        }
-        let both = map(&[("username", "u"), ("password", "p")]);
-        assert_eq!(
-            collect(&bare(AuthKind::BasicAuth), None, &both).unwrap(),
-            both
-        );
-        assert_eq!(collect(&bare(AuthKind::None), None, &none).unwrap(), none);
-        assert_eq!(
-            collect(&bare(AuthKind::None), Some(""), &none).unwrap(),
-            none
-        );
-        let error = collect(&bare(AuthKind::None), Some("k"), &none).unwrap_err();
+        assert_eq!(collect(&auth(vec![]), None, &none).unwrap(), none);
+        assert_eq!(collect(&auth(vec![]), Some(""), &none).unwrap(), none);
+        let error = collect(&auth(vec![]), Some("k"), &none).unwrap_err();
         assert_eq!(error, CredentialError::NoKeyField);
     }
 
     #[test]
     fn unknown_and_missing_fields_are_named_together() {
-        let spec = auth(
-            AuthKind::ApiKey,
-            vec![field("a", true, true), field("b", false, true)],
-        );
+        let spec = auth(vec![field("a", true, true), field("b", false, true)]);
         let error = collect(&spec, None, &map(&[("c\n", "1"), ("d", "2")])).unwrap_err();
         let expected = "missing: `a`, `b`; unknown: `c`, `d`; this service asks for `a`, `b`";
         assert_eq!(error.to_string(), expected);
@@ -280,21 +236,18 @@ mod tests {
     fn defaults_fill_in_and_optional_fields_may_stay_away() {
         let mut region = field("region", false, true);
         region.default = Some("eu".into());
-        let spec = auth(
-            AuthKind::ApiKey,
-            vec![
-                field("api_key", true, true),
-                region,
-                field("x", false, false),
-            ],
-        );
+        let spec = auth(vec![
+            field("api_key", true, true),
+            region,
+            field("x", false, false),
+        ]);
         let got = collect(&spec, Some("k"), &map(&[("x", "")])).unwrap();
         assert_eq!(got, map(&[("api_key", "k"), ("region", "eu")]));
     }
 
     #[test]
     fn dangerous_values_are_refused_by_name() {
-        let spec = auth(AuthKind::ApiKey, vec![]);
+        let spec = one_key();
         for (value, wanted) in [
             ("k\r\nX-Evil: 1".to_owned(), "control character"),
             ("k\0".to_owned(), "control character"),
@@ -318,9 +271,7 @@ mod tests {
                 field: "api_key".into()
             }
         );
-        let many = (0..=FIELDS_MAX)
-            .map(|n| (n.to_string(), "v".to_owned()))
-            .collect();
+        let many = (0..=FIELDS_MAX).map(|n| (n.to_string(), "v")).collect();
         assert_eq!(
             collect(&spec, None, &many).unwrap_err(),
             CredentialError::TooMany
@@ -334,12 +285,13 @@ mod tests {
             extra in proptest::collection::btree_map("[a-c]", ".*", 0..3),
         ) {
             let spec =
-                auth(AuthKind::ApiKey, vec![field("a", true, true), field("b", false, false)]);
+                auth(vec![field("a", true, true), field("b", false, false)]);
+            let extra = extra.into_iter().collect();
             if let Ok(got) = collect(&spec, key.as_deref(), &extra) {
-                prop_assert!(got.contains_key("a"));
-                prop_assert!(got.keys().all(|name| name == "a" || name == "b"));
-                prop_assert!(got.values().all(|v| http::HeaderValue::from_str(v).is_ok()
-                    || !v.is_ascii()));
+                prop_assert!(got.get("a").is_some());
+                prop_assert!(got.iter().all(|(name, _)| name == "a" || name == "b"));
+                let fits = |v: &str| http::HeaderValue::from_bytes(v.as_bytes()).is_ok();
+                prop_assert!(got.iter().all(|(_, v)| fits(v)));
             }
         }
     }

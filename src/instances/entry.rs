@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -37,6 +37,7 @@ pub struct InstanceEntry {
     /// What of `used` the store has.
     flushed: AtomicI64,
     meter: AtomicU64,
+    held: AtomicUsize,
 }
 
 impl InstanceEntry {
@@ -60,7 +61,13 @@ impl InstanceEntry {
             used: AtomicI64::new(used),
             flushed: AtomicI64::new(used),
             meter: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
         }
+    }
+
+    /// How many of its requests wait for its service: `router/hold.rs` counts, nobody else.
+    pub fn held(&self) -> &AtomicUsize {
+        &self.held
     }
 
     /// The state of the instance's rate limit: `router/limit.rs` reads and writes it, nobody else.

@@ -5,23 +5,16 @@
 //! The filling of templates is pure; values are opened here because this is a place where they
 //! leave (`style.md`, "The flow"). No verdict shows a value.
 
-use std::collections::BTreeMap;
-use std::error::Error;
-
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use data_encoding::BASE64;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
 
-use crate::config::spec::ValidateSpec;
-use crate::outbound::{Outbound, origin};
-
-/// Everything but RFC 3986's unreserved characters: a value never adds to an address's structure.
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+use crate::config::spec::{InjectSpec, ValidateSpec};
+use crate::outbound::{Outbound, encode, origin};
+use crate::problem::chain;
+use crate::vault::Fields;
 
 /// What the external service thinks of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,18 +31,6 @@ pub enum Verdict {
         /// For the user and the log: what stood in the way.
         why: String,
     },
-}
-
-/// Where templates find their values.
-pub trait Fields: Sync {
-    /// The value of a field, if it was given.
-    fn value(&self, name: &str) -> Option<&str>;
-}
-
-impl Fields for BTreeMap<String, String> {
-    fn value(&self, name: &str) -> Option<&str> {
-        self.get(name).map(String::as_str)
-    }
 }
 
 /// Why a template could not be filled. Shows names, never values.
@@ -73,7 +54,7 @@ pub enum TemplateError {
 }
 
 /// Asks the external service about the credential in `fields`.
-pub async fn validate(spec: &ValidateSpec, fields: &dyn Fields, outbound: &Outbound) -> Verdict {
+pub async fn validate(spec: &ValidateSpec, fields: &Fields, outbound: &Outbound) -> Verdict {
     let request = match build(spec, fields) {
         Ok(request) => request,
         Err(error) => {
@@ -90,35 +71,78 @@ pub async fn validate(spec: &ValidateSpec, fields: &dyn Fields, outbound: &Outbo
 }
 
 /// The request that asks.
-fn build(spec: &ValidateSpec, fields: &dyn Fields) -> Result<Request<Bytes>, TemplateError> {
+fn build(spec: &ValidateSpec, fields: &Fields) -> Result<Request<Bytes>, TemplateError> {
     let method: Method = spec.method.parse().map_err(|_| TemplateError::Method)?;
     let mut request = Request::new(Bytes::new());
-    *request.uri_mut() = fill_url(&spec.url, fields)?;
+    let url = with_query(&spec.url, &spec.send, fields)?;
+    *request.uri_mut() = fill_url(&url, fields)?;
     *request.method_mut() = method;
-    for (name, template) in &spec.headers {
+    send(&spec.send, fields, request.headers_mut())?;
+    Ok(request)
+}
+
+/// The template of the address with the parameters that are sent, which encoding leaves no braces. As in the router, one whose
+/// field was not given (only an optional one may be missing) is left out.
+fn with_query(url: &str, send: &InjectSpec, fields: &Fields) -> Result<String, TemplateError> {
+    let mut url = url.to_owned();
+    for (name, template) in &send.query {
+        if let Some(value) = optional(fill(template, fields, str::to_owned))? {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{}={}", encode(name), encode(&value)));
+        }
+    }
+    Ok(url)
+}
+
+/// The headers that are sent.
+fn send(send: &InjectSpec, fields: &Fields, headers: &mut HeaderMap) -> Result<(), TemplateError> {
+    let filled = |template: &str| optional(fill(template, fields, str::to_owned));
+    for (name, template) in &send.headers {
         let bad = || TemplateError::Header(name.clone());
         let header: HeaderName = name.parse().map_err(|_| bad())?;
-        let filled = fill(template, fields, |value| value.to_owned())?;
-        // Refuses line breaks and other control characters.
-        let mut value = HeaderValue::from_str(&filled).map_err(|_| bad())?;
-        value.set_sensitive(true);
-        request.headers_mut().append(header, value);
+        if let Some(filled) = filled(template)? {
+            headers.insert(header, secret(&filled).ok_or_else(bad)?);
+        }
     }
-    Ok(request)
+    if let Some((user, word)) = &send.basic
+        && let (Some(user), Some(word)) = (filled(user)?, filled(word)?)
+    {
+        // RFC 7617 §2.
+        let pair = Zeroizing::new(format!("{}:{}", *user, *word));
+        let basic = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
+        let bad = || TemplateError::Header(AUTHORIZATION.to_string());
+        headers.insert(AUTHORIZATION, secret(&basic).ok_or_else(bad)?);
+    }
+    Ok(())
+}
+
+/// Refuses line breaks and other control characters; letters beyond ASCII go as they are.
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(text.as_bytes()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A template that is left out when a field of it was not given.
+fn optional<T>(filled: Result<T, TemplateError>) -> Result<Option<T>, TemplateError> {
+    match filled {
+        Ok(filled) => Ok(Some(filled)),
+        Err(TemplateError::NoValue(_)) => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
 /// Fills an address. Values are percent-encoded, so that none adds a path, a query or another host;
 /// only a template that begins with a field (`{base_url}/api/me`, for software that users host
 /// themselves) takes that one as an address. The guard of `outbound` holds for either.
-fn fill_url(template: &str, fields: &dyn Fields) -> Result<Uri, TemplateError> {
-    let encode = |value: &str| utf8_percent_encode(value, VALUE).to_string();
+fn fill_url(template: &str, fields: &Fields) -> Result<Uri, TemplateError> {
     let filled = match template
         .strip_prefix('{')
         .and_then(|rest| rest.split_once('}'))
     {
         Some((name, rest)) => {
             let base = fields
-                .value(name)
+                .get(name)
                 .ok_or_else(|| TemplateError::NoValue(name.into()))?;
             if base.contains(['?', '#', '@', '\\']) {
                 return Err(TemplateError::Url);
@@ -126,10 +150,10 @@ fn fill_url(template: &str, fields: &dyn Fields) -> Result<Uri, TemplateError> {
             format!(
                 "{}{}",
                 base.trim_end_matches('/'),
-                fill(rest, fields, encode)?
+                *fill(rest, fields, encode)?
             )
         }
-        None => fill(template, fields, encode)?,
+        None => fill(template, fields, encode)?.to_string(),
     };
     let uri: Uri = filled.parse().map_err(|_| TemplateError::Url)?;
     let host = uri.host().unwrap_or_default();
@@ -144,15 +168,15 @@ fn fill_url(template: &str, fields: &dyn Fields) -> Result<Uri, TemplateError> {
 /// Puts values into `{field}` places.
 fn fill(
     template: &str,
-    fields: &dyn Fields,
+    fields: &Fields,
     encode: impl Fn(&str) -> String,
-) -> Result<String, TemplateError> {
-    let mut filled = String::with_capacity(template.len());
+) -> Result<Zeroizing<String>, TemplateError> {
+    let mut filled = Zeroizing::new(String::with_capacity(template.len()));
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         let (name, behind) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
         let value = fields
-            .value(name)
+            .get(name)
             .ok_or_else(|| TemplateError::NoValue(name.into()))?;
         filled.push_str(before);
         filled.push_str(&encode(value));
@@ -177,22 +201,11 @@ fn judge(status: StatusCode, headers: &HeaderMap, expect: &[u16], origin: &str) 
     match status.as_u16() {
         code if good(code) => Verdict::Good,
         403 if limited => Verdict::CouldNotCheck { why },
-        408 | 425 | 429 => Verdict::CouldNotCheck { why },
+        // The way of asking was refused, which is the operator's to mend, or the time of it.
+        405 | 406 | 407 | 408 | 415 | 425 | 429 => Verdict::CouldNotCheck { why },
         400..=499 => Verdict::Wrong { why },
         _ => Verdict::CouldNotCheck { why },
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -205,11 +218,15 @@ mod tests {
     use super::*;
     use crate::outbound::Policy;
 
-    fn fields(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|&(name, value)| (name.into(), value.into()))
-            .collect()
+    fn fields(pairs: &[(&str, &str)]) -> Fields {
+        pairs.iter().copied().collect()
+    }
+
+    fn by_header(name: &str, template: &str) -> InjectSpec {
+        InjectSpec {
+            headers: vec![(name.into(), template.into())],
+            ..InjectSpec::default()
+        }
     }
 
     #[track_caller]
@@ -271,7 +288,7 @@ mod tests {
         let spec = ValidateSpec {
             url: "https://a.example/".into(),
             method: "POST".into(),
-            headers: vec![("X-Key".into(), "Token {key}".into())],
+            send: by_header("X-Key", "Token {key}"),
             expect: vec![],
         };
         let request = build(&spec, &fields(&[("key", "k1")])).unwrap();
@@ -279,6 +296,33 @@ mod tests {
         assert!(!format!("{request:?}").contains("k1"));
         let error = build(&spec, &fields(&[("key", "k\r\nX: y")])).unwrap_err();
         assert_eq!(error, TemplateError::Header("X-Key".into()));
+        // As the router sends it: whether such a key is right is the service's to say.
+        let request = build(&spec, &fields(&[("key", "kä")])).unwrap();
+        assert_eq!(request.headers()["x-key"].as_bytes(), "Token kä".as_bytes());
+    }
+
+    #[test]
+    fn everything_that_is_injected_is_sent_but_for_optional_fields_not_given() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let spec = ValidateSpec {
+            url: "https://a.example/me?v=1".into(),
+            method: "GET".into(),
+            send: InjectSpec {
+                headers: vec![pair("X-Org", "{org}"), pair("X-Key", "{key}")],
+                query: vec![pair("app id", "a {key}"), pair("org", "{org}")],
+                basic: Some(pair("{key}", "")),
+            },
+            expect: vec![],
+        };
+        let request = build(&spec, &fields(&[("key", "k&1")])).unwrap();
+        let uri = request.uri().to_string();
+        assert_eq!(uri, "https://a.example/me?v=1&app%20id=a%20k%261");
+        assert_eq!(request.headers()["authorization"], "Basic ayYxOg==");
+        assert_eq!(request.headers()["x-key"], "k&1");
+        assert!(!request.headers().contains_key("x-org"));
+        let all = build(&spec, &fields(&[("key", "k"), ("org", "o")])).unwrap();
+        assert!(all.uri().query().unwrap().ends_with("&org=o"));
+        assert_eq!(all.headers()["x-org"], "o");
     }
 
     #[test]
@@ -305,6 +349,8 @@ mod tests {
             (401, &[], "wrong"),
             (403, &[], "wrong"),
             (404, &[], "wrong"),
+            (405, &[], "unknown"),
+            (407, &[], "unknown"),
             (408, &[], "unknown"),
             (425, &[], "unknown"),
             (429, &[], "unknown"),
@@ -342,7 +388,7 @@ mod tests {
         let spec = ValidateSpec {
             url: format!("http://127.0.0.1:{port}/me"),
             method: "GET".into(),
-            headers: vec![("Authorization".into(), "Bearer {api_key}".into())],
+            send: by_header("Authorization", "Bearer {api_key}"),
             expect: vec![200],
         };
         let ask = async |key: &str, allow_private| {

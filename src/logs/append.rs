@@ -114,11 +114,14 @@ impl LogFile {
         self.open = None;
     }
 
-    /// Empties it. One that is not there yet is made.
+    /// Empties it. One that is not there is not made.
     ///
     /// # Errors
     /// When it can't be opened or emptied.
     pub fn truncate(&mut self) -> io::Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
         let file = open(&self.path, self.mode)?;
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
             file.set_len(0)?;
@@ -284,6 +287,8 @@ fn open(path: &Path, mode: u32) -> io::Result<File> {
             .append(true)
             .create(true)
             .mode(mode)
+            // One that is a FIFO without a reader must not hold up everybody's logs.
+            .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
             .open(path)
     };
     match open() {

@@ -35,8 +35,9 @@ const BUFFER: usize = 64 * 1024;
 const READS_IN_A_ROW: usize = 4;
 /// Lines a follower may be behind before it loses the oldest.
 const FOLLOWER_LINES: usize = 4096;
-/// Orders to the thread that may be under way; a boot of hundreds sends one each.
-const ORDERS: usize = 1024;
+/// Orders to the thread that may be under way: a few for each of the most processes there may be.
+/// Room costs nothing until it is used.
+const ORDERS: usize = 40_000;
 /// At most one warning about a log that can't be written in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Mode of a log file: the operator's own, and readable for the group that is to look after logs.
@@ -95,7 +96,7 @@ enum Order {
     Capture {
         source: Source,
         pipes: Pipes,
-        output: Output,
+        output: Box<Output>,
         done: oneshot::Sender<()>,
     },
     Settle {
@@ -105,7 +106,7 @@ enum Order {
         id: PmId,
     },
     Truncate {
-        id: PmId,
+        files: LogFiles,
         done: oneshot::Sender<()>,
     },
     Reopen {
@@ -116,7 +117,6 @@ enum Order {
 
 enum Word {
     Settle,
-    Truncate(oneshot::Sender<()>),
     Write(Box<Sink>),
 }
 
@@ -150,17 +150,20 @@ impl Logs {
     /// Reads this process's FIFOs from now on; they are open when it returns. What is written to a
     /// FIFO that nobody has open is gone with the writer, so a process is started only then. Called
     /// again for the same process, it goes on with the new files.
-    pub async fn capture(&self, source: Source, pipes: Pipes, output: Output) {
+    pub fn capture(
+        &self,
+        source: Source,
+        pipes: Pipes,
+        output: Output,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (done, wait) = oneshot::channel();
-        let order = Order::Capture {
+        self.order(Order::Capture {
             source,
             pipes,
-            output,
+            output: Box::new(output),
             done,
-        };
-        if self.orders.send(order).await.is_ok() {
-            let _ = wait.await;
-        }
+        });
+        async move { drop(wait.await) }
     }
 
     /// A run has ended: what is in its pipes is read, and what is held of a line is let go.
@@ -169,14 +172,15 @@ impl Logs {
     }
 
     /// The process is forgotten: the same, and its pipes are closed.
-    pub async fn release(&self, id: PmId) {
-        let _ = self.orders.send(Order::Release { id }).await;
+    pub fn release(&self, id: PmId) {
+        self.order(Order::Release { id });
     }
 
-    /// Empties the process's log files; done when it returns.
-    pub async fn truncate(&self, id: PmId) {
+    /// Empties a process's log files, whether it runs or not; done when it returns.
+    pub async fn truncate(&self, files: LogFiles) {
         let (done, wait) = oneshot::channel();
-        if self.orders.send(Order::Truncate { id, done }).await.is_ok() {
+        let order = Order::Truncate { files, done };
+        if self.orders.send(order).await.is_ok() {
             let _ = wait.await;
         }
     }
@@ -187,6 +191,12 @@ impl Logs {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Reopen { done }).await.is_ok() {
             let _ = wait.await;
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.try_send(order).is_err() {
+            tracing::error!("the thread that captures logs does not answer; output waits in pipes");
         }
     }
 
@@ -246,22 +256,31 @@ impl Shared {
             files: both.chain(file(files.combined.as_deref())).collect(),
             is_told: !spec.disabled,
             dress: Dress::of(&spec.format, (source.id, &source.name), stream, zone),
-            lost: 0,
-            warned: None,
+            losses: Losses::default(),
         }
     }
 
     fn file(&self, path: &Path, asked: RotateSpec) -> Rc<RefCell<LogFile>> {
+        let file = self.known(path);
+        file.borrow_mut().asked = asked;
+        file
+    }
+
+    fn truncate(&self, path: &Path) {
+        if let Err(error) = self.known(path).borrow_mut().truncate() {
+            tracing::warn!(file = %path.display(), %error, "cannot empty a log file");
+        }
+    }
+
+    fn known(&self, path: &Path) -> Rc<RefCell<LogFile>> {
         let mut files = self.files.borrow_mut();
         let known = files.get(path).and_then(Weak::upgrade);
-        let file = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             files.retain(|_, file| file.strong_count() > 0);
             let file = Rc::new(RefCell::new(LogFile::new(path.to_owned(), MODE)));
             files.insert(path.to_owned(), Rc::downgrade(&file));
             file
-        });
-        file.borrow_mut().asked = asked;
-        file
+        })
     }
 }
 
@@ -307,13 +326,16 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
             }
             // A stream's task ends when its sender is dropped, after a last read.
             Order::Release { id } => drop(streams.remove(&id)),
-            Order::Truncate { id, done } => {
-                for (_, sender) in streams.get(&id).into_iter().flatten() {
-                    let (one, wait) = oneshot::channel();
-                    if sender.send(Word::Truncate(one)).await.is_ok() {
-                        let _ = wait.await;
-                    }
-                }
+            Order::Truncate { files, done } => {
+                let LogFiles {
+                    out,
+                    error,
+                    combined,
+                } = files;
+                [out, error, combined]
+                    .iter()
+                    .flatten()
+                    .for_each(|path| shared.truncate(path));
                 let _ = done.send(());
             }
             Order::Reopen { done } => {
@@ -366,10 +388,6 @@ impl Task {
                 biased;
                 word = self.words.recv() => match word {
                     Some(Word::Settle) => self.drain(),
-                    Some(Word::Truncate(done)) => {
-                        self.sink.truncate();
-                        let _ = done.send(());
-                    }
                     Some(Word::Write(sink)) => self.sink = *sink,
                     None => break,
                 },
@@ -464,8 +482,7 @@ struct Sink {
     files: Vec<Rc<RefCell<LogFile>>>,
     is_told: bool,
     dress: Option<Dress>,
-    lost: u64,
-    warned: Option<Instant>,
+    losses: Losses,
 }
 
 impl Sink {
@@ -484,12 +501,12 @@ impl Sink {
 
     fn store(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
         let rules = shared.rules.borrow();
-        for file in self.files.clone() {
+        for file in &self.files {
             let mut file = file.borrow_mut();
             if let Err(error) = file.append(piece, Some(&rules)) {
                 let lines = u64::try_from(lines::split(piece).count()).unwrap_or(u64::MAX);
                 shared.lost.fetch_add(lines, Ordering::Relaxed);
-                self.complain(source, file.path(), lines, &error);
+                self.losses.complain(source, file.path(), lines, &error);
             }
             if let Some(error) = file.take_trouble() {
                 tracing::warn!(
@@ -506,25 +523,25 @@ impl Sink {
             );
         }
     }
+}
 
-    fn truncate(&mut self) {
-        for file in &self.files {
-            let mut file = file.borrow_mut();
-            if let Err(error) = file.truncate() {
-                tracing::warn!(file = %file.path().display(), %error, "cannot empty a log file");
-            }
-        }
-    }
+/// Lines that a stream's files could not take.
+#[derive(Default)]
+struct Losses {
+    lines: u64,
+    warned: Option<Instant>,
+}
 
+impl Losses {
     fn complain(&mut self, source: &Source, file: &Path, lines: u64, error: &io::Error) {
-        self.lost = self.lost.saturating_add(lines);
+        self.lines = self.lines.saturating_add(lines);
         let now = Instant::now();
         if self.warned.is_some_and(|at| now - at < WARN_EVERY) {
             return;
         }
         self.warned = Some(now);
         tracing::warn!(
-            app = %source.name, file = %file.display(), lost = self.lost, %error,
+            app = %source.name, file = %file.display(), lost = self.lines, %error,
             "lines of its log are lost; the service goes on"
         );
     }
@@ -544,6 +561,7 @@ mod tests {
         logs: Logs,
         pipes: Pipes,
         source: Source,
+        files: LogFiles,
     }
 
     async fn fixture(out: impl Fn(&Path) -> PathBuf) -> Fixture {
@@ -573,13 +591,17 @@ mod tests {
             format: crate::config::spec::LogFormat::default(),
             rotate: RotateSpec::default(),
         };
-        let output = Output { files, spec };
+        let output = Output {
+            files: files.clone(),
+            spec,
+        };
         logs.capture(source.clone(), pipes.clone(), output).await;
         Fixture {
             dir,
             logs,
             pipes,
             source,
+            files,
         }
     }
 
@@ -609,7 +631,7 @@ mod tests {
         assert_eq!(follower.recv().await.unwrap().bytes, b"tw\xffo");
         let file = it.dir.path().join("sub/a.log");
         until(|| std::fs::read(&file).is_ok_and(|is| is == b"one\ntw\xffo\n")).await;
-        it.logs.truncate(PmId(0)).await;
+        it.logs.truncate(it.files.clone()).await;
         assert_eq!(std::fs::read(&file).unwrap(), b"");
         child.write_all(b"no end").unwrap();
         it.logs.settle(PmId(0)).await;

@@ -17,6 +17,11 @@ pub fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
+    // Public by the registry, but inside Azure it is the host's own agent, which hands out a
+    // machine's secrets as 169.254.169.254 does elsewhere.
+    if address == Ipv4Addr::new(168, 63, 129, 16) {
+        return false;
+    }
     !matches!(
         (a, b, c),
         (0, ..)                                  // "this network", RFC 791
@@ -97,6 +102,7 @@ mod tests {
             "100.127.255.255",
             "127.0.0.1",
             "127.255.255.254",
+            "168.63.129.16",
             "169.254.169.254",
             "172.16.0.1",
             "172.31.255.255",

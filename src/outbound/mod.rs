@@ -9,10 +9,12 @@
 mod address;
 mod client;
 mod connect;
+mod encode;
 mod error;
 #[cfg(test)]
 mod tests;
 
 pub use address::is_public;
 pub use client::{Answer, Outbound, Policy};
+pub use encode::encode;
 pub use error::{OutboundError, origin};

@@ -2,17 +2,19 @@
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
 //! (`origin.rs`), parse the path (`path.rs`), find the instance, access (`access.rs`), limit
-//! (`limit.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
+//! (`limit.rs`), wait for a service that
+//! restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
 //! (`stream.rs`, `refusal.rs`). All that it needs lies in two tables, [`ServiceTable`] and
 //! `instances::InstanceTable`: nothing is asked and nothing is locked on the way of a request that
 //! is let through, and no body is collected.
 //!
 //! * Refusals of strangers take the same steps whatever the reason, so that time tells nothing.
 //! * No client header under a name that the router sets ever reaches a service.
-//! * A request that was written to a service is never sent a second time.
+//! * A request that was written to a service is never sent a second time. One that was not waits
+//!   while its service restarts (`hold.rs`).
 //!
-//! What belongs to MCP alone (sessions, ids, holding and replaying) has its place beside
-//! `stream.rs`; today a message of MCP is a request like any other.
+//! What belongs to MCP alone (sessions, ids, replaying) has its place beside `stream.rs`; today a
+//! message of MCP is a request like any other.
 
 pub mod path;
 mod origin;
@@ -24,6 +26,7 @@ mod refusal;
 mod upstream;
 mod tables;
 mod drain;
+mod hold;
 mod stream;
 mod upgrade;
 mod service;
@@ -33,4 +36,4 @@ mod tests;
 
 pub use origin::Names;
 pub use serve::{Router, RouterConfig};
-pub use tables::{Routable, ServiceEntry, ServiceTable};
+pub use tables::{Routable, ServiceEntry, ServiceTable, Services};

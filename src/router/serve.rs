@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 use super::drain::{Flight, Phase};
 use super::origin::Names;
 use super::service::Service;
-use super::tables::ServiceTable;
+use super::tables::Services;
 use crate::instances::Instances;
 use crate::users::Users;
 
@@ -48,6 +47,8 @@ pub struct RouterConfig {
     pub max_body: u64,
     /// Every instance wants a token of its owner.
     pub require_auth_all: bool,
+    /// Longest wait of a request for a service that restarts.
+    pub hold: Duration,
     /// The names we go by.
     pub names: Names,
 }
@@ -60,7 +61,7 @@ impl Router {
     /// A router over these tables, with the API beside the instances.
     pub fn new(
         config: RouterConfig,
-        services: Arc<ArcSwap<ServiceTable>>,
+        services: Arc<Services>,
         instances: Instances,
         users: Users,
         api: axum::Router,

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -14,13 +13,14 @@ use tower::ServiceExt;
 use super::access::{self, Access, Shown};
 use super::drain::{Flight, Phase, reached};
 use super::headers::{self, Facts, REQUEST_ID};
+use super::hold;
 use super::origin::{self, Stranger};
 use super::path::{self, Route, Target};
 use super::refusal::Refusal;
 use super::stream::{Body, Cut, Fate, RequestBody};
-use super::tables::{Routable, ServiceEntry, ServiceTable};
+use super::tables::{ServiceEntry, Services};
 use super::upgrade;
-use super::upstream::SendError;
+use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances};
@@ -33,12 +33,20 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// All that a request needs.
 pub(super) struct Service {
     pub(super) config: RouterConfig,
-    pub(super) services: Arc<ArcSwap<ServiceTable>>,
+    pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     pub(super) began: Instant,
+}
+
+/// Why a request has no answer of its service.
+enum Unsent {
+    /// The service is not there.
+    Refused(Refusal),
+    /// It was, and the exchange failed.
+    Failed(hyper::Error),
 }
 
 /// An instance and its service, which this caller may use.
@@ -178,10 +186,7 @@ impl Service {
         if length.is_some_and(|length: u64| length > self.config.max_body) {
             return Err(Refusal::BodyTooLarge(self.config.max_body));
         }
-        match found.service.state {
-            Routable::Ready => Ok(()),
-            Routable::Starting | Routable::Down | Routable::PortTaken => Err(Refusal::Unavailable),
-        }
+        Ok(())
     }
 
     async fn forward(
@@ -194,7 +199,6 @@ impl Service {
     ) -> Result<Response<Body>, Refusal> {
         let Found { instance, service } = found;
         instance.touch(Timestamp::now());
-        let ticket = self.flight.board();
         let client = upgrade::wanted(&mut request);
         let (prepared, fate) = self.prepare(
             request,
@@ -206,15 +210,17 @@ impl Service {
             client.is_some(),
         )?;
         let is_push = prepared.method() == Method::GET;
-
-        let sent = tokio::time::timeout(HEAD_TIMEOUT, service.upstream.send(prepared)).await;
+        let ticket = self.flight.board();
+        let sending = self.send(prepared, &instance);
+        let sent = tokio::time::timeout(HEAD_TIMEOUT, sending).await;
         // What was asked on behalf of an instance that is no more is answered to nobody.
         if instance.is_revoked() {
             return Err(Refusal::UnknownInstance);
         }
         let (mut response, lease) = match sent {
             Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => {
+            Ok(Err(Unsent::Refused(refusal))) => return Err(refusal),
+            Ok(Err(Unsent::Failed(error))) => {
                 return Err(failed(&error, &fate, self.config.max_body, &service, id));
             }
             Err(_) => return Err(Refusal::UpstreamTimeout),
@@ -241,6 +247,37 @@ impl Service {
                     Body::answer(inner, lease, instance, ticket)
                 }
             }))
+    }
+
+    /// Sends a request to its service as soon as that is there. One that nothing was written of,
+    /// because the service has just ended, waits for the next run.
+    async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        instance: &InstanceEntry,
+    ) -> Result<(Response<Incoming>, Lease), Unsent> {
+        let deadline = Instant::now() + self.config.hold;
+        let mut stale = None;
+        loop {
+            let ready = hold::ready(
+                &self.services,
+                &self.flight,
+                instance,
+                stale.as_deref(),
+                deadline,
+            );
+            let service = ready.await.map_err(Unsent::Refused)?;
+            match service.upstream.send(request).await {
+                Ok(answered) => return Ok(answered),
+                Err(SendError::Connect(error, unsent)) => {
+                    let service = &service.spec.service;
+                    tracing::debug!(%service, %error, "a request waits for the next run");
+                    request = *unsent;
+                }
+                Err(SendError::Exchange(error)) => return Err(Unsent::Failed(error)),
+            }
+            stale = Some(service);
+        }
     }
 
     /// The request as the service gets it.
@@ -352,31 +389,19 @@ fn end_of_stream(
 
 /// Which refusal a failed exchange is.
 fn failed(
-    error: &SendError,
+    error: &hyper::Error,
     fate: &Fate,
     max_body: u64,
     service: &ServiceEntry,
     id: &HeaderValue,
 ) -> Refusal {
-    match (fate.cut(), error) {
-        (Some(Cut::TooLarge), _) => Refusal::BodyTooLarge(max_body),
-        (Some(_), _) => Refusal::BodyTimeout,
-        (None, SendError::Connect(_)) => Refusal::Unavailable,
-        (None, SendError::Exchange(_)) => {
+    match fate.cut() {
+        Some(Cut::TooLarge) => Refusal::BodyTooLarge(max_body),
+        Some(_) => Refusal::BodyTimeout,
+        None => {
             let service = &service.spec.service;
-            tracing::warn!(%service, request_id = ?id, error = %chain(error), "a request failed");
+            tracing::warn!(%service, request_id = ?id, error = %problem::chain(error), "a request failed");
             Refusal::UpstreamFailed
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

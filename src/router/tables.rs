@@ -4,12 +4,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
 
 use super::headers::Injection;
 use super::upstream::Upstream;
 use crate::config::spec::ServiceSpec;
 use crate::ids::ServiceType;
 use crate::secret::Secret;
+use crate::supervisor::Life;
 
 /// May requests go to a service?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +35,29 @@ pub struct ServiceEntry {
     pub(super) state: Routable,
     pub(super) injection: Injection,
     pub(super) upstream: Arc<Upstream>,
+    /// Requests that wait for it, over all its runs.
+    pub(super) held: Arc<AtomicUsize>,
 }
 
 impl ServiceEntry {
     /// Reads the spec once, so that requests need not. `generation` counts the starts of the
-    /// service: connections to an earlier one are not used again.
+    /// service: connections to an earlier one are not used again. `life` tells whether this run lives,
+    /// at the very moment at which a credential would go there.
     pub fn new(
         spec: ServiceSpec,
         state: Routable,
         router_secret: &Secret<String>,
         generation: u64,
+        life: Option<Life>,
         previous: Option<&Self>,
     ) -> Self {
-        let same = previous.filter(|entry| entry.upstream.is(spec.port, generation));
+        let same =
+            previous.filter(|entry| entry.upstream.is(spec.port, generation, life.is_some()));
         let upstream = match same {
             Some(entry) => Arc::clone(&entry.upstream),
-            None => Arc::new(Upstream::new(spec.port, generation)),
+            None => Arc::new(Upstream::new(spec.port, generation, life)),
         };
+        let held = previous.map_or_else(Arc::default, |entry| Arc::clone(&entry.held));
         let injection = Injection::new(
             &spec.auth.inject,
             spec.service.as_str(),
@@ -58,6 +69,7 @@ impl ServiceEntry {
             state,
             injection,
             upstream,
+            held,
         }
     }
 }
@@ -79,5 +91,38 @@ impl ServiceTable {
     /// The service of this type.
     pub fn get(&self, service: &ServiceType) -> Option<&Arc<ServiceEntry>> {
         self.0.get(service)
+    }
+}
+
+/// The table that is in force, and news of each change. Read without a lock.
+#[derive(Default)]
+pub struct Services {
+    table: ArcSwap<ServiceTable>,
+    news: Notify,
+}
+
+impl Services {
+    /// Puts another table in force.
+    pub fn publish(&self, table: ServiceTable) {
+        self.table.store(Arc::new(table));
+        self.news.notify_waiters();
+    }
+
+    /// The table in force.
+    pub(super) fn load(&self) -> Guard<Arc<ServiceTable>> {
+        self.table.load()
+    }
+
+    /// Waits until a table gives an answer. Cancel-safe.
+    pub(super) async fn until<T>(&self, answer: impl Fn(&ServiceTable) -> Option<T>) -> T {
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            // Listen first, look second: no table is missed.
+            news.as_mut().enable();
+            if let Some(answer) = answer(&self.load()) {
+                return answer;
+            }
+            news.await;
+        }
     }
 }

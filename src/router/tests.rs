@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{Method, Request, Response, StatusCode};
@@ -21,16 +20,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Names, Routable, Router, RouterConfig, ServiceEntry, ServiceTable};
+use super::{Names, Routable, Router, RouterConfig, ServiceEntry, ServiceTable, Services};
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
 use crate::secret::Secret;
 use crate::store::{Memory, StoreHandle};
+use crate::supervisor::Life;
+use crate::supervisor::kill::Handle;
 use crate::users::Users;
 use crate::vault::{Credential, Fields, MasterKey, Vault};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a request waits for its service here.
+const HOLD: Duration = Duration::from_millis(300);
 
 /// A service that wants an API key and gets it as `X-Key`.
 pub(super) fn service_spec(service: &str, port: u16) -> ServiceSpec {
@@ -207,7 +210,7 @@ struct World {
     address: SocketAddr,
     users: Users,
     instances: Instances,
-    services: Arc<ArcSwap<ServiceTable>>,
+    services: Arc<Services>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -225,13 +228,14 @@ impl World {
         let vault = Vault::new(&MasterKey::from_bytes([7; 32]));
         let users = Users::new(store.clone(), vault.clone());
         let (instances, _) = Instances::open(store, vault).await.unwrap();
-        let services = Arc::new(ArcSwap::from_pointee(ServiceTable::default()));
+        let services = Arc::new(Services::default());
         let api = axum::Router::new().fallback(async |headers: http::HeaderMap| {
             format!("api {}", headers["x-mcpm-request-id"].len())
         });
         let config = RouterConfig {
             max_body: 1000,
             require_auth_all: false,
+            hold: HOLD,
             names: Names::new(true, Some("https://mcp.example.com")),
         };
         let router = Router::new(
@@ -258,11 +262,38 @@ impl World {
         world
     }
 
+    /// The first run of the service.
     fn publish(&self, spec: ServiceSpec, state: Routable) {
+        self.publish_run(spec, state, 1);
+    }
+
+    fn publish_run(&self, spec: ServiceSpec, state: Routable, generation: u64) {
+        self.publish_life(spec, state, generation, None);
+    }
+
+    fn publish_life(
+        &self,
+        spec: ServiceSpec,
+        state: Routable,
+        generation: u64,
+        life: Option<Life>,
+    ) {
         let secret = Secret::new("router-secret".to_owned());
-        let entry = ServiceEntry::new(spec, state, &secret, 1, None);
+        let table = self.services.load();
+        let previous = table.get(&spec.service).map(|entry| &**entry);
+        let entry = Arc::new(ServiceEntry::new(
+            spec, state, &secret, generation, None, previous,
+        ));
         self.services
-            .store(Arc::new(ServiceTable::new([Arc::new(entry)].into_iter())));
+            .publish(ServiceTable::new([entry].into_iter()));
+    }
+
+    /// How many requests wait for the service.
+    fn held(&self) -> usize {
+        let table = self.services.load();
+        table
+            .get(&demo())
+            .map_or(0, |entry| entry.held.load(Ordering::SeqCst))
     }
 
     /// Adds a user with an instance; answers its path and the user's token.
@@ -508,26 +539,120 @@ async fn a_service_that_is_not_there_is_said_to_be_unavailable() {
     let spec = service_spec("demo", upstream.port);
     let world = World::new(spec.clone()).await;
     let (path, _) = world.member("alice").await;
-    for state in [Routable::Starting, Routable::Down, Routable::PortTaken] {
-        world.publish(spec.clone(), state);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = service_spec("demo", closed.local_addr().unwrap().port());
+    drop(closed);
+    for (spec, state) in [
+        (spec.clone(), Routable::Down),
+        (spec.clone(), Routable::PortTaken),
+        // These wait first, and not for ever.
+        (spec, Routable::Starting),
+        (nobody, Routable::Ready),
+    ] {
+        world.publish(spec, state);
         let reply = world.get(&path).await;
-        assert_eq!(
-            (reply.status, reply.code().as_str()),
-            (503, "service_unavailable"),
-            "{state:?}"
-        );
+        let said = (reply.status, reply.code());
+        assert_eq!(said, (503, "service_unavailable".to_owned()), "{state:?}");
         assert!(reply.head.contains("retry-after: 1"), "{reply:?}");
     }
     assert_eq!(
-        upstream.connections.load(Ordering::SeqCst),
+        upstream.requests.load(Ordering::SeqCst),
         0,
-        "no credential goes there"
+        "no credential went out"
     );
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = closed.local_addr().unwrap().port();
-    drop(closed);
-    world.publish(service_spec("demo", port), Routable::Ready);
+    assert_eq!(world.held(), 0);
+}
+
+#[tokio::test]
+async fn requests_wait_while_their_service_restarts() {
+    let upstream = upstream().await;
+    let spec = service_spec("demo", upstream.port);
+    let world = World::new(spec.clone()).await;
+    let (path, _) = world.member("alice").await;
+    let head = format!("POST {path}/x HTTP/1.1\r\ncontent-length: 2");
+
+    world.publish_run(spec.clone(), Routable::Starting, 2);
+    let back = async {
+        while world.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.publish_run(spec.clone(), Routable::Ready, 2);
+    };
+    let (reply, ()) = tokio::join!(world.exchange(&head, "hi"), back);
+    assert_eq!((reply.status, &reply.json()["body"]), (200, &json!("hi")));
+
+    // The table still says that it is ready, but nobody takes connections any more.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = service_spec("demo", gone.local_addr().unwrap().port());
+    drop(gone);
+    world.publish_run(dead, Routable::Ready, 3);
+    let back = async {
+        while world.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.publish_run(spec.clone(), Routable::Ready, 4);
+    };
+    let (reply, ()) = tokio::join!(world.exchange(&head, "hi"), back);
+    assert_eq!((reply.status, &reply.json()["body"]), (200, &json!("hi")));
+    assert_eq!(
+        (world.held(), upstream.requests.load(Ordering::SeqCst)),
+        (0, 2)
+    );
+}
+
+#[tokio::test]
+async fn a_stranger_on_the_port_of_a_run_that_has_ended_gets_nothing() {
+    let stranger = upstream().await;
+    let spec = service_spec("demo", stranger.port);
+    let world = World::new(spec.clone()).await;
+    let (path, _) = world.member("alice").await;
+    // A kept connection is no exception.
+    assert_eq!(world.get(&path).await.status, 200);
+    let mut child = std::process::Command::new("/bin/sh")
+        .args(["-c", "read line"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let life = Handle::open(child.id(), None).unwrap().life();
+    world.publish_life(spec.clone(), Routable::Ready, 1, Some(life));
+    assert_eq!(world.get(&path).await.status, 200);
+    drop(child.stdin.take());
+    child.wait().unwrap();
     assert_eq!(world.get(&path).await.status, 503);
+    assert_eq!(stranger.requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn one_users_waiting_requests_leave_room_for_others() {
+    let upstream = upstream().await;
+    let spec = service_spec("demo", upstream.port);
+    let world = World::new(spec.clone()).await;
+    let (alices, _) = world.member("alice").await;
+    let (bobs, _) = world.member("bob").await;
+    world.publish(spec.clone(), Routable::Starting);
+    let many = futures_util::future::join_all((0..40).map(|_| world.get(&alices)));
+    let rest = async {
+        while world.held() < 32 {
+            tokio::task::yield_now().await;
+        }
+        let bobs = world.get(&bobs);
+        let back = async {
+            while world.held() < 33 {
+                tokio::task::yield_now().await;
+            }
+            world.publish(spec.clone(), Routable::Ready);
+        };
+        tokio::join!(bobs, back).0
+    };
+    let (many, bobs) = tokio::join!(many, rest);
+    assert_eq!(bobs.status, 200);
+    let served = many.iter().filter(|reply| reply.status == 200).count();
+    let refused = many.iter().filter(|reply| reply.status == 503).count();
+    assert_eq!(
+        (served + refused, refused > 0),
+        (40, true),
+        "{served} served"
+    );
 }
 
 #[tokio::test]

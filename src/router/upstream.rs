@@ -1,5 +1,8 @@
 //! Connections to one service: HTTP/1.1, on loopback, kept while they are fresh.
 //!
+//! No byte goes out once the run has ended that was found to own the port: between its end and the
+//! next run somebody else may listen there.
+//!
 //! A request goes out once. Only one that was never written, because a kept connection had died
 //! meanwhile, goes to another connection (RFC 9110 §9.2.2 forbids more for what is not idempotent,
 //! and a `tools/call` never is).
@@ -18,6 +21,7 @@ use tokio::time::Instant;
 use super::stream::RequestBody;
 use crate::ids::Port;
 use crate::sockets;
+use crate::supervisor::Life;
 
 /// Longest reuse of an idle connection: Node closes after about 6 s, uvicorn after 5
 /// (`reference/mcp-transport.md` §6, measured).
@@ -34,6 +38,7 @@ const HEAD_MAX: usize = 64 * 1024;
 pub(super) struct Upstream {
     port: Port,
     generation: u64,
+    life: Option<Life>,
     idle: Mutex<Idle>,
 }
 
@@ -51,14 +56,16 @@ struct Kept {
 }
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    /// Nothing was written.
-    #[error("cannot connect to the service")]
-    Connect(#[source] std::io::Error),
-    /// Something was, or may have been.
-    #[error("the service ended the exchange")]
-    Exchange(#[source] hyper::Error),
+    /// Nobody takes connections. Nothing was written; the request is given back.
+    Connect(std::io::Error, Box<Request<RequestBody>>),
+    /// Something was written, or may have been.
+    Exchange(hyper::Error),
+}
+
+enum ConnectError {
+    Dial(std::io::Error),
+    Handshake(hyper::Error),
 }
 
 /// A connection whose answer is still being read.
@@ -68,17 +75,18 @@ pub(super) struct Lease {
 }
 
 impl Upstream {
-    pub(super) fn new(port: Port, generation: u64) -> Self {
+    pub(super) fn new(port: Port, generation: u64, life: Option<Life>) -> Self {
         Self {
             port,
             generation,
+            life,
             idle: Mutex::default(),
         }
     }
 
     /// Is this about that run of the service?
-    pub(super) fn is(&self, port: Port, generation: u64) -> bool {
-        self.port == port && self.generation == generation
+    pub(super) fn is(&self, port: Port, generation: u64, runs: bool) -> bool {
+        (self.port, self.generation, self.life.is_some()) == (port, generation, runs)
     }
 
     /// Sends a request and waits for the head of its answer, however long that takes.
@@ -89,8 +97,20 @@ impl Upstream {
         loop {
             let (mut sender, reused) = match self.take_idle() {
                 Some(sender) => (sender, true),
-                None => (self.connect().await?, false),
+                None => match self.connect().await {
+                    Ok(sender) => (sender, false),
+                    Err(ConnectError::Dial(error)) => {
+                        return Err(SendError::Connect(error, Box::new(request)));
+                    }
+                    Err(ConnectError::Handshake(error)) => return Err(SendError::Exchange(error)),
+                },
             };
+            // It has just ended, and nobody has heard of it yet: the words would be lost, or a
+            // stranger who has its port would read them.
+            if self.life.as_ref().is_some_and(Life::has_ended) {
+                let gone = std::io::ErrorKind::NotConnected.into();
+                return Err(SendError::Connect(gone, Box::new(request)));
+            }
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     return Ok((
@@ -111,19 +131,19 @@ impl Upstream {
     }
 
     /// A service on `localhost` may listen on either loopback address.
-    async fn connect(&self) -> Result<SendRequest<RequestBody>, SendError> {
+    async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
         let stream = match self.dial(Ipv4Addr::LOCALHOST.into()).await {
             Ok(stream) => stream,
             Err(error) => self
                 .dial(Ipv6Addr::LOCALHOST.into())
                 .await
-                .map_err(|_| SendError::Connect(error))?,
+                .map_err(|_| ConnectError::Dial(error))?,
         };
         let handshake = http1::Builder::new()
             .max_buf_size(HEAD_MAX)
             .handshake(TokioIo::new(stream))
             .await;
-        let (sender, connection) = handshake.map_err(SendError::Exchange)?;
+        let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends with its socket, or when the sender is dropped.
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {

@@ -37,6 +37,8 @@ use crate::secret::Secret;
 pub const PROCESSES_MAX: usize = 10_000;
 /// Messages that are dealt with before the table is published again.
 const BATCH: usize = 256;
+/// A reason that is the same as the last one is logged again after so long.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How long the end of the journal is waited for.
 const JOURNAL_CLOSE: Duration = Duration::from_secs(2);
 
@@ -63,11 +65,12 @@ pub struct Setup {
     pub router_secret: RouterSecret,
 }
 
-/// Starts the supervisor's task: adopts what lives, starts what should.
+/// Starts the supervisor's task: adopts what lives, starts what should. When it returns, the table
+/// shows all that was left: whoever looks now does not take a full house for an empty one.
 ///
 /// # Errors
 /// When the spawner's thread can't be had.
-pub fn start(setup: Setup) -> std::io::Result<Supervisor> {
+pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     let (inbox, messages) = mpsc::channel(INBOX);
     let (publish, table) = watch::channel(Arc::default());
     let (orders, to_spawn) = mpsc::channel(PROCESSES_MAX);
@@ -94,7 +97,10 @@ pub fn start(setup: Setup) -> std::io::Result<Supervisor> {
         tasks: JoinSet::new(),
         publish,
     };
-    tokio::spawn(actor.run(messages, left.rows));
+    let (adopted, done) = oneshot::channel();
+    tokio::spawn(actor.run(messages, left.rows, adopted));
+    // Its failure is seen by whoever asks the supervisor next.
+    let _ = done.await;
     Ok(Supervisor { inbox, table })
 }
 
@@ -127,12 +133,51 @@ struct Slot {
     handle: Option<Handle>,
     /// Taken at the next start.
     next: Option<(Arc<AppSpec>, u32)>,
+    /// What its health checks said, between that and its end.
+    unhealthy: Option<String>,
+    /// The reason that was logged last, and when.
+    said: Option<(String, Instant)>,
+}
+
+impl Slot {
+    fn new(process: Process, state: State, handle: Option<Handle>) -> Self {
+        Self {
+            process,
+            state,
+            handle,
+            next: None,
+            unhealthy: None,
+            said: None,
+        }
+    }
+
+    /// Shows why it is in its state. A crash loop says the same again and again: it is logged once
+    /// in a while.
+    fn explain(&mut self, why: String, now: Instant) {
+        let process = &mut self.process;
+        let known = self
+            .said
+            .as_ref()
+            .is_some_and(|(last, at)| *last == why && now - *at < SAY_AGAIN);
+        if !known {
+            let restarts = process.history.restarts;
+            tracing::warn!(app = %process.spec.name, pm_id = %process.id, restarts, "{why}");
+            self.said = Some((why.clone(), now));
+        }
+        process.reason = Some(why);
+    }
 }
 
 impl Actor {
-    async fn run(mut self, mut messages: mpsc::Receiver<Message>, left: Vec<Row>) {
+    async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        left: Vec<Row>,
+        adopted: oneshot::Sender<()>,
+    ) {
         self.adopt(left).await;
         self.publish();
+        let _ = adopted.send(());
         loop {
             let alarm = self.timers.first().map(|(at, _)| *at);
             tokio::select! {
@@ -374,15 +419,8 @@ impl Actor {
         let mut process = Process::registered(id, instance, spec);
         process.created_at = Timestamp::now();
         self.place(&mut process);
-        self.slots.insert(
-            id,
-            Slot {
-                process,
-                state: State::Stopped,
-                handle: None,
-                next: None,
-            },
-        );
+        self.slots
+            .insert(id, Slot::new(process, State::Stopped, None));
         self.write_down(id);
         self.dirty.insert(id);
         id
@@ -422,8 +460,12 @@ impl Actor {
                 self.watch(id, generation, handle.clone());
                 let pid = handle.pid();
                 if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.process.life = Some(handle.life());
                     slot.handle = Some(handle);
                     slot.process.started_at = Some(Timestamp::now());
+                    if slot.process.spec.mcp.is_some() {
+                        slot.process.health.readiness = Readiness::Starting;
+                    }
                 }
                 self.feed(id, Event::Spawned { pid });
             }
@@ -480,13 +522,19 @@ impl Actor {
             return;
         };
         let now = Instant::now();
-        if let Event::Exited { exit, .. } = &event {
-            slot.process.last_exit = Some((*exit, Timestamp::now()));
-            slot.process.health.readiness = Readiness::Down;
-            tracing::info!(app = %slot.process.spec.name, pm_id = %id, "{exit}");
-        }
-        if let Event::Spawned { .. } = &event {
-            slot.process.reason = None;
+        let mut ended = None;
+        match &event {
+            Event::Exited { exit, .. } => {
+                slot.process.last_exit = Some((*exit, Timestamp::now()));
+                slot.process.ended_for = slot.unhealthy.take();
+                slot.process.health.readiness = Readiness::Down;
+                ended = Some(*exit);
+            }
+            Event::Unhealthy { why } if matches!(slot.state, State::Online { .. }) => {
+                slot.unhealthy = Some(why.clone());
+            }
+            Event::Spawned { .. } => slot.process.reason = None,
+            _ => {}
         }
         let spec = slot.process.spec.clone();
         let policy = Policy {
@@ -498,6 +546,16 @@ impl Actor {
         let step = machine::step(state, event, slot.process.history, policy, now);
         slot.state = step.state;
         slot.process.history = step.history;
+        if step.history.unstable == 0 {
+            // It ran well meanwhile: what comes now is news.
+            slot.said = None;
+        }
+        let explained = |effect: &Effect| matches!(effect, Effect::Explain(_));
+        if let Some(exit) = ended
+            && !step.effects.iter().any(explained)
+        {
+            tracing::info!(app = %slot.process.spec.name, pm_id = %id, "{exit}");
+        }
         let mut forget = false;
         for effect in step.effects {
             forget |= effect == Effect::Forget;
@@ -538,8 +596,7 @@ impl Actor {
             Effect::WakeAt(at) => drop(self.timers.insert((at, id))),
             Effect::Explain(why) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
-                    tracing::warn!(app = %slot.process.spec.name, pm_id = %id, "{why}");
-                    slot.process.reason = Some(why);
+                    slot.explain(why, Instant::now());
                 }
             }
             // The caller forgets it, after all effects.
@@ -566,13 +623,15 @@ impl Actor {
         }
         slot.process.generation += 1;
         slot.handle = None;
+        slot.process.life = None;
         let mut process = slot.process.clone();
         self.place(&mut process);
         let service = process.spec.mcp.as_ref();
-        process.health.readiness = if service.is_some() {
-            Readiness::Starting
-        } else {
-            Readiness::Down
+        process.health.readiness = match (service, &process.health.readiness) {
+            // Until it runs nothing is known to have changed.
+            (Some(_), Readiness::PortTaken) => Readiness::PortTaken,
+            (Some(_), _) => Readiness::Starting,
+            (None, _) => Readiness::Down,
         };
         let secret = service.map(|mcp| (self.router_secret)(&mcp.service));
         let secret = secret.as_ref().map(|secret| secret.expose().as_str());
@@ -619,8 +678,7 @@ impl Actor {
             files: process.logs.clone(),
             spec: process.spec.logs.clone(),
         };
-        let logs = self.logs.clone();
-        Some(async move { logs.capture(source, pipes, output).await })
+        Some(self.logs.capture(source, pipes, output))
     }
 
     /// What every step ends with: the shown facts follow the state.
@@ -641,7 +699,8 @@ impl Actor {
         slot.process.pid = pid;
         if pid.is_none() && !matches!(slot.state, State::Launching { .. }) {
             let _ = std::fs::remove_file(&slot.process.pid_file);
-            if slot.process.health.readiness != Readiness::PortTaken {
+            let waits = matches!(slot.state, State::Waiting { .. });
+            if !waits || slot.process.health.readiness != Readiness::PortTaken {
                 slot.process.health.readiness = Readiness::Down;
             }
         }
@@ -654,8 +713,7 @@ impl Actor {
             let _ = std::fs::remove_file(&slot.process.pid_file);
         }
         Pipes::of(&self.run_dir, id).remove();
-        let logs = self.logs.clone();
-        self.tasks.spawn(async move { logs.release(id).await });
+        self.logs.release(id);
         self.journal.forget(id);
         self.dirty.insert(id);
     }
@@ -708,6 +766,7 @@ impl Actor {
                     let (code, signal) = split(exit);
                     (code, signal, at)
                 }),
+                ended_for: process.ended_for.clone(),
                 reason: process.reason.clone(),
             },
             spec: process.spec.clone(),
@@ -732,11 +791,7 @@ impl Actor {
     async fn adopt(&mut self, left: Vec<Row>) {
         let home_id = self.home_id.clone();
         let (now, today) = (Instant::now(), Timestamp::now());
-        let look = move || -> Vec<Found> {
-            left.into_iter()
-                .map(|row| adopt::find(row, &home_id, now, today))
-                .collect()
-        };
+        let look = move || adopt::find_all(left, &home_id, now, today);
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let mut news = Vec::new();
         for Found {
@@ -755,16 +810,9 @@ impl Actor {
                 }
                 self.watch(id, process.generation, handle.clone());
             }
+            process.life = handle.as_ref().map(Handle::life);
             let lives = handle.is_some();
-            self.slots.insert(
-                id,
-                Slot {
-                    process,
-                    state,
-                    handle,
-                    next: None,
-                },
-            );
+            self.slots.insert(id, Slot::new(process, state, handle));
             if lives && let Some(capture) = self.capture(id) {
                 self.tasks.spawn(capture);
             }

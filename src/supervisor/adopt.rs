@@ -27,8 +27,23 @@ pub struct Found {
     pub news: Option<Event>,
 }
 
-/// Looks at what a row says. Walks `/proc` for a row without identity: blocks.
-pub fn find(row: Row, home_id: &str, now: Instant, today: Timestamp) -> Found {
+/// How long the remains of a dead run are waited for once they are killed.
+const REMAINS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks at what the rows say. Walks `/proc`: blocks.
+pub fn find_all(rows: Vec<Row>, home_id: &str, now: Instant, today: Timestamp) -> Vec<Found> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    // Every process that carries a name of this home, since the root's own number is not always
+    // known, and a root may have left members of its group behind.
+    let named = proc::by_environment(&format!("{}={home_id}.", child_env::PROCESS_VARIABLE));
+    rows.into_iter()
+        .map(|row| find(row, home_id, &named, now, today))
+        .collect()
+}
+
+fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: Timestamp) -> Found {
     let mut process = Process::registered(row.id, row.instance, row.spec);
     process.generation = row.generation;
     process.created_at = row.record.created_at;
@@ -46,16 +61,21 @@ pub fn find(row: Row, home_id: &str, now: Instant, today: Timestamp) -> Found {
             .unwrap_or(Exit::Unknown);
         (exit, at)
     });
+    process.ended_for = row.record.ended_for;
+    let name = child_env::process_name(home_id, &process);
+    let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
+    let members = || {
+        let ours = named.iter().filter(|(_, found)| *found == entry);
+        ours.map(|(pid, _)| *pid)
+    };
     let handle = match row.identity {
         Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
-        // An intent: was it started before the daemon could write its identity down?
-        None if row.wanted == Wanted::Up => {
-            let name = child_env::process_name(home_id, &process);
-            let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
-            proc::find_by_environment(&entry).and_then(|pid| root_of(pid, &entry))
-        }
-        None => None,
+        // Was it started before the daemon could write its identity down?
+        None => members().find_map(|pid| root_of(pid, &entry)),
     };
+    if handle.is_none() {
+        end_remains(members(), &entry);
+    }
     let (state, news) = match (&handle, row.wanted) {
         (Some(handle), wanted) => {
             let since = since(process.started_at, now, today);
@@ -88,15 +108,37 @@ pub fn find(row: Row, home_id: &str, now: Instant, today: Timestamp) -> Found {
     }
 }
 
+/// Ends what a root that has died left running: it holds what the next run needs, such as a port.
+fn end_remains(members: impl Iterator<Item = u32>, entry: &str) {
+    // Opened before it is asked whether it still is the one.
+    let open = |pid| Handle::open(pid, None).ok().filter(|_| carries(pid, entry));
+    let left: Vec<Handle> = members.filter_map(open).collect();
+    for member in &left {
+        tracing::warn!(
+            pid = member.pid(),
+            run = entry,
+            "ended what a dead service left behind"
+        );
+        member.signal_root(rustix::process::Signal::KILL.as_raw());
+    }
+    for member in &left {
+        member.wait(REMAINS_PATIENCE);
+    }
+}
+
+/// Has this variable in the environment it was started with.
+fn carries(pid: u32, entry: &str) -> bool {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environ
+        .split(|&b| b == 0)
+        .any(|variable| variable == entry.as_bytes())
+}
+
 /// The root of the run that `pid` belongs to: children inherit the environment, too.
 fn root_of(pid: u32, entry: &str) -> Option<Handle> {
     let leader = proc::stat(pid)?.session;
     let handle = Handle::open(leader, None).ok()?;
-    let environ = std::fs::read(format!("/proc/{leader}/environ")).ok()?;
-    let ours = environ
-        .split(|&b| b == 0)
-        .any(|variable| variable == entry.as_bytes());
-    ours.then_some(handle)
+    carries(leader, entry).then_some(handle)
 }
 
 fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant {

@@ -97,6 +97,8 @@ pub struct Record {
     pub started_at: Option<Timestamp>,
     /// Last exit: code, signal, time.
     pub last_exit: Option<(Option<i32>, Option<i32>, Timestamp)>,
+    /// Why we ended it, when it was not asked for.
+    pub ended_for: Option<String>,
     /// Why it is in its state.
     pub reason: Option<String>,
 }
@@ -139,6 +141,7 @@ impl Journal {
             path: shown.clone(),
             source,
         };
+        make_private(path);
         let db = Connection::open(path).map_err(failed)?;
         let found: i64 = db
             .query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -195,6 +198,17 @@ impl Journal {
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// It holds complete environments. What SQLite makes beside it gets the same mode.
+fn make_private(path: &Path) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = std::fs::File::options();
+    options.create(true).append(true).mode(0o600);
+    // When it cannot be opened, the next line says so with SQLite's reason.
+    if let Ok(file) = options.open(path) {
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
+    }
 }
 
 fn prepare(db: &Connection) -> rusqlite::Result<()> {

@@ -10,9 +10,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::proc;
+
+/// Whether one run of one process lives, as the kernel knows it now: snapshots may be a moment old.
+#[derive(Clone, Debug)]
+pub struct Life(Arc<OwnedFd>);
+
+impl Life {
+    /// The root process has ended. One system call.
+    pub fn has_ended(&self) -> bool {
+        let mut set = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(
+            rustix::event::poll(&mut set, Some(&Timespec::default())),
+            Ok(1..)
+        )
+    }
+}
 
 /// One run of one process, provably the same until it is dropped.
 #[derive(Clone, Debug)]
@@ -62,6 +78,11 @@ impl Handle {
         &self.pidfd
     }
 
+    /// For those who must know whether it lives, and may do nothing to it.
+    pub fn life(&self) -> Life {
+        Life(self.pidfd.clone())
+    }
+
     /// To be called when the exit status was collected.
     pub fn mark_reaped(&self) {
         self.reaped.store(true, Ordering::Release);
@@ -71,6 +92,14 @@ impl Handle {
     pub fn signal_root(&self, signal: i32) {
         if let Some(signal) = Signal::from_named_raw(signal) {
             let _ = pidfd_send_signal(self.pidfd.as_fd(), signal);
+        }
+    }
+
+    /// Waits for its end, but not longer than this. Blocks.
+    pub fn wait(&self, limit: std::time::Duration) {
+        let mut set = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        if let Ok(limit) = limit.try_into() {
+            let _ = rustix::event::poll(&mut set, Some(&limit));
         }
     }
 

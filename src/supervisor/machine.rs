@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use super::restart::{self, Decision};
 use crate::config::spec::{RestartPolicy, StopPolicy};
 
+/// A wait before a restart that people are told of.
+const WAIT_WORTH_SAYING: Duration = Duration::from_secs(1);
+
 /// Where a process is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -288,14 +291,16 @@ pub fn step(
             Event::SpawnFailed { why, transient },
         ) => {
             if transient {
-                let (decision, history) = restart::again(
+                let (decision, mut next) = restart::again(
                     policy.restart,
                     policy.service,
                     &why,
                     Duration::ZERO,
                     history,
                 );
-                return settle(decision, &why, history, now);
+                // Nothing was started, so nothing was started again.
+                next.restarts = history.restarts;
+                return settle(decision, &why, next, now);
             }
             Step {
                 state: Errored,
@@ -565,7 +570,12 @@ fn settle(decision: Decision, why: &str, history: History, now: Instant) -> Step
         }
         Decision::Again(wait) => {
             let until = now + wait;
-            let why = format!("{why}; next start after {} ms", wait.as_millis());
+            // Shorter waits are over before anyone has read of them.
+            let why = if wait < WAIT_WORTH_SAYING {
+                why.to_owned()
+            } else {
+                format!("{why}; next start after {} ms", wait.as_millis())
+            };
             let effects = vec![Effect::Explain(why), Effect::WakeAt(until)];
             Step {
                 state: State::Waiting { until },

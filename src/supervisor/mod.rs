@@ -30,4 +30,5 @@ mod testing;
 
 pub use actor::Setup;
 pub use handle::{Action, CommandError, Saved, Supervisor};
+pub use kill::Life;
 pub use snapshot::{Process, Snapshot};

@@ -54,14 +54,16 @@ pub fn group_members(leader: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The process with `NAME=value` in the environment it was started with. Walks `/proc`: blocks.
-pub fn find_by_environment(entry: &str) -> Option<u32> {
-    all_pids().find(|pid| {
+/// Every process with a variable that begins so (`NAME=value`) in the environment it was started
+/// with, and that variable. Walks `/proc`: blocks.
+pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
+    let find = |pid: u32| {
         let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ
-            .split(|&b| b == 0)
-            .any(|variable| variable == entry.as_bytes())
-    })
+        let mut variables = environ.split(|&b| b == 0);
+        let found = variables.find(|variable| variable.starts_with(begin.as_bytes()))?;
+        Some((pid, String::from_utf8_lossy(found).into_owned()))
+    };
+    all_pids().filter_map(find).collect()
 }
 
 fn all_pids() -> impl Iterator<Item = u32> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
@@ -94,6 +95,8 @@ pub struct Process {
     pub status: Status,
     /// Root process; `None` while none runs.
     pub pid: Option<u32>,
+    /// Does that run live? `None` while none runs.
+    pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
     pub reason: Option<String>,
     /// Restarts and unstable exits.
@@ -104,6 +107,8 @@ pub struct Process {
     pub started_at: Option<Timestamp>,
     /// Last exit.
     pub last_exit: Option<(Exit, Timestamp)>,
+    /// Why we ended it that time, when nobody had asked for it: what its health checks said.
+    pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
     /// Where its output goes.
@@ -122,11 +127,13 @@ impl Process {
             spec,
             status: Status::Stopped,
             pid: None,
+            life: None,
             reason: None,
             history: History::default(),
             created_at: Timestamp::default(),
             started_at: None,
             last_exit: None,
+            ended_for: None,
             health: Health::default(),
             logs: LogFiles::default(),
             pid_file: PathBuf::new(),

@@ -95,7 +95,8 @@ pub struct OperatorLimits {
     pub core: Rlimit,
 }
 
-/// Starts the thread; orders go in by the sender, outcomes come to `report`.
+/// Starts the thread; orders go in by the sender, outcomes come to `report`. A second thread finds
+/// out who has a port that is taken: that walks `/proc`, and other starts do not wait for it.
 ///
 /// # Errors
 /// When no thread can be had.
@@ -103,13 +104,38 @@ pub fn start(
     journal: Journal,
     limits: OperatorLimits,
     mut orders: mpsc::Receiver<Order>,
-    report: impl Fn(Spawned) + Send + 'static,
+    report: impl Fn(Spawned) + Send + Sync + 'static,
 ) -> io::Result<()> {
+    let report = Arc::new(report);
+    // As many places as there may be orders.
+    let (taken, mut questions) = mpsc::channel::<(PmId, u64, Port)>(orders.max_capacity());
+    let answer = report.clone();
+    let thread = std::thread::Builder::new().name("mcpm-ports".into());
+    thread.spawn(move || {
+        while let Some((id, generation, port)) = questions.blocking_recv() {
+            let outcome = Err(SpawnError::PortTaken {
+                port,
+                owner: owner(port),
+            });
+            answer(Spawned {
+                id,
+                generation,
+                outcome,
+            });
+        }
+    })?;
     let thread = std::thread::Builder::new().name("mcpm-spawn".into());
     thread.spawn(move || {
         while let Some(order) = orders.blocking_recv() {
-            journal.flush(JOURNAL_PATIENCE);
             let (id, generation) = (order.id, order.generation);
+            // Five microseconds; a port that is taken fails the service before it is started.
+            if let Some(mcp) = &order.spec.mcp
+                && !sockets::can_bind(mcp.port)
+            {
+                let _ = taken.blocking_send((id, generation, mcp.port));
+                continue;
+            }
+            journal.flush(JOURNAL_PATIENCE);
             report(Spawned {
                 id,
                 generation,
@@ -121,9 +147,6 @@ pub fn start(
 }
 
 fn spawn(order: &Order, limits: OperatorLimits) -> Result<Handle, SpawnError> {
-    if let Some(mcp) = &order.spec.mcp {
-        check_port(mcp.port)?;
-    }
     order.pipes.make(order.spec.run_as)?;
     let ends = order.pipes.child_ends()?;
     let mut command = command(&order.spec);
@@ -148,10 +171,18 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Handle, SpawnError> {
     unsafe {
         command.pre_exec(in_child);
     }
-    let child = command
+    let mut child = command
         .spawn()
         .map_err(|error| explain(&order.spec, error))?;
-    let handle = Handle::open(child.id(), None)?;
+    let handle = match Handle::open(child.id(), None) {
+        Ok(handle) => handle,
+        // Out of descriptors: one that cannot be watched must not run beside the next try.
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error.into());
+        }
+    };
     if let Err(error) = write_pid(order, handle.pid()) {
         let file = order.pid_file.display();
         tracing::warn!(app = %order.spec.name, %file, %error, "cannot write its pid file");
@@ -174,18 +205,13 @@ fn command(spec: &AppSpec) -> Command {
     command
 }
 
-/// Names a stranger on the fixed port before the service fails on it. Five microseconds when the
-/// port is free.
-fn check_port(port: Port) -> Result<(), SpawnError> {
-    if sockets::can_bind(port) {
-        return Ok(());
-    }
-    let owner = match sockets::listener_owner(port) {
+/// Who is on a port that cannot be had.
+fn owner(port: Port) -> String {
+    match sockets::listener_owner(port) {
         Ok(Some(listener)) => listener.to_string(),
         // An outgoing connection sits on it: gone in a moment.
         _ => "a connection, not a listener (see `net.ipv4.ip_local_reserved_ports`)".to_owned(),
-    };
-    Err(SpawnError::PortTaken { port, owner })
+    }
 }
 
 fn explain(spec: &AppSpec, error: io::Error) -> SpawnError {

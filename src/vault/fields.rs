@@ -5,6 +5,7 @@
 //! secrets behind where they grew.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -104,6 +105,13 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Fields {
     }
 }
 
+/// Shows names only.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 impl Zeroize for Fields {
     fn zeroize(&mut self) {
         for value in self.0.values_mut() {
@@ -124,6 +132,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn debug_shows_names_only() {
+        let fields: Fields = [("api_key", "hunter2")].into_iter().collect();
+        assert_eq!(format!("{fields:?}"), r#"{"api_key"}"#);
+    }
 
     #[test]
     fn the_stored_form_stays_as_it_was_first_released() {

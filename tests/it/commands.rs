@@ -280,3 +280,32 @@ fn resurrecting_what_is_listed_already_is_no_failure() {
     assert!(said.contains("all that was saved is listed"), "{said}");
     assert_eq!(mcpm.list()["web"].pid, before);
 }
+
+#[test]
+fn numbers_are_not_given_twice_until_the_list_is_empty() {
+    let mcpm = Mcpm::start([sh("a", SLEEP), sh("b", SLEEP)]);
+    mcpm.ok(&["delete", "b"]);
+    let file = mcpm.ecosystem([sh("c", SLEEP)]);
+    mcpm.ok(&["start", &file]);
+    assert_eq!(
+        mcpm.list()["c"].id,
+        2,
+        "1 meant another process a moment ago"
+    );
+    mcpm.ok(&["delete", "all"]);
+    mcpm.ok(&["start", &file]);
+    assert_eq!(mcpm.list()["c"].id, 0);
+}
+
+#[test]
+fn logs_of_a_stopped_process_are_emptied_by_the_next_daemon_too() {
+    let mcpm = Mcpm::start([sh("web", "echo hello; exec sleep 1000")]);
+    wait_for(
+        || (!mcpm.log("web-out.log").is_empty()).then_some(()),
+        "its output",
+    );
+    mcpm.ok(&["stop", "web"]);
+    mcpm.ok(&["kill", "--keep"]);
+    mcpm.ok(&["flush", "web"]);
+    assert_eq!(mcpm.log("web-out.log"), b"");
+}

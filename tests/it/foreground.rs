@@ -22,6 +22,8 @@ fn a_daemon_in_the_foreground_serves_and_ends_in_order() {
     );
     kill(daemon.pid(), "INT");
     assert_eq!(daemon.code(), Some(0));
+    let log = daemon.complaints();
+    assert!(log.contains("ready") && log.contains("ended"), "{log}");
     assert!(!is_alive(demo));
 }
 
@@ -31,7 +33,13 @@ fn those_who_follow_logs_are_told_when_the_daemon_ends() {
     let mut logs = mcpm.spawn(&["logs"]);
     logs.line(|line| line.ends_with("hello"));
     mcpm.ok(&["kill"]);
-    assert!(logs.code().is_some(), "it ends by itself");
+    assert_eq!(logs.code(), Some(1), "it ends by itself");
+    let said = logs.complaints();
+    assert!(
+        said.starts_with("error: the daemon has ended; see"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]

@@ -19,12 +19,13 @@ fn three_wrong_answers_in_a_row_restart_a_service() {
     tell(&mcpm, "moody", 503);
     let list = mcpm.wait_until(|list| list["moody"].restarts == 1 && list["moody"].is_up());
     let shown = mcpm.ok(&["describe", "moody"]);
-    assert!(
-        mcpm.daemon_log()
-            .contains("3 failed health checks in a row"),
-        "{shown}"
-    );
-    assert!(mcpm.daemon_log().contains("answered with status 503"));
+    let exit = shown
+        .lines()
+        .find(|line| line.contains("last exit"))
+        .expect("how it ended");
+    let why = "3 failed health checks in a row; the last: answered with status 503";
+    assert!(exit.contains(why), "{exit}");
+    assert!(mcpm.daemon_log().contains(why));
     let health = &list["moody"].raw["mcpm"]["health"];
     assert!(
         health["uptimePercent"].as_f64().unwrap() < 100.0,

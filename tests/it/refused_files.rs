@@ -125,6 +125,10 @@ fn wrong_types_are_shown_all_at_once_each_with_its_place() {
             "types.json:5:82",
         ],
     );
+    assert!(
+        !complaint.contains("needs a fixed port"),
+        "a port that is wrong is not missing, too: {complaint}"
+    );
 }
 
 #[test]
@@ -243,7 +247,13 @@ fn a_port_that_a_stranger_has_fails_that_service_and_names_the_stranger() {
     assert_says(&said, &["demo", &port, "taken", &us]);
     let list = mcpm.list();
     assert!(list["rest"].is_up());
-    assert_eq!(list["demo"].readiness.as_deref(), Some("port_taken"));
+    // It stays so while the port is tried again and again, and each try is not news.
+    for _ in 0..20 {
+        let list = mcpm.list();
+        assert_eq!(list["demo"].readiness.as_deref(), Some("port_taken"));
+        assert_eq!(list["demo"].restarts, 0, "nothing was started");
+    }
+    assert_eq!(mcpm.daemon_log().matches("is taken by").count(), 1);
     assert_says(&mcpm.ok(&["describe", "demo"]), &["taken", &us]);
     // Once it is free the service comes by itself.
     drop(stranger);

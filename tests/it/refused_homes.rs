@@ -18,10 +18,15 @@ fn refused(command: &mut Command) -> String {
 
 #[track_caller]
 fn assert_says(complaint: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(complaint.contains(part), "{part:?} is not in\n{complaint}");
-    }
+    assert_holds(complaint, parts);
     assert!(complaint.starts_with("error: "), "{complaint}");
+}
+
+#[track_caller]
+fn assert_holds(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
 }
 
 #[test]
@@ -171,7 +176,7 @@ fn a_router_address_that_is_taken_warns_and_services_run_all_the_same() {
 fn settings_that_are_wrong_are_refused_by_name() {
     let mcpm = Mcpm::new();
     for (name, value) in [
-        ("MCPM_LISTEN", "nowhere"),
+        ("MCPM_LISTEN", "localhost"),
         ("MCPM_PUBLIC_URL", "example.com"),
         ("MCPM_MAX_BODY", "big"),
     ] {
@@ -180,6 +185,46 @@ fn settings_that_are_wrong_are_refused_by_name() {
     }
     mcpm.ok(&["ping"]);
     mcpm.ok(&["kill"]);
-    fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": \"nowhere\" }").unwrap();
-    assert_says(&mcpm.fails(&["ls"]), &["mcpm.json"]);
+    fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": true }").unwrap();
+    assert_says(&mcpm.fails(&["ls"]), &["mcpm.json:1:13", "`listen`"]);
+}
+
+#[test]
+fn settings_come_from_files_and_two_that_differ_are_both_named() {
+    let mcpm = Mcpm::start([demo("demo")]);
+    mcpm.ok(&["kill"]);
+    let own = mcpm.home().join("mcpm.json");
+    fs::write(
+        &own,
+        "// as in a file\n{ public_url: 'https://one.example' }",
+    )
+    .unwrap();
+    let config = mcpm.ok(&["config"]);
+    assert_holds(&config, &["https://one.example", "/home/mcpm.json"]);
+
+    let block = |url: &str| {
+        let text = format!("{{ mcpm: {{ public_url: '{url}' }}, apps: [] }}");
+        let app = "apps: [{ name: 'x', script: '/bin/sh', args: '-c \"exec sleep 1000\"' }]";
+        mcpm.write("own.json", &text.replace("apps: []", app))
+    };
+    let complaint = mcpm.fails(&["start", &block("https://two.example")]);
+    assert_says(
+        &complaint,
+        &[
+            "https://one.example",
+            "https://two.example",
+            "mcpm.json",
+            "own.json",
+        ],
+    );
+
+    // Without the file in the home, the block holds, also for a daemon that sees no file.
+    mcpm.ok(&["kill"]);
+    fs::remove_file(&own).unwrap();
+    mcpm.ok(&["start", &block("https://two.example")]);
+    for _ in 0..2 {
+        let config = mcpm.ok(&["config"]);
+        assert_holds(&config, &["https://two.example", "own.json"]);
+        mcpm.ok(&["kill"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Mcpm, service};
+use crate::harness::{Answer, Mcpm, kill, service};
 
 /// A service that gets the user's key as `X-Key`.
 fn keyed(name: &str) -> crate::harness::App {
@@ -275,6 +275,22 @@ fn a_service_that_is_down_is_unavailable_and_the_others_are_not() {
         503,
         "the instance lives, its app is gone"
     );
+}
+
+#[test]
+fn a_request_that_meets_a_restart_is_answered_by_the_next_run() {
+    let mcpm = Mcpm::start([keyed("demo")]);
+    let url = mcpm.instance("alice", "demo");
+    let mut pid = mcpm.get(&url).json()["pid"].clone();
+    for restarts in 1..=5 {
+        kill(u32::try_from(pid.as_u64().unwrap()).unwrap(), "KILL");
+        let answer = mcpm.get(&url);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let next = answer.json()["pid"].clone();
+        assert_ne!(next, pid);
+        pid = next;
+        assert_eq!(mcpm.list()["demo"].restarts, restarts);
+    }
 }
 
 #[test]

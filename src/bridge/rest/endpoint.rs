@@ -5,19 +5,7 @@
 //! (as in RFC 6570) may hold several, for APIs whose paths contain paths. Segments that would be
 //! empty or only dots are refused, since servers take them as "here" or "one up".
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-/// Everything but RFC 3986's unreserved characters.
-pub(super) const VALUE: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-/// Encodes a value for a path segment or a query.
-pub(super) fn encode(value: &str) -> String {
-    utf8_percent_encode(value, VALUE).to_string()
-}
+use crate::outbound::encode;
 
 /// A parsed endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +88,7 @@ impl Endpoint {
                     },
                 ] => {
                     let parts = value(name).trim_matches('/').split('/');
-                    let encoded: Vec<_> = parts.map(encode).collect();
+                    let encoded: Vec<String> = parts.map(encode).collect();
                     if encoded
                         .iter()
                         .any(|part| part.is_empty() || only_dots(part))

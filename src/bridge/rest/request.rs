@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use serde_json::{Map, Value};
 
 use super::config::{Credential, RestConfig};
-use super::endpoint::encode;
 use super::parameter::{Parameter, plain};
 use super::tool::ToolSpec;
 use crate::bridge::caller::Caller;
+use crate::outbound::encode;
 
 /// Longest address that is sent; common servers refuse longer ones with an empty page.
 const URL_MAX: usize = 16 * 1024;

@@ -1,6 +1,6 @@
 //! Keys of an app: every attribute of PM2 (reference: its ecosystem file), and mcpm's own.
 
-use super::Treatment::{Invisible, NotYet, PartOf};
+use super::Treatment::{Invisible, Never, NotYet, PartOf};
 use super::{Key, Kind, MCP, Short, Table};
 
 /// An entry of `apps`.
@@ -340,12 +340,12 @@ const KEYS: &[Key] = &[
     Key::new("vizion", Kind::Any, "", "git data").but(Invisible),
     Key::new("pmx", Kind::Any, "", "Node instrumentation").but(Invisible),
     Key::new("automation", Kind::Any, "", "Node instrumentation").but(Invisible),
-    Key::new("trace", Kind::Any, "", "PM2's cloud").but(Invisible),
+    Key::new("trace", Kind::Any, "", "PM2's cloud").but(Never),
     Key::new("disable_trace", Kind::Any, "", "PM2's cloud").but(Invisible),
-    Key::new("v8", Kind::Any, "", "PM2's cloud").but(Invisible),
-    Key::new("event_loop_inspector", Kind::Any, "", "PM2's cloud").but(Invisible),
-    Key::new("deep_monitoring", Kind::Any, "", "PM2's cloud").but(Invisible),
-    Key::new("io", Kind::Any, "", "PM2's cloud").but(Invisible),
+    Key::new("v8", Kind::Any, "", "PM2's cloud").but(Never),
+    Key::new("event_loop_inspector", Kind::Any, "", "PM2's cloud").but(Never),
+    Key::new("deep_monitoring", Kind::Any, "", "PM2's cloud").but(Never),
+    Key::new("io", Kind::Any, "", "PM2's cloud").but(Never),
     Key::new("install_url", Kind::Any, "", "PM2's own").but(Invisible),
     Key::new("username", Kind::Any, "", "PM2's own").but(Invisible),
 ];

@@ -53,7 +53,10 @@ pub enum Treatment {
     NotYet,
     /// As [`Treatment::NotYet`], but silent: it means nothing without the key named, which warns.
     PartOf(&'static str),
-    /// Silent: nobody can see that it is ignored (Windows, Node instrumentation, PM2's cloud).
+    /// Never acted upon: it asks for something that is PM2's alone. Warns by name when it is set to
+    /// something.
+    Never,
+    /// Silent: nobody can see that it is ignored (Windows, PM2's hooks inside of Node).
     Invisible,
 }
 

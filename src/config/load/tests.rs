@@ -120,6 +120,27 @@ fn node_with_instances_is_a_cluster() {
 }
 
 #[test]
+fn a_service_is_one_process_and_a_cluster_is_told_what_it_lacks() {
+    let room = Room::new();
+    let text = "{apps: [
+      {script: './server', instances: 'max', mcp: {service: 'a', port: 1}},
+      {script: './server', name: 'b', instances: 1, mcp: {service: 'b', port: 2}},
+      {script: './app.js', instances: 3},
+      {script: './server', name: 'c', instances: 3},
+      {script: './server', name: 'd', instance_var: ''},
+    ]}";
+    let refused = room.refused(text);
+    assert!(refused.contains("6:53: `instance_var` is ``"), "{refused}");
+    let loaded = room.load(&text.replace("instance_var: ''", "")).unwrap();
+    let counts: Vec<_> = loaded.apps.iter().map(|app| app.instances).collect();
+    assert_eq!(counts, [1, 1, 3, 3, 1]);
+    let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("eco.json:2:39: more than one process for a service"));
+    assert!(said[1].starts_with("eco.json:4:39: replicas do not share a port"));
+}
+
+#[test]
 fn log_paths_start_at_the_cwd() {
     let room = Room::new();
     let logs = room

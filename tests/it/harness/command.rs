@@ -88,6 +88,7 @@ fn collect(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    errors: Receiver<Vec<u8>>,
 }
 
 impl Running {
@@ -95,7 +96,7 @@ impl Running {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the program under test");
         let (sender, lines) = channel();
@@ -108,7 +109,12 @@ impl Running {
                 }
             }
         });
-        Self { child, lines }
+        let errors = collect(child.stderr.take().expect("a pipe"));
+        Self {
+            child,
+            lines,
+            errors,
+        }
     }
 
     /// The next line that is like this; those before it are dropped.
@@ -127,6 +133,13 @@ impl Running {
     /// Its own pid.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// All that it wrote to stderr, once it has ended.
+    #[track_caller]
+    pub(crate) fn complaints(&self) -> String {
+        let bytes = self.errors.recv_timeout(LIMIT).expect("its end");
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Waits until it ends by itself; `None` when a signal ended it.

@@ -119,10 +119,14 @@ impl Mcpm {
         text.trim().parse().expect("a number")
     }
 
-    /// Ends the daemon as a crash would, and waits until it is gone.
+    /// Ends the daemon as a crash would, and waits until its last thread is gone: until then its
+    /// socket takes connections.
     #[track_caller]
     pub(crate) fn kill_daemon(&self) {
         kill(self.daemon_pid(), "KILL");
+        let socket = self.home().join("mcpm.sock");
+        let refused = || std::os::unix::net::UnixStream::connect(&socket).is_err();
+        wait_for(|| refused().then_some(()), "the daemon's socket to be dead");
     }
 
     /// `http://127.0.0.1:PORT` of the router and the API.
