@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::processes::{LogEvent, Stream, ndjson};
 use super::state::{Api, DaemonOrder};
@@ -28,6 +28,7 @@ const LINES_MAX: usize = 100_000;
 const DAEMON: &str = "PM2";
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
     /// As in `TargetRequest`, several apart by line feeds, or `PM2` for the daemon's own log; `all`
     /// when not given.
@@ -245,7 +246,7 @@ fn read_files(wanted: &Wanted, snapshot: &Snapshot) -> Vec<LogEvent> {
 
 /// What `flush` empties.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FlushRequest {
     /// As in `TargetRequest`; without it all logs, the daemon's own too.
     #[serde(default)]
