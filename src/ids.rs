@@ -227,7 +227,7 @@ impl Timestamp {
     }
 
     /// Milliseconds since 1970, as stored and as PM2's `jlist` shows times.
-    pub fn from_millis(millis: i64) -> Self {
+    pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 

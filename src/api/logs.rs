@@ -5,30 +5,33 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::processes::{LogEvent, Stream, ndjson};
-use super::state::Api;
+use super::state::{Api, DaemonOrder};
 use crate::ids::PmId;
-use crate::logs::files::LogFiles;
-use crate::logs::{self, history};
-use crate::supervisor::{Process, target};
+use crate::logs::{self, Origin, history};
+use crate::supervisor::{Process, Snapshot, target};
 
 /// Lines under way to one reader.
 const QUEUE: usize = 256;
 /// Most lines of history of one file.
 const LINES_MAX: usize = 100_000;
+/// The word for the daemon's own log, as in PM2; an app of that name comes first.
+const DAEMON: &str = "PM2";
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
-    /// As in `TargetRequest`; `all` when not given.
+    /// As in `TargetRequest`, several apart by line feeds, or `PM2` for the daemon's own log; `all`
+    /// when not given.
     target: Option<String>,
     /// Lines of history of each file; 15 when not given.
     lines: Option<usize>,
@@ -37,6 +40,70 @@ pub(super) struct LogsQuery {
     follow: bool,
     /// Only this stream.
     stream: Option<Stream>,
+    /// The daemon's own log as well.
+    #[serde(default)]
+    daemon: bool,
+}
+
+/// What a reader asks for.
+struct Wanted {
+    /// Words for processes.
+    words: Vec<String>,
+    lines: usize,
+    only: Option<Stream>,
+    daemon: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// A word that means nothing.
+    fn of(query: LogsQuery, snapshot: &Snapshot) -> Answer<Self> {
+        let target = query.target.as_deref().unwrap_or("all");
+        let mut wanted = Self {
+            words: Vec::new(),
+            lines: query.lines.unwrap_or(15).min(LINES_MAX),
+            only: query.stream,
+            daemon: query.daemon,
+        };
+        for word in target.split('\n') {
+            if word == DAEMON && target::select(snapshot, word).is_empty() {
+                wanted.daemon = true;
+                continue;
+            }
+            known(snapshot, word)?;
+            wanted.words.push(word.to_owned());
+        }
+        Ok(wanted)
+    }
+
+    /// Looked up anew each time: apps may come while someone follows.
+    fn ids(&self, snapshot: &Snapshot) -> Vec<PmId> {
+        let all = self
+            .words
+            .iter()
+            .flat_map(|word| target::select(snapshot, word));
+        let mut ids: Vec<PmId> = all.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// A line that has arrived, if it is asked for.
+    fn event(&self, line: &logs::Line, snapshot: &Snapshot) -> Option<LogEvent> {
+        let (source, stream) = match &line.origin {
+            Origin::Process(source, stream) => (source, shown(*stream)),
+            Origin::Daemon => return self.daemon.then(|| daemon_line(&line.bytes)),
+        };
+        if self.only.is_some_and(|only| only != stream) {
+            return None;
+        }
+        let is_wanted =
+            |word: &String| word == "all" || target::select(snapshot, word).contains(&source.id);
+        self.words
+            .iter()
+            .any(is_wanted)
+            .then(|| event(source.id, &source.name, stream, &line.bytes))
+    }
 }
 
 /// The last lines of each log, then what arrives.
@@ -48,17 +115,24 @@ pub(super) async fn read(
     State(api): State<Api>,
     Query(query): Query<LogsQuery>,
 ) -> Answer<Response> {
-    let target = query.target.as_deref().unwrap_or("all");
-    let (lines, only) = (query.lines.unwrap_or(15).min(LINES_MAX), query.stream);
-    let processes = selected(&api, target)?;
+    let follow = query.follow;
+    let wanted = Arc::new(Wanted::of(query, &api.supervisor.snapshot())?);
     // Subscribed before the files are read, so that no line is missed in between.
-    let live = query.follow.then(|| api.logs.follow());
+    let live = follow.then(|| api.logs.follow());
     let (sender, events) = mpsc::channel(QUEUE);
-    let supervisor = api.supervisor.clone();
-    let target = target.to_owned();
     tokio::spawn(async move {
-        let history = tokio::task::spawn_blocking(move || read_files(&processes, lines, only));
-        for event in history.await.unwrap_or_default() {
+        let (asked, snapshot) = (wanted.clone(), api.supervisor.snapshot());
+        let own = asked.daemon.then(|| api.home.log());
+        let history = tokio::task::spawn_blocking(move || {
+            let mut events = own
+                .map(|path| read_own(path, asked.lines))
+                .unwrap_or_default();
+            events.extend(read_files(&asked, &snapshot));
+            events
+        });
+        let mut events = history.await.unwrap_or_default();
+        events.extend(live.is_some().then_some(LogEvent::Live));
+        for event in events {
             if sender.send(event).await.is_err() {
                 return;
             }
@@ -70,20 +144,11 @@ pub(super) async fn read(
                 () = sender.closed() => return,
             };
             let event = match next {
-                Ok(line) => {
-                    let stream = shown(line.stream);
-                    // Looked up anew each time: apps may come while someone follows.
-                    let wanted = target == "all"
-                        || target::select(&supervisor.snapshot(), &target)
-                            .contains(&line.source.id);
-                    if !wanted || only.is_some_and(|only| only != stream) {
-                        continue;
-                    }
-                    event(line.source.id, &line.source.name, stream, &line.bytes)
-                }
-                Err(RecvError::Lagged(lines)) => LogEvent::Missed { lines },
+                Ok(line) => wanted.event(&line, &api.supervisor.snapshot()),
+                Err(RecvError::Lagged(lines)) => Some(LogEvent::Missed { lines }),
                 Err(RecvError::Closed) => return,
             };
+            let Some(event) = event else { continue };
             if sender.send(event).await.is_err() {
                 return;
             }
@@ -92,17 +157,31 @@ pub(super) async fn read(
     Ok(ndjson(events))
 }
 
-fn selected(api: &Api, target: &str) -> Answer<Vec<Arc<Process>>> {
-    let snapshot = api.supervisor.snapshot();
-    let ids = target::select(&snapshot, target);
-    if ids.is_empty() && target != "all" {
-        let detail = format!("no process, namespace or id is `{target}`; `mcpm ls` shows them");
+/// The processes that a word means.
+///
+/// # Errors
+/// When it means none.
+fn known(snapshot: &Snapshot, word: &str) -> Answer<Vec<PmId>> {
+    let ids = target::select(snapshot, word);
+    if ids.is_empty() && word != "all" {
+        let detail = format!("no process, namespace or id is `{word}`; `mcpm ls` shows them");
         return Err(ApiError::not_found("unknown_process", detail));
     }
-    Ok(ids
-        .into_iter()
-        .filter_map(|id| snapshot.get(id).cloned())
-        .collect())
+    Ok(ids)
+}
+
+fn daemon_line(bytes: &[u8]) -> LogEvent {
+    LogEvent::DaemonLine {
+        text: String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+fn read_own(path: PathBuf, lines: usize) -> Vec<LogEvent> {
+    let found = history::last_lines(&path, lines).unwrap_or_default();
+    let lines = found.iter().map(|line| daemon_line(line));
+    std::iter::once(LogEvent::DaemonFile { path: path.clone() })
+        .chain(lines)
+        .collect()
 }
 
 fn shown(stream: logs::Stream) -> Stream {
@@ -125,12 +204,14 @@ fn event(pm_id: PmId, name: &crate::ids::AppName, stream: Stream, bytes: &[u8]) 
 }
 
 /// The history of each file once, the oldest file first. Blocks.
-fn read_files(processes: &[Arc<Process>], lines: usize, only: Option<Stream>) -> Vec<LogEvent> {
+fn read_files(wanted: &Wanted, snapshot: &Snapshot) -> Vec<LogEvent> {
+    let (lines, only) = (wanted.lines, wanted.only);
+    let ids = wanted.ids(snapshot);
     let mut files: Vec<(std::time::SystemTime, PathBuf, Stream, Arc<Process>)> = Vec::new();
-    for process in processes {
+    for process in ids.iter().filter_map(|&id| snapshot.get(id)) {
         for (path, stream) in [
-            (&process.out_log, Stream::Out),
-            (&process.error_log, Stream::Error),
+            (&process.logs.out, Stream::Out),
+            (&process.logs.error, Stream::Error),
         ] {
             let Some(path) = path else { continue };
             if only.is_some_and(|only| only != stream) || files.iter().any(|file| file.1 == *path) {
@@ -189,13 +270,10 @@ pub(super) async fn flush(
     Json(request): Json<FlushRequest>,
 ) -> Answer<Reply<Reached>> {
     let target = request.target.as_deref().unwrap_or("all");
-    let processes = selected(&api, target)?;
-    for process in &processes {
-        let files = LogFiles {
-            out: process.out_log.clone(),
-            error: process.error_log.clone(),
-        };
-        api.logs.truncate(process.id, files).await;
+    let snapshot = api.supervisor.snapshot();
+    let processes = known(&snapshot, target)?;
+    for process in processes.iter().filter_map(|&id| snapshot.get(id)) {
+        api.logs.truncate(process.logs.clone()).await;
     }
     if request.target.is_none()
         && let Err(error) = std::fs::File::options()
@@ -209,4 +287,14 @@ pub(super) async fn flush(
     Ok(Reply(Reached {
         processes: processes.len(),
     }))
+}
+
+/// Opens all log files anew, the daemon's own too: another program has moved them.
+#[utoipa::path(post, path = "/api/v1/admin/logs/reopen", tag = "logs",
+    responses((status = 204)))]
+pub(super) async fn reopen(_: Admin, State(api): State<Api>) -> StatusCode {
+    let (done, wait) = oneshot::channel();
+    let _ = api.orders.send(DaemonOrder::ReopenLogs { done }).await;
+    let _ = wait.await;
+    StatusCode::NO_CONTENT
 }

@@ -169,6 +169,10 @@ pub struct Process {
     /// Log of standard error; `null` when it goes nowhere.
     #[schema(value_type = Option<String>)]
     pub error_log: Option<PathBuf>,
+    /// Log of both together, when there is one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub combined_log: Option<PathBuf>,
     /// Pid file.
     #[schema(value_type = String)]
     pub pid_file: PathBuf,
@@ -264,6 +268,19 @@ pub enum LogEvent {
         /// The line without its line end in base64, when it is not.
         #[serde(skip_serializing_if = "Option::is_none")]
         base64: Option<String>,
+    },
+    /// The history ends here; the lines that follow arrive now.
+    Live,
+    /// The history of the daemon's own log follows.
+    DaemonFile {
+        /// Which file.
+        #[schema(value_type = String)]
+        path: PathBuf,
+    },
+    /// One line of the daemon's own log.
+    DaemonLine {
+        /// The line without its line end.
+        text: String,
     },
     /// The reader was too slow and so many lines are not here (they are in the file).
     Missed {
@@ -371,8 +388,9 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
         memory: usage.memory,
         cpu: usage.cpu,
         user: user.to_owned(),
-        out_log: process.out_log.clone(),
-        error_log: process.error_log.clone(),
+        out_log: process.logs.out.clone(),
+        error_log: process.logs.error.clone(),
+        combined_log: process.logs.combined.clone(),
         pid_file: process.pid_file.clone(),
         health: process.spec.mcp.as_ref().map(|_| health(&process.health)),
         spec,

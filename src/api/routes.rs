@@ -35,6 +35,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(processes::act))
         .routes(routes!(logs::read))
         .routes(routes!(logs::flush))
+        .routes(routes!(logs::reopen))
         .routes(routes!(saved::save))
         .routes(routes!(saved::resurrect))
         .routes(routes!(services::admin_list))

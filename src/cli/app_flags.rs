@@ -123,8 +123,8 @@ struct Others {
     /// Stop with a message over Node's channel
     #[arg(long)]
     shutdown_with_message: bool,
-    /// Log of both outputs
-    #[arg(short, long, value_name = "FILE")]
+    /// Log of both outputs together [default: $MCPM_HOME/logs/NAME.log]
+    #[arg(short, long, value_name = "FILE", num_args = 0..=1, default_missing_value = "true")]
     log: Option<String>,
     /// `json`
     #[arg(long, value_name = "TYPE")]

@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Logs(logs::Args),
     /// Empty log files
     Flush(flush::Args),
+    /// Open log files anew, after another program has moved them
+    #[command(name = "reloadLogs", visible_alias = "reload-logs")]
+    ReloadLogs,
     /// Ask the daemon whether it is there
     Ping,
     /// Save the list of processes for `resurrect`
@@ -124,6 +127,9 @@ mod tests {
             "mcpm log",
             "mcpm logs web --lines 50 --nostream --raw --err",
             "mcpm logs -f --out --json",
+            "mcpm logs web api --format --highlight error",
+            "mcpm logs PM2 --timestamp",
+            "mcpm reloadLogs",
             "mcpm dump",
             "mcpm save --force",
             "mcpm kill --keep",

@@ -162,6 +162,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ("uptime", process_table::uptime(process, now)),
         ("script path", spec.program.script.display().to_string()),
         ("script args", words(&spec.program.args)),
+        ("entire log path", log(&process.combined_log)),
         ("error log path", log(&process.error_log)),
         ("out log path", log(&process.out_log)),
         ("pid path", process.pid_file.display().to_string()),
@@ -204,6 +205,8 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)));
     rows.splice(AFTER_RESTARTS..AFTER_RESTARTS, set);
+    // Only when it is there, as in PM2.
+    rows.retain(|(name, _)| *name != "entire log path" || process.combined_log.is_some());
     rows
 }
 

@@ -32,6 +32,7 @@ mod actions;
 mod log_text;
 mod logs;
 mod flush;
+mod reload_logs;
 mod ping;
 mod saving;
 mod kill;

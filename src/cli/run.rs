@@ -12,7 +12,7 @@ use super::render::Output;
 use super::session::Session;
 use super::{
     actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
-    ping, saving, services, start, startup, users,
+    ping, reload_logs, saving, services, start, startup, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
@@ -71,6 +71,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Describe(args) => describe::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Flush(args) => flush::run(args, session).await,
+        Command::ReloadLogs => reload_logs::run(session).await,
         Command::Ping => ping::run(session).await,
         Command::Save(args) => saving::save(&args, session).await,
         Command::Resurrect => saving::resurrect(session).await,

@@ -10,9 +10,10 @@ use super::env::{self, Declared};
 use super::error::{Report, shown};
 use super::fields::{self, Fields};
 use super::keys::APP;
+use super::logs;
 use super::mcp::{self, Service};
 use super::program::{default_name, own_arguments};
-use super::spec::{Env, RestartPolicy, StopPolicy};
+use super::spec::{Env, RestartPolicy, RotateSpec, StopPolicy};
 use super::syntax::{Node, Place, Value};
 use super::triggers;
 
@@ -34,6 +35,7 @@ pub(crate) struct Draft {
     pub(crate) env: Env,
     /// The file itself sets this variable, so we leave it alone.
     pub(crate) sets_home: bool,
+    pub(crate) log_rotate: RotateSpec,
     pub(crate) service: Option<Service>,
 }
 
@@ -95,6 +97,7 @@ pub(crate) fn read(
         report,
     );
     let sets_home = declared.get("HOME").is_some();
+    let log_rotate = logs::rotate(&fields, report).unwrap_or_default();
     report.about(None);
     let draft = Draft {
         name: name?,
@@ -107,6 +110,7 @@ pub(crate) fn read(
         script: script?,
         env,
         sets_home,
+        log_rotate,
         service,
         fields,
     };

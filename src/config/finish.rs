@@ -25,6 +25,7 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         script,
         mut env,
         sets_home,
+        log_rotate,
         service,
         ..
     } = draft;
@@ -70,7 +71,7 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         triggers: triggers::read(&fields, &cwd, bases),
         ready_within: app::ready_within(&fields),
         stop: app::stop(&fields),
-        logs: logs::read(&fields, &cwd, bases, exec_mode),
+        logs: logs::read(&fields, log_rotate, &cwd, bases, exec_mode),
         pid_file: logs::pid_file(&fields, &cwd, bases),
         run_as: user.map(|(run_as, _)| run_as),
         mcp: service.map(|service| service.spec),

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::AppSpec;
 use super::cron::Cron;
 use super::spec::{
-    Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, RunAs, StopPolicy, Triggers,
-    WatchSpec,
+    Env, ExecMode, LogFormat, LogSpec, LogTarget, Program, RestartPolicy, RotateSpec, RunAs,
+    StopPolicy, Triggers, WatchSpec,
 };
 use crate::ids::{AppName, IdError};
 
@@ -49,6 +49,15 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     set("kill_timeout", millis(spec.stop.grace));
     set("treekill", json!(spec.stop.treekill));
     set("merge_logs", json!(spec.logs.merge));
+    if let Some(format) = &spec.logs.format.stamp {
+        set("log_date_format", json!(format));
+    }
+    if spec.logs.format.json {
+        set("log_type", json!("json"));
+    }
+    if spec.logs.disabled {
+        set("disable_logs", json!(true));
+    }
     set("watch", watched(spec));
     set("env", json!(spec.env));
     set("vizion", json!(false));
@@ -195,7 +204,17 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
         logs: LogSpec {
             out: target("pm_out_log_path"),
             error: target("pm_err_log_path"),
+            combined: fields
+                .contains_key("pm_log_path")
+                .then(|| target("pm_log_path"))
+                .filter(|target| *target != LogTarget::Nowhere),
             merge: true,
+            disabled: flag("disable_logs", false),
+            format: LogFormat {
+                json: text("log_type").is_ok_and(|kind| kind == "json"),
+                stamp: text("log_date_format").ok().map(str::to_owned),
+            },
+            rotate: RotateSpec::default(),
         },
         pid_file: None,
         run_as: uid.map(|uid| RunAs {

@@ -192,8 +192,55 @@ pub struct LogSpec {
     pub out: LogTarget,
     /// Standard error.
     pub error: LogTarget,
+    /// Both together in one more file.
+    #[serde(default)]
+    pub combined: Option<LogTarget>,
     /// One file for all processes of the app, without the pm_id in its name.
     pub merge: bool,
+    /// `disable_logs`: not kept, and not shown to those who follow.
+    #[serde(default)]
+    pub disabled: bool,
+    /// What is added to lines.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// When they are put aside.
+    #[serde(default)]
+    pub rotate: RotateSpec,
+}
+
+/// How lines are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LogFormat {
+    /// `log_type: "json"`: each line an object.
+    pub json: bool,
+    /// `log_date_format`: the time of each line, in dayjs's tokens.
+    pub stamp: Option<String>,
+}
+
+/// When a log file is put aside and a new one begun. What is `None` the daemon's settings say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RotateSpec {
+    /// Above so many bytes; 0 for no limit.
+    pub max_size: Option<u64>,
+    /// When it is older; zero for no limit.
+    #[serde(with = "millis::option")]
+    pub max_age: Option<Duration>,
+    /// So many that were put aside are kept; 0 keeps all.
+    pub retain: Option<u32>,
+    /// Those that were put aside are compressed.
+    pub compress: Option<bool>,
+}
+
+impl RotateSpec {
+    /// Nothing is ever put aside.
+    pub const OFF: Self = Self {
+        max_size: Some(0),
+        max_age: Some(Duration::ZERO),
+        retain: None,
+        compress: None,
+    };
 }
 
 /// One log file.

@@ -32,7 +32,7 @@ use crate::config::spec::Env;
 use crate::ids::{PmId, ServiceType, Timestamp};
 use crate::logs::files::{self, LogFiles};
 use crate::logs::pipes::Pipes;
-use crate::logs::{Logs, Source};
+use crate::logs::{Logs, Output, Source};
 use crate::secret::Secret;
 
 /// Processes of one daemon, at most: what one machine's pids and descriptors allow.
@@ -455,9 +455,7 @@ impl Actor {
     /// Fills in where its files are.
     fn place(&self, process: &mut Process) {
         let spec = &process.spec;
-        let logs = LogFiles::of(spec, process.id, &self.logs_dir);
-        process.out_log = logs.out;
-        process.error_log = logs.error;
+        process.logs = LogFiles::of(spec, process.id, &self.logs_dir);
         process.pid_file = spec.pid_file.clone().unwrap_or_else(|| {
             let name = files::file_name(spec.name.as_str());
             self.pids_dir.join(format!("{name}-{}.pid", process.id))
@@ -735,11 +733,11 @@ impl Actor {
             id,
             name: process.spec.name.clone(),
         };
-        let files = LogFiles {
-            out: process.out_log.clone(),
-            error: process.error_log.clone(),
+        let output = Output {
+            files: process.logs.clone(),
+            spec: process.spec.logs.clone(),
         };
-        Some(self.logs.capture(source, pipes, files))
+        Some(self.logs.capture(source, pipes, output))
     }
 
     /// What every step ends with: the shown facts follow the state.

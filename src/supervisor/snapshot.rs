@@ -9,6 +9,7 @@ use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
+use crate::logs::files::LogFiles;
 
 /// All processes, by pm_id.
 #[derive(Clone, Debug, Default)]
@@ -119,10 +120,8 @@ pub struct Process {
     pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
-    /// Log of standard output.
-    pub out_log: Option<PathBuf>,
-    /// Log of standard error.
-    pub error_log: Option<PathBuf>,
+    /// Where its output goes.
+    pub logs: LogFiles,
     /// Pid file.
     pub pid_file: PathBuf,
 }
@@ -148,8 +147,7 @@ impl Process {
             last_exit: None,
             ended_for: None,
             health: Health::default(),
-            out_log: None,
-            error_log: None,
+            logs: LogFiles::default(),
             pid_file: PathBuf::new(),
         }
     }

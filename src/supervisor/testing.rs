@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::config::AppSpec;
 use crate::config::spec::{
-    Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, StopPolicy, Triggers,
+    Env, ExecMode, LogFormat, LogSpec, LogTarget, Program, RestartPolicy, RotateSpec, StopPolicy,
+    Triggers,
 };
 use crate::ids::AppName;
 
@@ -45,7 +46,11 @@ pub(crate) fn spec(name: &str) -> AppSpec {
         logs: LogSpec {
             out: LogTarget::Default,
             error: LogTarget::Default,
+            combined: None,
             merge: true,
+            disabled: false,
+            format: LogFormat::default(),
+            rotate: RotateSpec::default(),
         },
         pid_file: None,
         run_as: None,

@@ -28,6 +28,7 @@ use super::triggers::Cause;
 use crate::config::spec::WatchSpec;
 use crate::config::watch::Rules;
 use crate::ids::{AppName, PmId};
+use crate::logs::rotate;
 
 /// No file must change for so long, or for `watch_delay` when that is longer: a build writes many.
 const QUIET: Duration = Duration::from_millis(100);
@@ -152,6 +153,13 @@ struct Watcher {
     folders: HashMap<i32, PathBuf>,
 }
 
+/// Is this what a rotation has made of that log?
+fn was_put_aside(log: &Path, path: &Path) -> bool {
+    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    log.parent() == path.parent()
+        && matches!((name(log), name(path)), (Some(log), Some(name)) if rotate::parse(&log, &name).is_some())
+}
+
 impl Watcher {
     fn new(home: PathBuf) -> io::Result<Self> {
         Ok(Self {
@@ -170,7 +178,8 @@ impl Watcher {
         let mut wanted: BTreeMap<Key, BTreeSet<PmId>> = BTreeMap::new();
         self.own_files.clear();
         for process in &snapshot.processes {
-            let logs = [&process.out_log, &process.error_log];
+            let logs = &process.logs;
+            let logs = [&logs.out, &logs.error, &logs.combined];
             self.own_files.extend(logs.into_iter().flatten().cloned());
             self.own_files.push(process.pid_file.clone());
             // An empty one is the beginning of every path.
@@ -297,10 +306,9 @@ impl Watcher {
     fn is_own(&self, path: &Path) -> bool {
         let bytes = path.as_os_str().as_bytes();
         path.starts_with(&self.home)
-            || self
-                .own_files
-                .iter()
-                .any(|own| bytes.starts_with(own.as_os_str().as_bytes()))
+            || self.own_files.iter().any(|own| {
+                bytes.starts_with(own.as_os_str().as_bytes()) || was_put_aside(own, path)
+            })
     }
 
     /// Ends the watches that no app needs.
@@ -440,6 +448,18 @@ impl Inotify {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_rotation_makes_is_no_change_of_the_app() {
+        let log = Path::new("/srv/app.log");
+        let check = |path: &str, expected| {
+            assert_eq!(was_put_aside(log, Path::new(path)), expected, "{path}");
+        };
+        check("/srv/app__2026-11-25_14-03-59.log", true);
+        check("/srv/app__2026-11-25_14-03-59.log.gz", true);
+        check("/srv/app__notes.log", false);
+        check("/elsewhere/app__2026-11-25_14-03-59.log", false);
+    }
 
     #[tokio::test]
     async fn a_hundred_thousand_files_are_one_watch_and_too_many_folders_are_told() {

@@ -24,6 +24,8 @@ mod triggers;
 mod ipc;
 mod stopping;
 mod health;
+mod log_formats;
+mod log_rotation;
 mod logs;
 mod adoption;
 mod refused_files;

@@ -117,9 +117,13 @@ const KEYS: &[Key] = &[
         "standard error",
     )
     .aka(&["error", "err", "err_file", "err_log"]),
-    Key::new("log_file", Kind::FlagOrText, "`false`", "both in one file")
-        .aka(&["log"])
-        .but(NotYet),
+    Key::new(
+        "log_file",
+        Kind::FlagOrText,
+        "`false`",
+        "both in one more file; `true`: `$MCPM_HOME/logs/NAME.log`",
+    )
+    .aka(&["log"]),
     Key::new(
         "merge_logs",
         Kind::Flag,
@@ -132,17 +136,26 @@ const KEYS: &[Key] = &[
         "log_type",
         Kind::Word(&["json", "raw"]),
         "`raw`",
-        "lines as JSON",
-    )
-    .but(NotYet),
+        "`json`: each line an object",
+    ),
     Key::new(
         "log_date_format",
         Kind::FlagOrText,
         "",
-        "time before each line",
-    )
-    .but(NotYet),
-    Key::new("time", Kind::Flag, "`false`", "time before each line").but(NotYet),
+        "time before each line, in dayjs's tokens: `YYYY-MM-DD HH:mm:ss.SSS Z`",
+    ),
+    Key::new(
+        "time",
+        Kind::Flag,
+        "`false`",
+        "the same as `YYYY-MM-DDTHH:mm:ss`",
+    ),
+    Key::new(
+        "log_rotate",
+        super::daemon::ROTATE,
+        "what the `mcpm` block says",
+        "when its logs are put aside; `false` or 0: never",
+    ),
     Key::new(
         "pid_file",
         Kind::Text,
