@@ -3,32 +3,36 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Json, Query, Reply};
 use super::error::Answer;
 use super::processes::{LogEvent, Stream, ndjson};
-use super::state::Api;
+use super::state::{Api, DaemonOrder};
 use crate::ids::PmId;
-use crate::logs::files::LogFiles;
-use crate::logs::{self, history};
+use crate::logs::{self, Origin, history};
 use crate::supervisor::target::Target;
-use crate::supervisor::{CommandError, Process};
+use crate::supervisor::{CommandError, Process, Snapshot};
 
 /// Lines under way to one reader.
 const QUEUE: usize = 256;
 /// Most lines of history of one file.
 const LINES_MAX: usize = 100_000;
+/// The word for the daemon's own log, as in PM2; an app of that name comes first.
+const DAEMON: &str = "PM2";
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
-    /// As in `TargetRequest`; `all` when not given.
+    /// As in `TargetRequest`, several apart by line feeds, or `PM2` for the daemon's own log; `all`
+    /// when not given.
     target: Option<String>,
     /// Lines of history of each file; 15 when not given.
     lines: Option<usize>,
@@ -37,6 +41,71 @@ pub(super) struct LogsQuery {
     follow: bool,
     /// Only this stream.
     stream: Option<Stream>,
+    /// The daemon's own log as well.
+    #[serde(default)]
+    daemon: bool,
+}
+
+/// What a reader asks for.
+struct Wanted {
+    /// Whose logs.
+    targets: Vec<Target>,
+    lines: usize,
+    only: Option<Stream>,
+    daemon: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// A word that means nothing.
+    fn of(query: LogsQuery, snapshot: &Snapshot) -> Answer<Self> {
+        let words = query.target.as_deref().unwrap_or("all");
+        let mut wanted = Self {
+            targets: Vec::new(),
+            lines: query.lines.unwrap_or(15).min(LINES_MAX),
+            only: query.stream,
+            daemon: query.daemon,
+        };
+        for word in words.split('\n') {
+            let target = target(Some(word))?;
+            if word == DAEMON && target.select(snapshot).is_empty() {
+                wanted.daemon = true;
+                continue;
+            }
+            selected(snapshot, &target)?;
+            wanted.targets.push(target);
+        }
+        Ok(wanted)
+    }
+
+    /// Looked up anew each time: apps may come while someone follows.
+    fn ids(&self, snapshot: &Snapshot) -> Vec<PmId> {
+        let all = self
+            .targets
+            .iter()
+            .flat_map(|target| target.select(snapshot));
+        let mut ids: Vec<PmId> = all.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// A line that has arrived, if it is asked for.
+    fn event(&self, line: &logs::Line, snapshot: &Snapshot) -> Option<LogEvent> {
+        let (source, stream) = match &line.origin {
+            Origin::Process(source, stream) => (source, shown(*stream)),
+            Origin::Daemon => return self.daemon.then(|| daemon_line(&line.bytes)),
+        };
+        if self.only.is_some_and(|only| only != stream) {
+            return None;
+        }
+        let is_wanted =
+            |target: &Target| target.is_all() || target.select(snapshot).contains(&source.id);
+        self.targets
+            .iter()
+            .any(is_wanted)
+            .then(|| event(source.id, &source.name, stream, &line.bytes))
+    }
 }
 
 /// The last lines of each log, then what arrives.
@@ -48,16 +117,24 @@ pub(super) async fn read(
     State(api): State<Api>,
     Query(query): Query<LogsQuery>,
 ) -> Answer<Response> {
-    let target = wanted(query.target.as_deref())?;
-    let (lines, only) = (query.lines.unwrap_or(15).min(LINES_MAX), query.stream);
-    let processes = selected(&api, &target)?;
+    let follow = query.follow;
+    let wanted = Arc::new(Wanted::of(query, &api.supervisor.snapshot())?);
     // Subscribed before the files are read, so that no line is missed in between.
-    let live = query.follow.then(|| api.logs.follow());
+    let live = follow.then(|| api.logs.follow());
     let (sender, events) = mpsc::channel(QUEUE);
-    let supervisor = api.supervisor.clone();
     tokio::spawn(async move {
-        let history = tokio::task::spawn_blocking(move || read_files(&processes, lines, only));
-        for event in history.await.unwrap_or_default() {
+        let (asked, snapshot) = (wanted.clone(), api.supervisor.snapshot());
+        let own = asked.daemon.then(|| api.home.log());
+        let history = tokio::task::spawn_blocking(move || {
+            let mut events = own
+                .map(|path| read_own(path, asked.lines))
+                .unwrap_or_default();
+            events.extend(read_files(&asked, &snapshot));
+            events
+        });
+        let mut events = history.await.unwrap_or_default();
+        events.extend(live.is_some().then_some(LogEvent::Live));
+        for event in events {
             if sender.send(event).await.is_err() {
                 return;
             }
@@ -69,21 +146,11 @@ pub(super) async fn read(
                 () = sender.closed() => return,
             };
             let event = match next {
-                Ok(line) => {
-                    let stream = shown(line.stream);
-                    // Looked up anew each time: apps may come while someone follows.
-                    let wanted = target.is_all()
-                        || target
-                            .select(&supervisor.snapshot())
-                            .contains(&line.source.id);
-                    if !wanted || only.is_some_and(|only| only != stream) {
-                        continue;
-                    }
-                    event(line.source.id, &line.source.name, stream, &line.bytes)
-                }
-                Err(RecvError::Lagged(lines)) => LogEvent::Missed { lines },
+                Ok(line) => wanted.event(&line, &api.supervisor.snapshot()),
+                Err(RecvError::Lagged(lines)) => Some(LogEvent::Missed { lines }),
                 Err(RecvError::Closed) => return,
             };
+            let Some(event) = event else { continue };
             if sender.send(event).await.is_err() {
                 return;
             }
@@ -92,23 +159,40 @@ pub(super) async fn read(
     Ok(ndjson(events))
 }
 
-/// The target of a query; everything when it has none.
-pub(super) fn wanted(word: Option<&str>) -> Answer<Target> {
+/// What a word means; everything when there is none.
+///
+/// # Errors
+/// When it is no pattern.
+pub(super) fn target(word: Option<&str>) -> Answer<Target> {
     let target = word.map_or(Ok(Target::all()), Target::parse);
     target.map_err(|error| CommandError::from(error).into())
 }
 
 /// The processes that a target means.
-pub(super) fn selected(api: &Api, target: &Target) -> Answer<Vec<Arc<Process>>> {
-    let snapshot = api.supervisor.snapshot();
-    let ids = target.select(&snapshot);
+///
+/// # Errors
+/// When it means none.
+pub(super) fn selected(snapshot: &Snapshot, target: &Target) -> Answer<Vec<Arc<Process>>> {
+    let ids = target.select(snapshot);
     if ids.is_empty() && !target.is_all() {
         return Err(CommandError::Unknown(target.word().to_owned()).into());
     }
-    Ok(ids
-        .into_iter()
-        .filter_map(|id| snapshot.get(id).cloned())
-        .collect())
+    let found = ids.iter().filter_map(|&id| snapshot.get(id));
+    Ok(found.cloned().collect())
+}
+
+fn daemon_line(bytes: &[u8]) -> LogEvent {
+    LogEvent::DaemonLine {
+        text: String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+fn read_own(path: PathBuf, lines: usize) -> Vec<LogEvent> {
+    let found = history::last_lines(&path, lines).unwrap_or_default();
+    let lines = found.iter().map(|line| daemon_line(line));
+    std::iter::once(LogEvent::DaemonFile { path: path.clone() })
+        .chain(lines)
+        .collect()
 }
 
 fn shown(stream: logs::Stream) -> Stream {
@@ -131,12 +215,14 @@ fn event(pm_id: PmId, name: &crate::ids::AppName, stream: Stream, bytes: &[u8]) 
 }
 
 /// The history of each file once, the oldest file first. Blocks.
-fn read_files(processes: &[Arc<Process>], lines: usize, only: Option<Stream>) -> Vec<LogEvent> {
+fn read_files(wanted: &Wanted, snapshot: &Snapshot) -> Vec<LogEvent> {
+    let (lines, only) = (wanted.lines, wanted.only);
+    let ids = wanted.ids(snapshot);
     let mut files: Vec<(std::time::SystemTime, PathBuf, Stream, Arc<Process>)> = Vec::new();
-    for process in processes {
+    for process in ids.iter().filter_map(|&id| snapshot.get(id)) {
         for (path, stream) in [
-            (&process.out_log, Stream::Out),
-            (&process.error_log, Stream::Error),
+            (&process.logs.out, Stream::Out),
+            (&process.logs.error, Stream::Error),
         ] {
             let Some(path) = path else { continue };
             if only.is_some_and(|only| only != stream) || files.iter().any(|file| file.1 == *path) {
@@ -171,7 +257,7 @@ fn read_files(processes: &[Arc<Process>], lines: usize, only: Option<Stream>) ->
 
 /// What `flush` empties.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FlushRequest {
     /// As in `TargetRequest`; without it all logs, the daemon's own too.
     #[serde(default)]
@@ -194,13 +280,10 @@ pub(super) async fn flush(
     State(api): State<Api>,
     Json(request): Json<FlushRequest>,
 ) -> Answer<Reply<Reached>> {
-    let processes = selected(&api, &wanted(request.target.as_deref())?)?;
+    let snapshot = api.supervisor.snapshot();
+    let processes = selected(&snapshot, &target(request.target.as_deref())?)?;
     for process in &processes {
-        let files = LogFiles {
-            out: process.out_log.clone(),
-            error: process.error_log.clone(),
-        };
-        api.logs.truncate(process.id, files).await;
+        api.logs.truncate(process.logs.clone()).await;
     }
     if request.target.is_none()
         && let Err(error) = std::fs::File::options()
@@ -214,4 +297,14 @@ pub(super) async fn flush(
     Ok(Reply(Reached {
         processes: processes.len(),
     }))
+}
+
+/// Opens all log files anew, the daemon's own too: another program has moved them.
+#[utoipa::path(post, path = "/api/v1/admin/logs/reopen", tag = "logs",
+    responses((status = 204)))]
+pub(super) async fn reopen(_: Admin, State(api): State<Api>) -> StatusCode {
+    let (done, wait) = oneshot::channel();
+    let _ = api.orders.send(DaemonOrder::ReopenLogs { done }).await;
+    let _ = wait.await;
+    StatusCode::NO_CONTENT
 }

@@ -157,7 +157,10 @@ pub(super) async fn send(
             detail,
         ));
     }
-    let processes = logs::selected(&api, &logs::wanted(Some(&request.target))?)?;
+    let processes = logs::selected(
+        &api.supervisor.snapshot(),
+        &logs::target(Some(&request.target))?,
+    )?;
     let (run_dir, line) = (api.home.run_dir(), request.line + "\n");
     let write = move |process: &supervisor::Process| {
         if process.pid.is_none() {

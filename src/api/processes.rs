@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::state::{Api, DaemonOrder};
 use super::{List, Problem, logs};
@@ -91,6 +91,17 @@ pub struct LastExit {
     pub why: Option<String>,
 }
 
+/// Why a process that ran was restarted although nobody asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRestart {
+    /// Memory, the clock, a changed file or failed health checks, in a sentence.
+    pub why: String,
+    /// When.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+}
+
 /// What the health checks of a service say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -140,6 +151,12 @@ pub struct Process {
     pub created_at: Timestamp,
     /// How it ended last time.
     pub last_exit: Option<LastExit>,
+    /// The last restart that neither people nor its own end caused.
+    #[serde(default)]
+    pub last_restart: Option<LastRestart>,
+    /// Something that does not work, and does not keep it from running.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Resident memory in bytes; 0 unless it runs.
     pub memory: u64,
     /// Percent of one core since the last sample; 0 unless it runs.
@@ -152,6 +169,10 @@ pub struct Process {
     /// Log of standard error; `null` when it goes nowhere.
     #[schema(value_type = Option<String>)]
     pub error_log: Option<PathBuf>,
+    /// Log of both together, when there is one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub combined_log: Option<PathBuf>,
     /// Pid file.
     #[schema(value_type = String)]
     pub pid_file: PathBuf,
@@ -166,7 +187,7 @@ pub struct Process {
 /// `POST /api/v1/admin/processes`: registers and starts apps. An app whose name is known already
 /// is restarted with the new spec.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartRequest {
     /// Must be the daemon's own [`crate::config::spec::SPEC_VERSION`].
     pub spec_version: u32,
@@ -186,7 +207,7 @@ pub struct StartRequest {
 
 /// `POST /api/v1/admin/processes/{action}` where action is `start`, `stop`, `restart`, `delete`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRequest {
     /// `all`, `/regex/`, a name, a pm_id, or a namespace, looked up in PM2's order.
     pub target: String,
@@ -247,6 +268,19 @@ pub enum LogEvent {
         /// The line without its line end in base64, when it is not.
         #[serde(skip_serializing_if = "Option::is_none")]
         base64: Option<String>,
+    },
+    /// The history ends here; the lines that follow arrive now.
+    Live,
+    /// The history of the daemon's own log follows.
+    DaemonFile {
+        /// Which file.
+        #[schema(value_type = String)]
+        path: PathBuf,
+    },
+    /// One line of the daemon's own log.
+    DaemonLine {
+        /// The line without its line end.
+        text: String,
     },
     /// The reader was too slow and so many lines are not here (they are in the file).
     Missed {
@@ -346,11 +380,17 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
         started_at: process.started_at,
         created_at: process.created_at,
         last_exit,
+        last_restart: process
+            .restarted_for
+            .clone()
+            .map(|(why, at)| LastRestart { why, at }),
+        note: process.note.clone(),
         memory: usage.memory,
         cpu: usage.cpu,
         user: user.to_owned(),
-        out_log: process.out_log.clone(),
-        error_log: process.error_log.clone(),
+        out_log: process.logs.out.clone(),
+        error_log: process.logs.error.clone(),
+        combined_log: process.logs.combined.clone(),
         pid_file: process.pid_file.clone(),
         health: process.spec.mcp.as_ref().map(|_| health(&process.health)),
         spec,
@@ -394,6 +434,7 @@ pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// As in `TargetRequest`; `all` when not given.
     target: Option<String>,
@@ -410,9 +451,9 @@ pub(super) async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Answer<Reply<List<Process>>> {
-    let target = logs::wanted(query.target.as_deref())?;
+    let target = logs::target(query.target.as_deref())?;
     let snapshot = supervisor::Snapshot {
-        processes: logs::selected(&api, &target)?,
+        processes: logs::selected(&api.supervisor.snapshot(), &target)?,
     };
     let pids = snapshot
         .processes

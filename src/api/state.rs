@@ -70,6 +70,11 @@ pub enum DaemonOrder {
         /// Answered when only the daemon itself is left to end.
         done: oneshot::Sender<()>,
     },
+    /// Open all log files anew, the daemon's own too.
+    ReopenLogs {
+        /// Answered when that is done.
+        done: oneshot::Sender<()>,
+    },
     /// Take settings of an ecosystem file.
     Apply {
         /// What it says.

@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
-    kill, list, logs, orders, reload, runtime, saving, scale, services, start, users,
+    kill, list, logs, orders, reload, runtime, saving, scale, services, start, startup, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -84,6 +84,9 @@ pub(crate) enum Command {
     Logs(logs::Args),
     /// Empty log files
     Flush(flush::Args),
+    /// Open log files anew, after another program has moved them
+    #[command(name = "reloadLogs", visible_alias = "reload-logs")]
+    ReloadLogs,
     /// Ask the daemon whether it is there
     Ping,
     /// Save the list of processes for `resurrect`
@@ -95,6 +98,10 @@ pub(crate) enum Command {
     Cleardump,
     /// Stop everything, and the daemon
     Kill(kill::Args),
+    /// Have the daemon started at boot, with what `save` saved
+    Startup(startup::Args),
+    /// No longer start the daemon at boot
+    Unstartup(startup::Args),
     /// List services: type, port, health, instances
     Services(services::Args),
     /// List, add and remove users' instances of services
@@ -163,9 +170,14 @@ mod tests {
             "mcpm log",
             "mcpm logs web --lines 50 --nostream --raw --err",
             "mcpm logs -f --out --json",
+            "mcpm logs web api --format --highlight error",
+            "mcpm logs PM2 --timestamp",
+            "mcpm reloadLogs",
             "mcpm dump",
             "mcpm save --force",
             "mcpm kill --keep",
+            "mcpm startup systemd -u www --hp /home/www",
+            "mcpm unstartup systemd",
             "mcpm --no-color jlist",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

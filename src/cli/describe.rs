@@ -95,6 +95,13 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
     if let Some(exit) = &process.last_exit {
         row("last exit", Cell::new(last_exit(exit)));
     }
+    if let Some(note) = &process.note {
+        row("note", Cell::painted(note, Paint::Bad));
+    }
+    if let Some(restart) = &process.last_restart {
+        let text = format!("{} ({})", restart.why, restart.at);
+        row("last restart", Cell::new(text));
+    }
     if let (Some(mcp), Some(health)) = (&process.spec.mcp, &process.health) {
         let (word, paint) = readiness(health.readiness);
         row("health", Cell::painted(word, paint));
@@ -104,6 +111,9 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
     }
     grid
 }
+
+/// Where PM2 puts rows that not every process has.
+const AFTER_RESTARTS: usize = 4;
 
 /// PM2's rows, in its order.
 fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -125,7 +135,12 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ExecMode::ClusterMode => "cluster_mode",
     };
     let interpreter = spec.program.interpreter.clone();
-    vec![
+    let watch = if spec.triggers.watch.is_some() {
+        "✔"
+    } else {
+        "✘"
+    };
+    let mut rows = vec![
         ("name", process.name.to_string()),
         ("namespace", spec.namespace.clone()),
         ("version", spec.version.clone().unwrap_or_else(missing)),
@@ -133,6 +148,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ("uptime", process_table::uptime(process, now)),
         ("script path", spec.program.script.display().to_string()),
         ("script args", words(&spec.program.args)),
+        ("entire log path", log(&process.combined_log)),
         ("error log path", log(&process.error_log)),
         ("out log path", log(&process.out_log)),
         ("pid path", process.pid_file.display().to_string()),
@@ -150,7 +166,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
             "node env",
             spec.env.0.get("NODE_ENV").cloned().unwrap_or_else(missing),
         ),
-        ("watch & reload", "✘".to_owned()),
+        ("watch & reload", watch.to_owned()),
         ("unstable restarts", process.unstable_restarts.to_string()),
         (
             "cpu, memory",
@@ -161,7 +177,23 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
             ),
         ),
         ("created at", process.created_at.to_string()),
-    ]
+    ];
+    // Only when they are set, as in PM2.
+    let cron = spec.triggers.cron.as_ref();
+    let set = [
+        (
+            "max memory restart",
+            spec.triggers.memory_max.map(units::memory),
+        ),
+        ("cron restart", cron.map(|cron| cron.as_str().to_owned())),
+    ];
+    let set = set
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    rows.splice(AFTER_RESTARTS..AFTER_RESTARTS, set);
+    // Only when it is there, as in PM2.
+    rows.retain(|(name, _)| *name != "entire log path" || process.combined_log.is_some());
+    rows
 }
 
 fn service_rows(mcp: &ServiceSpec, health: &Health) -> Vec<(&'static str, String)> {

@@ -109,6 +109,16 @@ fn only_when_set(process: &Process) -> Map<String, Value> {
         "args",
         (!spec.program.args.is_empty()).then(|| json!(spec.program.args)),
     );
+    set(
+        "pm_log_path",
+        process.combined_log.as_ref().map(|path| json!(path)),
+    );
+    set(
+        "log_date_format",
+        spec.logs.format.stamp.as_ref().map(|format| json!(format)),
+    );
+    set("log_type", spec.logs.format.json.then(|| json!("json")));
+    set("disable_logs", spec.logs.disabled.then(|| json!(true)));
     set("restart_delay", restart.restart_delay.map(millis));
     set(
         "exp_backoff_restart_delay",

@@ -3,15 +3,21 @@
 //! A line's bytes come out as they went in, colours and broken UTF-8 of the app included.
 
 use data_encoding::BASE64;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::api::processes::{LogEvent, Stream};
 use crate::ids::{AppName, PmId, Timestamp};
+use crate::logs::stamp::Stamp;
 
 use super::style::{Paint, Palette, pad, width};
 
 /// Columns of a prefix, at least.
 const PREFIX_WIDE: usize = 10;
+/// The daemon's name in prefixes, as in PM2: scripts look for it.
+const DAEMON: &str = "PM2";
+/// Times of [`Shape::Format`].
+const FORMAT_TIME: &str = "YYYY-MM-DD-HH:mm:ssZZ";
 
 /// How lines are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +30,15 @@ pub(crate) enum Shape {
     Raw,
     /// One JSON object per line, as PM2's `--json`.
     Json,
+    /// Names and values, as PM2's `--format`.
+    Format,
+}
+
+/// Whose a line is.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    Process(PmId, &'a AppName, Stream),
+    Daemon,
 }
 
 /// Collects what is to be printed.
@@ -35,6 +50,14 @@ pub(crate) struct LogText {
     prefix_wide: usize,
     /// Has a block of history been begun, with lines in it?
     in_block: bool,
+    /// The history has ended.
+    is_live: bool,
+    /// Of lines that arrive.
+    arrival: Option<Stamp>,
+    /// Marked where it comes first in a line.
+    highlight: Option<String>,
+    /// Times of [`Shape::Format`].
+    format_time: Stamp,
     out: Vec<u8>,
     error: Vec<u8>,
 }
@@ -47,9 +70,25 @@ impl LogText {
             history,
             prefix_wide: PREFIX_WIDE,
             in_block: false,
+            is_live: false,
+            arrival: None,
+            highlight: None,
+            format_time: Stamp::new(FORMAT_TIME, TimeZone::system()),
             out: Vec::new(),
             error: Vec::new(),
         }
+    }
+
+    /// Puts the time of arrival, in dayjs's tokens, before what arrives.
+    pub(crate) fn with_arrival(self, format: &str, zone: TimeZone) -> Self {
+        let arrival = Some(Stamp::new(format, zone));
+        Self { arrival, ..self }
+    }
+
+    /// Marks a word.
+    pub(crate) fn with_highlight(self, word: String) -> Self {
+        let highlight = Some(word);
+        Self { highlight, ..self }
     }
 
     /// For a few last lines inside of another answer.
@@ -77,8 +116,14 @@ impl LogText {
                     (None, None) => b"",
                 };
                 self.in_block = true;
-                self.add_line(*pm_id, name, *stream, line, now);
+                self.add_line(Whose::Process(*pm_id, name, *stream), line, now);
             }
+            LogEvent::DaemonFile { path } => self.add_file(&path.display().to_string()),
+            LogEvent::DaemonLine { text } => {
+                self.in_block = true;
+                self.add_line(Whose::Daemon, text.as_bytes(), now);
+            }
+            LogEvent::Live => self.is_live = true,
             LogEvent::Missed { lines } => self.add_missed(*lines),
         }
     }
@@ -95,7 +140,7 @@ impl LogText {
         let palette = match self.shape {
             Shape::Prefixed(palette) => palette,
             Shape::Messages => Palette { on: false },
-            Shape::Raw | Shape::Json => return,
+            Shape::Raw | Shape::Json | Shape::Format => return,
         };
         if self.in_block {
             self.out.push(b'\n');
@@ -107,34 +152,18 @@ impl LogText {
         self.out.push(b'\n');
     }
 
-    fn add_line(&mut self, id: PmId, name: &AppName, stream: Stream, line: &[u8], now: Timestamp) {
-        match self.shape {
-            Shape::Prefixed(palette) => {
-                let label = format!("{id}|{name}");
-                self.prefix_wide = self.prefix_wide.max(width(&label));
-                let prefix = format!("{} | ", pad(&label, self.prefix_wide));
-                let paint = match stream {
-                    Stream::Out => Paint::Good,
-                    Stream::Error => Paint::Bad,
-                };
-                self.out
-                    .extend_from_slice(palette.paint(paint, &prefix).as_bytes());
+    fn add_line(&mut self, whose: Whose<'_>, line: &[u8], now: Timestamp) {
+        match (self.shape, whose) {
+            (Shape::Prefixed(palette), _) => self.add_prefixed(palette, whose, line, now),
+            (Shape::Raw, Whose::Process(_, _, Stream::Error)) => {
+                self.error.extend_from_slice(line);
+                self.error.push(b'\n');
+            }
+            (Shape::Messages | Shape::Raw, _) => {
                 self.out.extend_from_slice(line);
                 self.out.push(b'\n');
             }
-            Shape::Messages => {
-                self.out.extend_from_slice(line);
-                self.out.push(b'\n');
-            }
-            Shape::Raw => {
-                let into = match stream {
-                    Stream::Out => &mut self.out,
-                    Stream::Error => &mut self.error,
-                };
-                into.extend_from_slice(line);
-                into.push(b'\n');
-            }
-            Shape::Json => {
+            (Shape::Json, Whose::Process(id, name, stream)) => {
                 let mut object = json!({
                     "message": String::from_utf8_lossy(line),
                     "timestamp": now,
@@ -148,7 +177,56 @@ impl LogText {
                 self.out.extend_from_slice(object.to_string().as_bytes());
                 self.out.push(b'\n');
             }
+            // As in PM2.
+            (Shape::Json, Whose::Daemon) => {}
+            (Shape::Format, _) => {
+                let app = match whose {
+                    Whose::Process(id, name, Stream::Out) => format!("{name} id={id} type=out"),
+                    Whose::Process(id, name, Stream::Error) => format!("{name} id={id} type=error"),
+                    Whose::Daemon => DAEMON.to_ascii_lowercase(),
+                };
+                let head = format!(
+                    "timestamp={} app={app} message=",
+                    self.format_time.text(now)
+                );
+                self.out.extend_from_slice(head.as_bytes());
+                self.out.extend_from_slice(line);
+                self.out.push(b'\n');
+            }
         }
+    }
+
+    fn add_prefixed(&mut self, palette: Palette, whose: Whose<'_>, line: &[u8], now: Timestamp) {
+        if let (true, Some(arrival)) = (self.is_live, &mut self.arrival) {
+            let time = format!("{} ", arrival.text(now));
+            self.out
+                .extend_from_slice(palette.paint(Paint::Dim, &time).as_bytes());
+        }
+        let (label, paint) = match whose {
+            Whose::Process(id, name, Stream::Out) => (format!("{id}|{name}"), Paint::Good),
+            Whose::Process(id, name, Stream::Error) => (format!("{id}|{name}"), Paint::Bad),
+            Whose::Daemon => (DAEMON.to_owned(), Paint::Busy),
+        };
+        self.prefix_wide = self.prefix_wide.max(width(&label));
+        let prefix = format!("{} | ", pad(&label, self.prefix_wide));
+        self.out
+            .extend_from_slice(palette.paint(paint, &prefix).as_bytes());
+        let marked = self.highlight.as_deref().and_then(|word| {
+            let at = line
+                .windows(word.len())
+                .position(|part| part == word.as_bytes())?;
+            Some((at, word))
+        });
+        match marked {
+            Some((at, word)) => {
+                self.out.extend_from_slice(&line[..at]);
+                self.out
+                    .extend_from_slice(palette.paint(Paint::Mark, word).as_bytes());
+                self.out.extend_from_slice(&line[at + word.len()..]);
+            }
+            None => self.out.extend_from_slice(line),
+        }
+        self.out.push(b'\n');
     }
 
     /// Told beside the lines, never among them.
@@ -243,6 +321,59 @@ mod tests {
         let out = br#"{"message":"oh","timestamp":"1970-01-01T00:00:00.000Z","type":"err","process_id":0,"app_name":"web"}
 "#;
         check(Shape::Json, &events, out, b"");
+    }
+
+    fn shown(mut text: LogText, events: &[LogEvent]) -> String {
+        for event in events {
+            text.add(event, Timestamp::from_millis(1500));
+        }
+        String::from_utf8(text.take().0).unwrap()
+    }
+
+    #[test]
+    fn what_arrives_has_its_time_and_what_was_there_has_not() {
+        let shape = Shape::Prefixed(Palette::PLAIN);
+        let text = LogText::new(shape, 15).with_arrival("mm:ss", TimeZone::UTC);
+        let own = LogEvent::DaemonLine {
+            text: "ready".into(),
+        };
+        let events = [
+            line(WEB, Stream::Out, b"old"),
+            LogEvent::Live,
+            line(WEB, Stream::Out, b"new"),
+            own,
+        ];
+        assert_eq!(
+            shown(text, &events),
+            "0|web      | old\n00:01 0|web      | new\n00:01 PM2        | ready\n"
+        );
+    }
+
+    #[test]
+    fn format_names_what_it_shows() {
+        let own = LogEvent::DaemonLine {
+            text: "ready".into(),
+        };
+        let text = shown(
+            LogText::new(Shape::Format, 0),
+            &[line(WEB, Stream::Error, b"a b"), own],
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("timestamp=19") && lines[1].contains(" app=pm2 message=ready")
+        );
+        assert!(
+            lines[0].ends_with(" app=web id=0 type=error message=a b"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_word_is_marked_where_it_comes_first() {
+        let palette = Palette { on: true };
+        let text = LogText::new(Shape::Prefixed(palette), 0).with_highlight("oh".into());
+        let text = shown(text, &[line(WEB, Stream::Out, b"oh, oh")]);
+        assert!(text.ends_with("\x1b[30;43moh\x1b[0m, oh\n"), "{text:?}");
     }
 
     #[test]

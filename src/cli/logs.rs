@@ -1,5 +1,7 @@
 //! `mcpm logs`: the last lines of each log file, then what arrives.
 
+use jiff::tz::TimeZone;
+
 use crate::api::processes::LogEvent;
 use crate::control::client::segment;
 use crate::ids::Timestamp;
@@ -7,19 +9,23 @@ use crate::ids::Timestamp;
 use super::exit::Exit;
 use super::log_text::{LogText, Shape};
 use super::session::Session;
+use super::style::Palette;
 
 /// Lines of history per file, as PM2.
 const HISTORY: usize = 15;
 /// Bytes that are collected before they are printed, while more keeps arriving.
 const BATCH: usize = 64 * 1024;
 
+/// Of `--timestamp`, as in PM2.
+const TIMESTAMP: &str = "YYYY-MM-DD-HH:mm:ss";
+
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name, id, namespace or `all`
+    /// Names, ids, namespaces, `all`, `/regex/`, or `PM2` for the daemon's own log
     #[arg(default_value = "all")]
-    target: String,
-    /// Lines of history per file [default: 15, with --json 0]
+    targets: Vec<String>,
+    /// Lines of history per file [default: 15, with --json or --format 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     lines: Option<i64>,
     /// Print the history and end
@@ -40,12 +46,21 @@ pub(crate) struct Args {
     /// One JSON object per line
     #[arg(long, conflicts_with = "raw")]
     json: bool,
+    /// `timestamp=… app=… id=… type=… message=…`
+    #[arg(long, conflicts_with_all = ["raw", "json"])]
+    format: bool,
+    /// Time of arrival before what arrives, in dayjs's tokens
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = TIMESTAMP)]
+    timestamp: Option<String>,
+    /// Marks this word where it comes first in a line
+    #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "")]
+    highlight: Option<String>,
 }
 
 impl Args {
     /// A negative number means its absolute, as in PM2.
     fn history(&self) -> usize {
-        let default = if self.json && !self.nostream {
+        let default = if (self.json || self.format) && !self.nostream {
             0
         } else {
             HISTORY
@@ -61,9 +76,25 @@ impl Args {
             (_, true) => "&stream=error",
             _ => "",
         };
-        let target = segment(&self.target);
+        let is_all = self.targets.iter().any(|target| target == "all");
+        let is_plain = !self.raw && !self.json && stream.is_empty();
+        let own = if is_all && is_plain {
+            "&daemon=true"
+        } else {
+            ""
+        };
+        let target = segment(&self.targets.join("\n"));
         let (lines, follow) = (self.history(), !self.nostream);
-        format!("/api/v1/admin/logs?target={target}&lines={lines}&follow={follow}{stream}")
+        format!("/api/v1/admin/logs?target={target}&lines={lines}&follow={follow}{stream}{own}")
+    }
+
+    fn shape(&self, palette: Palette) -> Shape {
+        match self {
+            Self { raw: true, .. } => Shape::Raw,
+            Self { json: true, .. } => Shape::Json,
+            Self { format: true, .. } => Shape::Format,
+            _ => Shape::Prefixed(palette),
+        }
     }
 }
 
@@ -73,20 +104,25 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let mut events = daemon.stream::<LogEvent>(&args.path()).await?;
     let history = args.history();
-    let shape = match (args.raw, args.json) {
-        (true, _) => Shape::Raw,
-        (_, true) => Shape::Json,
-        _ => Shape::Prefixed(output.palette()),
-    };
+    let shape = args.shape(output.palette());
     if matches!(shape, Shape::Prefixed(_)) && history > 0 {
         let and = if args.nostream {
             ""
         } else {
             ", then what arrives (Ctrl-C ends)"
         };
-        output.line(format_args!("last {history} lines of {}{and}", args.target))?;
+        let targets = args.targets.join(", ");
+        output.line(format_args!(
+            "[TAILING] last {history} lines of {targets}{and}"
+        ))?;
     }
     let mut text = LogText::new(shape, history);
+    if let Some(format) = &args.timestamp {
+        text = text.with_arrival(format, TimeZone::system());
+    }
+    if let Some(word) = args.highlight.filter(|word| !word.is_empty()) {
+        text = text.with_highlight(word);
+    }
     while let Some(event) = events.next().await? {
         let now = Timestamp::now();
         text.add(&event, now);
@@ -126,10 +162,13 @@ mod tests {
     #[test]
     fn options_become_the_question() {
         let all = "/api/v1/admin/logs?target=all";
-        assert_eq!(path("logs"), format!("{all}&lines=15&follow=true"));
+        assert_eq!(
+            path("logs"),
+            format!("{all}&lines=15&follow=true&daemon=true")
+        );
         assert_eq!(
             path("logs -f --lines -3"),
-            format!("{all}&lines=3&follow=true")
+            format!("{all}&lines=3&follow=true&daemon=true")
         );
         assert_eq!(
             path("logs all --nostream --err --lines 0"),
@@ -140,6 +179,12 @@ mod tests {
             path("logs --json --nostream"),
             format!("{all}&lines=15&follow=false")
         );
+    }
+
+    #[test]
+    fn several_targets_are_one_question() {
+        assert!(path("logs web 3 --format").ends_with("target=web%0A3&lines=0&follow=true"));
+        assert!(path("logs PM2 --timestamp").ends_with("target=PM2&lines=15&follow=true"));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod facts;
 mod log_text;
 mod logs;
 mod flush;
+mod reload_logs;
 mod ping;
 mod saving;
 mod report;
@@ -45,6 +46,7 @@ mod init;
 mod conf;
 mod refused;
 mod kill;
+mod startup;
 
 mod prompt;
 mod credentials;

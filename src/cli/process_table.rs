@@ -165,7 +165,10 @@ pub(crate) fn mini_list(processes: &[&Process], now: Timestamp) -> String {
             ("uptime", uptime(process, now)),
             ("memory usage", units::memory(process.memory)),
             ("error log", log.display().to_string()),
-            ("watching", WATCHING.1.to_owned()),
+            (
+                "watching",
+                if is_watched(process) { "yes" } else { "no" }.to_owned(),
+            ),
             ("PID file", process.pid_file.display().to_string()),
         ] {
             text += &format!("{name} : {}\n", tame(&value));
@@ -175,8 +178,10 @@ pub(crate) fn mini_list(processes: &[&Process], now: Timestamp) -> String {
     processes.iter().map(block).collect()
 }
 
-/// In a table and in a mini list: no app is watched yet, the key is known and warns.
-const WATCHING: (&str, &str) = ("disabled", "no");
+/// Do changed files restart it?
+fn is_watched(process: &Process) -> bool {
+    process.spec.triggers.watch.is_some()
+}
 
 /// The table for so many columns of a terminal (`None`: not a terminal, all there is).
 pub(crate) fn render(
@@ -285,7 +290,8 @@ fn cell(field: Field, process: &Process, now: Timestamp) -> Cell {
         Field::Cpu => Cell::new(units::percent(process.cpu)),
         Field::Memory => Cell::new(units::memory(process.memory)),
         Field::User => Cell::new(&process.user),
-        Field::Watching => Cell::painted(WATCHING.0, Paint::Dim),
+        Field::Watching if is_watched(process) => Cell::painted("enabled", Paint::Good),
+        Field::Watching => Cell::painted("disabled", Paint::Dim),
     }
 }
 
@@ -321,6 +327,7 @@ mod tests {
     use super::*;
     use crate::api::processes::Readiness;
     use crate::cli::samples::{process, service};
+    use crate::config::spec::WatchSpec;
 
     const NOW: i64 = 1_795_391_347_550;
 
@@ -447,6 +454,24 @@ mod tests {
         );
         assert!(text.ends_with("PID file : /h/pids/app-3.pid\n\n"), "{text}");
         assert_eq!(text.lines().count(), 14);
+    }
+
+    #[test]
+    fn what_is_watched_is_shown() {
+        let mut app = process(0, "app");
+        app.spec.triggers.watch = Some(WatchSpec {
+            base: "/srv".into(),
+            paths: vec!["/srv".into()],
+            ignore: Vec::new(),
+            delay: Duration::from_millis(100),
+        });
+        let mini = mini_list(&[&app], Timestamp::from_millis(NOW));
+        assert!(mini.contains("watching : yes\n"), "{mini}");
+        let table = at(None, &[app, process(1, "b")]);
+        assert!(
+            table.contains("│ enabled  │") && table.contains("│ disabled │"),
+            "{table}"
+        );
     }
 
     #[test]

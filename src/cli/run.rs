@@ -12,8 +12,8 @@ use super::render::Output;
 use super::session::Session;
 use super::{
     actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
-    kill, line, list, logs, orders, ping, refused, reload, report, runtime, saving, scale,
-    services, start, users,
+    kill, line, list, logs, orders, ping, refused, reload, reload_logs, report, runtime, saving,
+    scale, services, start, startup, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
@@ -65,6 +65,8 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         Command::Get(args) => conf::get(&args, &Session::new(output)?),
         Command::Unset(args) => conf::unset(&args, &Session::new(output)?),
         Command::Multiset(args) => conf::multiset(&args, &Session::new(output)?),
+        Command::Startup(args) => startup::startup(&args, &output),
+        Command::Unstartup(args) => startup::unstartup(&args, &output),
         command => {
             let session = Session::new(output)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -99,6 +101,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Describe(args) => describe::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Flush(args) => flush::run(args, session).await,
+        Command::ReloadLogs => reload_logs::run(session).await,
         Command::Ping => ping::run(session).await,
         Command::Save(args) => saving::save(&args, session).await,
         Command::Resurrect => saving::resurrect(session).await,
@@ -116,7 +119,9 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         | Command::Set(_)
         | Command::Get(_)
         | Command::Unset(_)
-        | Command::Multiset(_) => {
+        | Command::Multiset(_)
+        | Command::Startup(_)
+        | Command::Unstartup(_) => {
             unreachable!("`dispatch` has taken these")
         }
     }

@@ -17,6 +17,8 @@ pub(crate) enum Paint {
     Head,
     /// Less important.
     Dim,
+    /// Looked for.
+    Mark,
 }
 
 /// Puts colours in, or leaves them out.
@@ -43,6 +45,7 @@ impl Palette {
             Paint::Warn => "33",
             Paint::Head => "1;36",
             Paint::Dim => "2",
+            Paint::Mark => "30;43",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::error::{Report, shown};
 use super::fields;
 use super::keys::DAEMON;
+use super::logs;
 use super::settings::Settings;
 use super::syntax::{Entry, Place};
 
@@ -14,6 +15,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
     let mut settings = Settings {
         require_auth: fields.flag("require_auth"),
         max_body: fields.size("max_body"),
+        log_rotate: logs::rotate(&fields, report),
         ..Settings::default()
     };
     if let Some(text) = fields.text("listen") {

@@ -1,8 +1,8 @@
 //! The tables of `docs/ecosystem-file.md`, made from `keys.rs`.
 
 use super::keys::{
-    APP, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, MCP, RATE_LIMIT, TOP, Table,
-    Treatment, VALIDATE,
+    APP, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, LOG_ROTATE, MCP, RATE_LIMIT, TOP,
+    Table, Treatment, VALIDATE,
 };
 
 /// Every table of the paper, in its order.
@@ -18,6 +18,7 @@ pub const TABLES: &[&Table] = &[
     &VALIDATE,
     &RATE_LIMIT,
     &DAEMON,
+    &LOG_ROTATE,
 ];
 
 /// A line that begins the table in the paper; [`end_mark`] ends it.
@@ -56,7 +57,6 @@ fn supported(key: &Key) -> String {
     match key.treatment {
         Treatment::Acts => "yes".to_owned(),
         Treatment::NotYet => "not yet".to_owned(),
-        Treatment::PartOf(whole) => format!("not yet (`{whole}`)"),
         Treatment::Never => "no".to_owned(),
         Treatment::Invisible => "ignored".to_owned(),
     }

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::RotateSpec;
+
 /// What one source says; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,4 +21,7 @@ pub struct Settings {
     pub require_auth: Option<bool>,
     /// Largest request body the router takes, in bytes. Default 8 MiB.
     pub max_body: Option<u64>,
+    /// When logs are put aside. Default 10 MiB, 30 files, compressed.
+    #[serde(default)]
+    pub log_rotate: Option<RotateSpec>,
 }

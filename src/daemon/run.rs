@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -17,28 +18,30 @@ use super::footprint;
 use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, LockError};
-use super::log;
+use super::log::OwnLog;
 use super::publish;
 use super::record::{self, Recorder};
-use super::settings::{self, Contradiction, Source, Sources};
+use super::settings::{self, Chosen, Contradiction, Source, Sources};
 use crate::api::state::{DaemonOrder, InForce, Rooms};
 use crate::api::{Api, Door, routes};
 use crate::config::Settings;
 use crate::config::load::load_settings;
 use crate::control::readiness::{Starter, Word};
-use crate::control::server;
+use crate::control::{server, service_manager};
 use crate::health;
 use crate::home::{Home, HomeError};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::Instances;
 use crate::logs::Logs;
+use crate::logs::append::Rules;
+use crate::logs::aside::Tidier;
 use crate::outbound::{Outbound, Policy};
 use crate::problem::chain;
 use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::journal::{Journal, JournalError};
-use crate::supervisor::usage::Sampler;
-use crate::supervisor::{Setup, Supervisor, actor, dump, proc};
+use crate::supervisor::usage::{self, Sampler};
+use crate::supervisor::{Setup, Supervisor, actor, clock, dump, proc, watch};
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
@@ -142,7 +145,7 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
         Err(error @ LockError::Held(_)) => return Err(DaemonError::Running(error.to_string())),
         Err(LockError::Open(source)) => return Err(DaemonError::Lock(source)),
     };
-    log::start();
+    let log = OwnLog::start(&home.log());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("mcpm")
@@ -151,7 +154,7 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
             what: "start its threads",
             source,
         })?;
-    let result = runtime.block_on(live(options, home, starter));
+    let result = runtime.block_on(live(options, home, log, starter));
     // Blocking work that hangs (a dead disk) must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -160,10 +163,12 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
 async fn live(
     options: &DaemonOptions,
     home: Home,
+    log: OwnLog,
     starter: &mut Option<Starter>,
 ) -> Result<(), DaemonError> {
     let system = |what| move |source| DaemonError::System { what, source };
     let mut signals = Signals::catch().map_err(system("catch signals"))?;
+    let mut reopen_asked = signal(SignalKind::user_defined2()).map_err(system("catch signals"))?;
     let (limits, warning) = limits::raise();
 
     // ── what must survive ──
@@ -177,7 +182,13 @@ async fn live(
     let chosen = settings::choose(&sources)?;
 
     // ── processes ──
-    let logs = Logs::start().map_err(system("start the thread that captures logs"))?;
+    let mut rules = Rules {
+        daemon: chosen.log_rotate,
+        tidier: Tidier::start().map_err(system("start the thread that compresses logs"))?,
+        zone: TimeZone::system(),
+    };
+    let logs = Logs::start(rules.clone()).map_err(system("start the thread that captures logs"))?;
+    log.attach(rules.clone(), logs.clone());
     let journal = Journal::open(&home.run_db(), &proc::boot_id())?;
     let keys = vault.clone();
     let supervisor = actor::start(Setup {
@@ -208,7 +219,7 @@ async fn live(
         started_at: Timestamp::now(),
         supervisor: supervisor.clone(),
         sampler: Sampler::default(),
-        logs,
+        logs: logs.clone(),
         users: users.clone(),
         instances: instances.clone(),
         outbound: outbound(false),
@@ -242,6 +253,9 @@ async fn live(
     tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
+    tasks.spawn(usage::guard(supervisor.clone()));
+    tasks.spawn(clock::run(supervisor.clone()));
+    tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
@@ -258,6 +272,12 @@ async fn live(
         let _ = starter.tell(&Word::Ok);
     }
 
+    // A daemon of a command is not the service that the command runs in.
+    let managed = !options.detached;
+    if managed {
+        service_manager::tell(service_manager::READY);
+        tasks.spawn(service_manager::keep_alive());
+    }
     if let Some(ready) = &options.ready {
         let _ = ready.send(());
     }
@@ -273,10 +293,20 @@ async fn live(
                     let idle = supervisor.snapshot().processes.is_empty();
                     let block = Block { file, settings };
                     let applied = apply(&mut sources, block, idle, &own, &front, &store).await;
-                    let _ = done.send(applied);
+                    if let Ok(Some(chosen)) = &applied && chosen.log_rotate != rules.daemon {
+                        rules.daemon = chosen.log_rotate;
+                        logs.rotate(rules.daemon).await;
+                        log.attach(rules.clone(), logs.clone());
+                    }
+                    let _ = done.send(applied.map(drop));
+                }
+                Some(DaemonOrder::ReopenLogs { done }) => {
+                    reopen(&log, &logs).await;
+                    let _ = done.send(());
                 }
                 None => return Err(DaemonError::Bug("the API")),
             },
+            _ = reopen_asked.recv() => reopen(&log, &logs).await,
             name = signals.next() => {
                 tracing::info!(signal = name, "stopping");
                 break (Reason::Signal, None);
@@ -284,6 +314,9 @@ async fn live(
             _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
         }
     };
+    if managed {
+        service_manager::tell(service_manager::STOPPING);
+    }
     close::close(
         Ending {
             home,
@@ -304,6 +337,13 @@ async fn live(
     tasks.shutdown().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// For an outside logrotate, as PM2's SIGUSR2.
+async fn reopen(log: &OwnLog, logs: &Logs) {
+    log.reopen();
+    logs.reopen().await;
+    tracing::info!("opened all logs anew");
 }
 
 /// What flags, environment and files say.
@@ -368,7 +408,7 @@ impl Block {
 }
 
 /// Takes the settings of an ecosystem file. What contradicts those in force is refused while
-/// processes run; an idle daemon moves.
+/// processes run; an idle daemon moves. Returns the new settings when they are others.
 async fn apply(
     sources: &mut Sources,
     block: Block,
@@ -376,7 +416,7 @@ async fn apply(
     settings_file: &str,
     front: &Front,
     store: &StoreHandle,
-) -> Result<(), String> {
+) -> Result<Option<Chosen>, String> {
     let before = settings::choose(sources).map_err(|error| error.to_string())?;
     let mut next = sources.clone();
     // One block is in force; `mcpm.json` is the other file, and the last.
@@ -395,10 +435,11 @@ async fn apply(
         return Err(format!("the settings could not be kept: {error}"));
     }
     *sources = next;
-    if !after.same_values(&before) {
-        front.apply(after);
+    if after.same_values(&before) {
+        return Ok(None);
     }
-    Ok(())
+    front.apply(after.clone());
+    Ok(Some(after))
 }
 
 async fn resurrect(home: &Home, supervisor: &Supervisor) {

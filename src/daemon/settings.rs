@@ -3,10 +3,13 @@
 //! Order: flag, environment, then the ecosystem file's block and `mcpm.json`, which may not differ
 //! (`product.md`, "Ecosystem file").
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::api::daemon::Setting;
+use crate::config::spec::RotateSpec;
 use crate::config::{Settings, daemon_settings, units};
+use crate::logs::rotate::Policy;
 
 /// Where the router listens when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -38,7 +41,8 @@ pub(super) struct Chosen {
     pub(super) public_url: Option<String>,
     pub(super) require_auth: bool,
     pub(super) max_body: u64,
-    origins: [String; 4],
+    pub(super) log_rotate: RotateSpec,
+    origins: [String; 5],
 }
 
 /// Two sources of equal strength contradict each other.
@@ -63,13 +67,41 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     })?;
     let (require_auth, c) = pick(sources, "require_auth", |settings| settings.require_auth)?;
     let (max_body, d) = pick(sources, "max_body", |settings| settings.max_body)?;
+    let (log_rotate, e) = pick(sources, "log_rotate", |settings| {
+        settings.log_rotate.map(Rotation)
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
         require_auth: require_auth.unwrap_or(false),
         max_body: max_body.unwrap_or(BODY_MAX),
-        origins: [a, b, c, d],
+        log_rotate: log_rotate.map_or_else(RotateSpec::default, |rotation| rotation.0),
+        origins: [a, b, c, d, e],
     })
+}
+
+/// Shown with its defaults.
+#[derive(PartialEq)]
+struct Rotation(RotateSpec);
+
+impl fmt::Display for Rotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = Policy::of(self.0, RotateSpec::default());
+        if policy.is_off() {
+            return f.write_str("off");
+        }
+        if let Some(size) = policy.max_size {
+            write!(f, "max_size {size}, ")?;
+        }
+        if let Some(age) = policy.max_age {
+            write!(f, "max_age {age:?}, ")?;
+        }
+        match policy.retain {
+            Some(count) => write!(f, "retain {count}")?,
+            None => f.write_str("retain all")?,
+        }
+        f.write_str(if policy.compress { ", compress" } else { "" })
+    }
 }
 
 fn pick<T: PartialEq + ToString>(
@@ -130,12 +162,13 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 4] {
+    fn values(&self) -> [(&'static str, String); 5] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
             ("require_auth", self.require_auth.to_string()),
             ("max_body", self.max_body.to_string()),
+            ("log_rotate", Rotation(self.log_rotate).to_string()),
         ]
     }
 

@@ -1,17 +1,16 @@
 //! Reads what services write and appends it to their log files.
 //!
 //! One thread of its own with its own small reactor: blocking on a disk here delays neither the
-//! router nor a restart. Per stream one task; while nothing arrives it holds no buffer. A log that
-//! can't be written (disk full) loses lines, counts them and says so; the service never waits.
+//! router nor a restart. Per stream one task; while nothing arrives it holds no buffer. Streams
+//! take turns, so that a flood holds up nobody else. A log that can't be written (disk full) loses
+//! lines, counts them and says so; the service never waits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,17 +19,20 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::append::{LogFile, Rules};
+use super::dress::Dress;
 use super::files::{LogFiles, Stream};
 use super::lines::{self, Partial};
 use super::pipes::Pipes;
-use crate::ids::{AppName, PmId};
+use crate::config::spec::{LogSpec, RotateSpec};
+use crate::ids::{AppName, PmId, Timestamp};
 
 /// How long the beginning of a line is held back for its end.
 const PARTIAL_WAIT: Duration = Duration::from_millis(500);
 /// Bytes per read: the size of a pipe.
 const BUFFER: usize = 64 * 1024;
 /// Reads of one stream in a row before the others get their turn.
-const READS_IN_A_ROW: usize = 16;
+const READS_IN_A_ROW: usize = 4;
 /// Lines a follower may be behind before it loses the oldest.
 const FOLLOWER_LINES: usize = 4096;
 /// Orders to the thread that may be under way: a few for each of the most processes there may be.
@@ -38,8 +40,10 @@ const FOLLOWER_LINES: usize = 4096;
 const ORDERS: usize = 40_000;
 /// At most one warning about a log that can't be written in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-/// How often an open log file is checked for having been deleted.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Mode of a log file: the operator's own, and readable for the group that is to look after logs.
+const MODE: u32 = 0o640;
+/// A larger buffer of lines with times is given back after use.
+const DRESSED_KEPT: usize = 256 * 1024;
 
 /// Whose output it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,15 +54,31 @@ pub struct Source {
     pub name: AppName,
 }
 
-/// One line as it arrived, without its line end.
+/// Who said a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A process, on one of its streams.
+    Process(Source, Stream),
+    /// The daemon itself, in its own log.
+    Daemon,
+}
+
+/// One line as it is stored, without its line end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Whose.
-    pub source: Source,
-    /// Which stream.
-    pub stream: Stream,
-    /// Bytes as they came, UTF-8 or not.
+    pub origin: Origin,
+    /// Bytes, UTF-8 or not.
     pub bytes: Vec<u8>,
+}
+
+/// What becomes of a process's output.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Where it goes.
+    pub files: LogFiles,
+    /// In which form, and how long files get.
+    pub spec: LogSpec,
 }
 
 /// So many lines a follower was too slow for.
@@ -76,7 +96,7 @@ enum Order {
     Capture {
         source: Source,
         pipes: Pipes,
-        files: LogFiles,
+        output: Box<Output>,
         done: oneshot::Sender<()>,
     },
     Settle {
@@ -86,16 +106,18 @@ enum Order {
         id: PmId,
     },
     Truncate {
-        id: PmId,
         files: LogFiles,
         done: oneshot::Sender<()>,
     },
+    Reopen {
+        done: oneshot::Sender<()>,
+    },
+    Rotate(RotateSpec),
 }
 
 enum Word {
     Settle,
-    Truncate(oneshot::Sender<()>),
-    Write(Option<PathBuf>),
+    Write(Box<Sink>),
 }
 
 impl Logs {
@@ -103,7 +125,7 @@ impl Logs {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(rules: Rules) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (followers, _) = broadcast::channel(FOLLOWER_LINES);
         let lost = Arc::new(AtomicU64::new(0));
@@ -112,7 +134,6 @@ impl Logs {
             followers: followers.clone(),
             lost: lost.clone(),
         };
-        let shared = Shared { followers, lost };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -120,26 +141,26 @@ impl Logs {
             .name("mcpm-logs".into())
             .spawn(move || {
                 let tasks = tokio::task::LocalSet::new();
+                let shared = Shared::new(followers, lost, rules);
                 tasks.block_on(&runtime, serve(inbox, shared));
             })?;
         Ok(logs)
     }
 
-    /// Reads this process's FIFOs from now on; they are open when the future is done. What is written
-    /// to a FIFO that nobody has open is gone with the writer, so a process is started only then.
-    /// Called again for the same process, it goes on with the new files. The order is given at once,
-    /// after those before it: a number may be released and captured anew, for another process.
+    /// Reads this process's FIFOs from now on; they are open when it returns. What is written to a
+    /// FIFO that nobody has open is gone with the writer, so a process is started only then. Called
+    /// again for the same process, it goes on with the new files.
     pub fn capture(
         &self,
         source: Source,
         pipes: Pipes,
-        files: LogFiles,
+        output: Output,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (done, wait) = oneshot::channel();
         self.order(Order::Capture {
             source,
             pipes,
-            files,
+            output: Box::new(output),
             done,
         });
         async move { drop(wait.await) }
@@ -155,11 +176,20 @@ impl Logs {
         self.order(Order::Release { id });
     }
 
-    /// Empties the process's log files, whether it runs or not; done when it returns.
-    pub async fn truncate(&self, id: PmId, files: LogFiles) {
+    /// Empties a process's log files, whether it runs or not; done when it returns.
+    pub async fn truncate(&self, files: LogFiles) {
         let (done, wait) = oneshot::channel();
-        let order = Order::Truncate { id, files, done };
+        let order = Order::Truncate { files, done };
         if self.orders.send(order).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Opens all log files anew, since another program has moved them; done when it returns. What
+    /// comes next makes a new file.
+    pub async fn reopen(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Reopen { done }).await.is_ok() {
             let _ = wait.await;
         }
     }
@@ -170,7 +200,17 @@ impl Logs {
         }
     }
 
-    /// What arrives from now on, of every process.
+    /// From now on this holds for files whose app does not say otherwise.
+    pub async fn rotate(&self, daemon: RotateSpec) {
+        let _ = self.orders.send(Order::Rotate(daemon)).await;
+    }
+
+    /// Tells those who follow what the daemon has said in its own log.
+    pub fn tell(&self, said: &[u8]) {
+        tell(&self.followers, &Origin::Daemon, said);
+    }
+
+    /// What arrives from now on, of every process and of the daemon.
     pub fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
         self.followers.subscribe()
     }
@@ -181,37 +221,94 @@ impl Logs {
     }
 }
 
+/// What the thread's tasks have in common.
 #[derive(Clone)]
 struct Shared {
     followers: broadcast::Sender<Arc<Line>>,
     lost: Arc<AtomicU64>,
+    rules: Rc<RefCell<Rules>>,
+    /// One for each path, however many write to it.
+    files: Rc<RefCell<HashMap<PathBuf, Weak<RefCell<LogFile>>>>>,
+    /// What is read, by one task at a time.
+    buffer: Rc<RefCell<Vec<u8>>>,
+    /// Lines with what was added to them.
+    dressed: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Shared {
+    fn new(followers: broadcast::Sender<Arc<Line>>, lost: Arc<AtomicU64>, rules: Rules) -> Self {
+        Self {
+            followers,
+            lost,
+            rules: Rc::new(RefCell::new(rules)),
+            files: Rc::default(),
+            buffer: Rc::new(RefCell::new(vec![0; BUFFER])),
+            dressed: Rc::default(),
+        }
+    }
+
+    fn sink(&self, source: &Source, stream: Stream, output: &Output) -> Sink {
+        let Output { files, spec } = output;
+        let file = |path: Option<&Path>| path.map(|path| self.file(path, spec.rotate));
+        let both = file(files.get(stream)).into_iter();
+        let zone = &self.rules.borrow().zone;
+        Sink {
+            files: both.chain(file(files.combined.as_deref())).collect(),
+            is_told: !spec.disabled,
+            dress: Dress::of(&spec.format, (source.id, &source.name), stream, zone),
+            losses: Losses::default(),
+        }
+    }
+
+    fn file(&self, path: &Path, asked: RotateSpec) -> Rc<RefCell<LogFile>> {
+        let file = self.known(path);
+        file.borrow_mut().asked = asked;
+        file
+    }
+
+    fn truncate(&self, path: &Path) {
+        if let Err(error) = self.known(path).borrow_mut().truncate() {
+            tracing::warn!(file = %path.display(), %error, "cannot empty a log file");
+        }
+    }
+
+    fn known(&self, path: &Path) -> Rc<RefCell<LogFile>> {
+        let mut files = self.files.borrow_mut();
+        let known = files.get(path).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            files.retain(|_, file| file.strong_count() > 0);
+            let file = Rc::new(RefCell::new(LogFile::new(path.to_owned(), MODE)));
+            files.insert(path.to_owned(), Rc::downgrade(&file));
+            file
+        })
+    }
 }
 
 /// The thread's own loop: hands out orders to the streams' tasks.
 async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
-    let buffer = Rc::new(RefCell::new(vec![0; BUFFER]));
-    let mut streams: HashMap<PmId, Vec<mpsc::Sender<Word>>> = HashMap::new();
+    let mut streams: HashMap<PmId, Vec<(Stream, mpsc::Sender<Word>)>> = HashMap::new();
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Capture {
                 source,
                 pipes,
-                files,
+                output,
                 done,
             } => {
                 if let Some(open) = streams.get(&source.id) {
-                    for (sender, path) in open.iter().zip([files.out, files.error]) {
-                        let _ = sender.send(Word::Write(path)).await;
+                    for (stream, sender) in open {
+                        let sink = Box::new(shared.sink(&source, *stream, &output));
+                        let _ = sender.send(Word::Write(sink)).await;
                     }
                     let _ = done.send(());
                     continue;
                 }
                 let mut open = Vec::new();
                 for stream in [Stream::Out, Stream::Error] {
-                    let path = files.get(stream).map(Path::to_owned);
-                    match Task::open(&source, stream, &pipes, path, &shared, &buffer) {
+                    let sink = shared.sink(&source, stream, &output);
+                    match Task::open(&source, stream, &pipes, sink, &shared) {
                         Ok((task, sender)) => {
-                            open.push(sender);
+                            open.push((stream, sender));
                             tokio::task::spawn_local(task.run());
                         }
                         Err(error) => {
@@ -223,27 +320,31 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                 let _ = done.send(());
             }
             Order::Settle { id } => {
-                for sender in streams.get(&id).into_iter().flatten() {
+                for (_, sender) in streams.get(&id).into_iter().flatten() {
                     let _ = sender.send(Word::Settle).await;
                 }
             }
             // A stream's task ends when its sender is dropped, after a last read.
             Order::Release { id } => drop(streams.remove(&id)),
-            Order::Truncate { id, files, done } => {
-                let open = streams.get(&id);
-                if open.is_none() {
-                    [files.out, files.error]
-                        .into_iter()
-                        .for_each(|path| Sink::new(path).truncate());
-                }
-                for sender in open.into_iter().flatten() {
-                    let (one, wait) = oneshot::channel();
-                    if sender.send(Word::Truncate(one)).await.is_ok() {
-                        let _ = wait.await;
-                    }
+            Order::Truncate { files, done } => {
+                let LogFiles {
+                    out,
+                    error,
+                    combined,
+                } = files;
+                [out, error, combined]
+                    .iter()
+                    .flatten()
+                    .for_each(|path| shared.truncate(path));
+                let _ = done.send(());
+            }
+            Order::Reopen { done } => {
+                for file in shared.files.borrow().values().filter_map(Weak::upgrade) {
+                    file.borrow_mut().reopen();
                 }
                 let _ = done.send(());
             }
+            Order::Rotate(daemon) => shared.rules.borrow_mut().daemon = daemon,
         }
     }
 }
@@ -256,7 +357,6 @@ struct Task {
     partial: Partial,
     sink: Sink,
     shared: Shared,
-    buffer: Rc<RefCell<Vec<u8>>>,
 }
 
 impl Task {
@@ -264,9 +364,8 @@ impl Task {
         source: &Source,
         stream: Stream,
         pipes: &Pipes,
-        path: Option<PathBuf>,
+        sink: Sink,
         shared: &Shared,
-        buffer: &Rc<RefCell<Vec<u8>>>,
     ) -> io::Result<(Self, mpsc::Sender<Word>)> {
         let (sender, words) = mpsc::channel(4);
         let task = Self {
@@ -275,9 +374,8 @@ impl Task {
             pipe: Receiver::from_file_unchecked(pipes.reader(stream)?)?,
             words,
             partial: Partial::default(),
-            sink: Sink::new(path),
+            sink,
             shared: shared.clone(),
-            buffer: buffer.clone(),
         };
         Ok((task, sender))
     }
@@ -289,15 +387,8 @@ impl Task {
             tokio::select! {
                 biased;
                 word = self.words.recv() => match word {
-                    Some(Word::Settle) => {
-                        while self.read_now() {}
-                        self.let_go();
-                    }
-                    Some(Word::Truncate(done)) => {
-                        self.sink.truncate();
-                        let _ = done.send(());
-                    }
-                    Some(Word::Write(path)) => self.sink.redirect(path),
+                    Some(Word::Settle) => self.drain(),
+                    Some(Word::Write(sink)) => self.sink = *sink,
                     None => break,
                 },
                 ready = self.pipe.readable() => {
@@ -314,25 +405,14 @@ impl Task {
                 (false, None) => Some(Instant::now() + PARTIAL_WAIT),
             };
         }
-        while self.read_now() {}
-        self.let_go();
+        self.drain();
     }
 
     /// Reads once; `false` when the pipe is empty, as far as the reactor has heard.
     fn read(&mut self) -> bool {
-        self.read_by(|pipe, buffer| pipe.try_read(buffer))
-    }
-
-    /// Reads once; `false` when the pipe is empty. Asks the pipe itself: the reactor may hear of the
-    /// last bytes after the end of their writer.
-    fn read_now(&mut self) -> bool {
-        self.read_by(|pipe, buffer| Ok(rustix::io::read(pipe.as_fd(), buffer)?))
-    }
-
-    fn read_by(&mut self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
-        let buffer = self.buffer.clone();
+        let buffer = self.shared.buffer.clone();
         let mut buffer = buffer.borrow_mut();
-        match read(&self.pipe, &mut buffer) {
+        match self.pipe.try_read(&mut buffer) {
             Ok(0) | Err(_) => false,
             Ok(count) => {
                 self.keep(&buffer[..count]);
@@ -341,19 +421,36 @@ impl Task {
         }
     }
 
+    /// Reads what is in the pipe now, and lets go of what is held. Asks the pipe itself: the reactor
+    /// may hear of the last bytes after the end of their writer. Not until the pipe is empty: who
+    /// still writes, such as a child that was left behind, must not hold up the others.
+    fn drain(&mut self) {
+        let buffer = self.shared.buffer.clone();
+        let mut buffer = buffer.borrow_mut();
+        let mut left = rustix::io::ioctl_fionread(self.pipe.as_fd()).unwrap_or(0);
+        while left > 0 {
+            match rustix::io::read(self.pipe.as_fd(), &mut buffer[..]) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => {
+                    self.keep(&buffer[..count]);
+                    left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        self.let_go();
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
-        let Self {
-            partial,
-            sink,
-            shared,
-            source,
-            stream,
-            ..
-        } = self;
-        partial.feed(bytes, |piece| publish(piece, sink, shared, source, *stream));
+        let (partial, mut publish) = self.publisher();
+        partial.feed(bytes, &mut publish);
     }
 
     fn let_go(&mut self) {
+        let (partial, mut publish) = self.publisher();
+        partial.finish(&mut publish);
+    }
+
+    fn publisher(&mut self) -> (&mut Partial, impl FnMut(&[u8])) {
         let Self {
             partial,
             sink,
@@ -362,131 +459,102 @@ impl Task {
             stream,
             ..
         } = self;
-        partial.finish(|piece| publish(piece, sink, shared, source, *stream));
+        let publish = |piece: &[u8]| sink.take(piece, shared, source, *stream);
+        (partial, publish)
     }
 }
 
-fn publish(piece: &[u8], sink: &mut Sink, shared: &Shared, source: &Source, stream: Stream) {
-    if let Err(error) = sink.write(piece) {
-        let lines = u64::try_from(lines::split(piece).count()).unwrap_or(u64::MAX);
-        shared.lost.fetch_add(lines, Ordering::Relaxed);
-        sink.complain(source, lines, &error);
+fn tell(followers: &broadcast::Sender<Arc<Line>>, origin: &Origin, piece: &[u8]) {
+    if followers.receiver_count() == 0 {
+        return;
     }
-    if shared.followers.receiver_count() > 0 {
-        for line in lines::split(piece) {
-            let line = Line {
-                source: source.clone(),
-                stream,
-                bytes: line.to_vec(),
-            };
-            let _ = shared.followers.send(Arc::new(line));
-        }
+    for line in lines::split(piece) {
+        let line = Line {
+            origin: origin.clone(),
+            bytes: line.to_vec(),
+        };
+        let _ = followers.send(Arc::new(line));
     }
 }
 
-/// One log file, opened when the first line comes.
+/// Where one stream of one process goes.
 struct Sink {
-    path: Option<PathBuf>,
-    file: Option<File>,
-    checked: Option<Instant>,
-    lost: u64,
-    warned: Option<Instant>,
+    files: Vec<Rc<RefCell<LogFile>>>,
+    is_told: bool,
+    dress: Option<Dress>,
+    losses: Losses,
 }
 
 impl Sink {
-    fn new(path: Option<PathBuf>) -> Self {
-        Self {
-            path,
-            file: None,
-            checked: None,
-            lost: 0,
-            warned: None,
-        }
-    }
-
-    fn redirect(&mut self, path: Option<PathBuf>) {
-        if self.path != path {
-            *self = Self::new(path);
-        }
-    }
-
-    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let Some(path) = &self.path else {
-            return Ok(());
-        };
-        let now = Instant::now();
-        if self.checked.is_none_or(|at| now - at >= CHECK_EVERY) {
-            self.checked = Some(now);
-            // Deleted or moved away: begin a new file under the old name.
-            let same = |file: &File| match (file.metadata(), path.metadata()) {
-                (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),
-                _ => false,
-            };
-            if self.file.as_ref().is_some_and(|file| !same(file)) {
-                self.file = None;
-            }
-        }
-        if self.file.is_none() {
-            self.file = Some(open_log(path)?);
-        }
-        match &mut self.file {
-            Some(file) => file.write_all(piece),
-            None => Ok(()),
-        }
-    }
-
-    fn truncate(&mut self) {
-        let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
+    fn take(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
+        let Some(dress) = &mut self.dress else {
+            self.store(piece, shared, source, stream);
             return;
         };
-        if let Ok(file) = open_log(path)
-            && file.metadata().is_ok_and(|meta| meta.is_file())
-            && let Err(error) = file.set_len(0)
-        {
-            tracing::warn!(file = %path.display(), %error, "cannot empty a log file");
-        }
+        let dressed = shared.dressed.clone();
+        let mut dressed = dressed.borrow_mut();
+        dressed.clear();
+        dress.put_on(piece, Timestamp::now(), &mut dressed);
+        self.store(&dressed, shared, source, stream);
+        dressed.shrink_to(DRESSED_KEPT);
     }
 
-    fn complain(&mut self, source: &Source, lines: u64, error: &io::Error) {
-        self.lost = self.lost.saturating_add(lines);
+    fn store(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
+        let rules = shared.rules.borrow();
+        for file in &self.files {
+            let mut file = file.borrow_mut();
+            if let Err(error) = file.append(piece, Some(&rules)) {
+                let lines = u64::try_from(lines::split(piece).count()).unwrap_or(u64::MAX);
+                shared.lost.fetch_add(lines, Ordering::Relaxed);
+                self.losses.complain(source, file.path(), lines, &error);
+            }
+            if let Some(error) = file.take_trouble() {
+                tracing::warn!(
+                    app = %source.name, file = %file.path().display(), %error,
+                    "a full log cannot be put aside; it goes on growing"
+                );
+            }
+        }
+        if self.is_told {
+            tell(
+                &shared.followers,
+                &Origin::Process(source.clone(), stream),
+                piece,
+            );
+        }
+    }
+}
+
+/// Lines that a stream's files could not take.
+#[derive(Default)]
+struct Losses {
+    lines: u64,
+    warned: Option<Instant>,
+}
+
+impl Losses {
+    fn complain(&mut self, source: &Source, file: &Path, lines: u64, error: &io::Error) {
+        self.lines = self.lines.saturating_add(lines);
         let now = Instant::now();
         if self.warned.is_some_and(|at| now - at < WARN_EVERY) {
             return;
         }
         self.warned = Some(now);
-        let file = self.path.as_deref().unwrap_or(Path::new("")).display();
         tracing::warn!(
-            app = %source.name, %file, lost = self.lost, %error,
+            app = %source.name, file = %file.display(), lost = self.lines, %error,
             "lines of its log are lost; the service goes on"
         );
     }
 }
 
-fn open_log(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let open = || {
-        File::options()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            // One that is a FIFO without a reader must not hold up everybody's logs.
-            .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
-            .open(path)
-    };
-    match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            open()
-        }
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
     use super::*;
+    use crate::config::spec::LogTarget;
+    use crate::logs::aside::Tidier;
 
     struct Fixture {
         dir: tempfile::TempDir,
@@ -498,7 +566,12 @@ mod tests {
 
     async fn fixture(out: impl Fn(&Path) -> PathBuf) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
-        let logs = Logs::start().unwrap();
+        let logs = Logs::start(Rules {
+            daemon: RotateSpec::default(),
+            tidier: Tidier::start().unwrap(),
+            zone: jiff::tz::TimeZone::UTC,
+        })
+        .unwrap();
         let pipes = Pipes::of(dir.path(), PmId(0));
         pipes.make(None).unwrap();
         let source = Source {
@@ -507,10 +580,22 @@ mod tests {
         };
         let files = LogFiles {
             out: Some(out(dir.path())),
-            error: None,
+            ..LogFiles::default()
         };
-        logs.capture(source.clone(), pipes.clone(), files.clone())
-            .await;
+        let spec = LogSpec {
+            out: LogTarget::Default,
+            error: LogTarget::Nowhere,
+            combined: None,
+            merge: true,
+            disabled: false,
+            format: crate::config::spec::LogFormat::default(),
+            rotate: RotateSpec::default(),
+        };
+        let output = Output {
+            files: files.clone(),
+            spec,
+        };
+        logs.capture(source.clone(), pipes.clone(), output).await;
         Fixture {
             dir,
             logs,
@@ -538,14 +623,15 @@ mod tests {
         child.write_all(b"one\ntw\xff").unwrap();
         child.write_all(b"o\n").unwrap();
         let line = follower.recv().await.unwrap();
+        let origin = Origin::Process(it.source.clone(), Stream::Out);
         assert_eq!(
-            (line.bytes.as_slice(), &line.source),
-            (&b"one"[..], &it.source)
+            (line.bytes.as_slice(), &line.origin),
+            (&b"one"[..], &origin)
         );
         assert_eq!(follower.recv().await.unwrap().bytes, b"tw\xffo");
         let file = it.dir.path().join("sub/a.log");
         until(|| std::fs::read(&file).is_ok_and(|is| is == b"one\ntw\xffo\n")).await;
-        it.logs.truncate(PmId(0), it.files.clone()).await;
+        it.logs.truncate(it.files.clone()).await;
         assert_eq!(std::fs::read(&file).unwrap(), b"");
         child.write_all(b"no end").unwrap();
         it.logs.settle(PmId(0)).await;

@@ -18,12 +18,14 @@ pub enum Stream {
 }
 
 /// The log files of one process; `None` goes nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogFiles {
     /// Of standard output.
     pub out: Option<PathBuf>,
     /// Of standard error.
     pub error: Option<PathBuf>,
+    /// Of both.
+    pub combined: Option<PathBuf>,
 }
 
 impl LogFiles {
@@ -38,14 +40,19 @@ impl LogFiles {
                 } else {
                     format!("-{id}")
                 };
-                Some(logs_dir.join(format!("{name}-{stream}{number}.log")))
+                Some(logs_dir.join(format!("{name}{stream}{number}.log")))
             }
             LogTarget::File(path) if spec.logs.merge => Some(path.clone()),
             LogTarget::File(path) => Some(numbered(path, id)),
         };
         Self {
-            out: place(&spec.logs.out, "out"),
-            error: place(&spec.logs.error, "error"),
+            out: place(&spec.logs.out, "-out"),
+            error: place(&spec.logs.error, "-error"),
+            combined: spec
+                .logs
+                .combined
+                .as_ref()
+                .and_then(|target| place(target, "")),
         }
     }
 

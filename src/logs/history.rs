@@ -1,20 +1,96 @@
-//! The last lines of a log file, read from its end.
+//! The last lines of a log: of its file, and of those that were put aside before it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use flate2::read::GzDecoder;
+
+use super::aside;
+use super::rotate::{Form, Mark};
+
 /// How much of a file is looked at, at most. A log of longer lines shows fewer of them.
 pub const LOOK_BACK_MAX: u64 = 8 * 1024 * 1024;
 /// How much is read at a time.
 const BLOCK: u64 = 64 * 1024;
+/// A compressed file that holds more is not looked into: it can only be read from its beginning.
+const UNPACKED_MAX: u64 = 256 * 1024 * 1024;
+/// How often reading begins again because the file was put aside meanwhile.
+const TRIES: usize = 3;
 
 /// The last `count` lines, without their line ends, bytes as they are. A file that is not there
-/// has none.
+/// has none. What was put aside counts as if it stood before the file.
 ///
 /// # Errors
 /// When the file is there and can't be read.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut lines = of_file(path, count)?;
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for _ in 0..TRIES {
+        if lines.len() >= count {
+            break;
+        }
+        let before = newest_first(&real);
+        lines = of_file(path, count)?;
+        for (mark, form) in &before {
+            if lines.len() >= count {
+                break;
+            }
+            let missing = count - lines.len();
+            // One that is just being compressed or deleted is not there any more, or elsewhere.
+            let mut older = of_aside(&real, mark, *form, missing).unwrap_or_default();
+            older.append(&mut lines);
+            lines = older;
+        }
+        let newest = |found: &[(Mark, Form)]| found.first().map(|(mark, _)| mark.clone());
+        if newest(&before) == newest(&newest_first(&real)) {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
+/// What was put aside and is whole, each once.
+fn newest_first(log: &Path) -> Vec<(Mark, Form)> {
+    let mut found = aside::found(log).unwrap_or_default();
+    found.retain(|(_, form)| *form != Form::Unfinished);
+    found.sort();
+    found.dedup_by(|later, kept| later.0 == kept.0);
+    found.reverse();
+    found
+}
+
+fn of_aside(log: &Path, mark: &Mark, form: Form, count: usize) -> io::Result<Vec<Vec<u8>>> {
+    let packed = || of_packed(&aside::path(log, mark, Form::Compressed), count);
+    if form == Form::Compressed {
+        return packed();
+    }
+    let plain = aside::path(log, mark, Form::Plain);
+    let lines = of_file(&plain, count)?;
+    if lines.is_empty() && !plain.exists() {
+        return packed();
+    }
+    Ok(lines)
+}
+
+fn of_packed(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut from = GzDecoder::new(File::open(path)?).take(UNPACKED_MAX);
+    let mut tail = Vec::new();
+    let mut is_cut = false;
+    let most = usize::try_from(LOOK_BACK_MAX).unwrap_or(usize::MAX);
+    while (&mut from).take(BLOCK).read_to_end(&mut tail)? > 0 {
+        if tail.len() > 2 * most {
+            is_cut = true;
+            tail.drain(..tail.len() - most);
+        }
+    }
+    if from.limit() == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(last_of(&tail, is_cut, count))
+}
+
+fn of_file(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -36,15 +112,20 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
         block.append(&mut tail);
         tail = block;
     }
-    let mut lines: Vec<&[u8]> = super::lines::split(&tail).collect();
+    Ok(last_of(&tail, start > 0, count))
+}
+
+/// The last lines of a text whose first line may be cut.
+fn last_of(tail: &[u8], is_cut: bool, count: usize) -> Vec<Vec<u8>> {
     if tail.is_empty() {
-        lines.clear();
-    } else if start > 0 && lines.len() > 1 {
-        // The first one is cut.
+        return Vec::new();
+    }
+    let mut lines: Vec<&[u8]> = super::lines::split(tail).collect();
+    if is_cut && lines.len() > 1 {
         lines.remove(0);
     }
     let skip = lines.len().saturating_sub(count);
-    Ok(lines[skip..].iter().map(|line| line.to_vec()).collect())
+    lines[skip..].iter().map(|line| line.to_vec()).collect()
 }
 
 fn newlines(bytes: &[u8]) -> usize {
@@ -86,6 +167,25 @@ mod tests {
         assert_eq!(lines.len(), 15_000);
         assert_eq!(lines[0], b"line 5000");
         assert_eq!(lines[14_999], b"line 19999");
+    }
+
+    #[test]
+    fn what_was_put_aside_stands_before_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("x.log");
+        let first = Mark::next(None, "2026-11-25_14-03-59");
+        let second = Mark::next(Some(&first), "2026-11-25_14-03-59");
+        let packed = File::create(aside::path(&log, &first, Form::Compressed)).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, b"1\n2\n3\n").unwrap();
+        packed.finish().unwrap();
+        std::fs::write(aside::path(&log, &second, Form::Plain), "4\n").unwrap();
+        std::fs::write(aside::path(&log, &second, Form::Unfinished), "?").unwrap();
+        std::fs::write(&log, "5\n").unwrap();
+        let last = |count| last_lines(&log, count).unwrap().concat();
+        assert_eq!(last(1), b"5");
+        assert_eq!(last(4), b"2345");
+        assert_eq!(last(9), b"12345");
     }
 
     #[test]

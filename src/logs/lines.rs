@@ -19,13 +19,18 @@ impl Partial {
             self.hold(chunk, ready);
             return;
         };
-        let (whole, rest) = chunk.split_at(end + 1);
-        if self.0.is_empty() {
-            ready(whole);
-        } else {
-            self.0.extend_from_slice(whole);
+        let (mut whole, rest) = chunk.split_at(end + 1);
+        if !self.0.is_empty() {
+            // Only the line that was cut is copied, not all that came with its end.
+            let first = whole.iter().position(|&b| b == b'\n').unwrap_or(end);
+            let (line, others) = whole.split_at(first + 1);
+            self.0.extend_from_slice(line);
             ready(&self.0);
             self.0 = Vec::new();
+            whole = others;
+        }
+        if !whole.is_empty() {
+            ready(whole);
         }
         self.hold(rest, ready);
     }

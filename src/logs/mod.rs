@@ -5,14 +5,21 @@
 //! reads on where this one stopped (`design.md` §2). One thread of its own reads them all and
 //! appends to the log files: a slow disk delays no request and no command.
 //!
-//! `pipes.rs` makes the FIFOs, `capture.rs` reads and writes, `lines.rs` (pure) keeps partial
-//! lines together, `history.rs` reads the last lines of a file, `files.rs` (pure) says where.
+//! `pipes.rs` makes the FIFOs, `capture.rs` reads them, `lines.rs` (pure) keeps partial lines
+//! together, `dress.rs` and `stamp.rs` (pure) add times and names, `files.rs` (pure) says where all goes. `append.rs` is
+//! one log file, `rotate.rs` (pure) decides when it is put aside and what becomes of it then,
+//! `aside.rs` does that; `history.rs` reads the last lines across them.
 
-pub mod capture;
 pub mod files;
-pub mod history;
-pub mod lines;
 pub mod pipes;
+pub mod lines;
+pub mod stamp;
+pub mod dress;
+pub mod rotate;
+pub mod aside;
+pub mod append;
+pub mod capture;
+pub mod history;
 
-pub use capture::{Line, Logs, Missed, Source};
+pub use capture::{Line, Logs, Missed, Origin, Output, Source};
 pub use files::Stream;

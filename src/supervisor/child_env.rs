@@ -48,11 +48,14 @@ pub fn environment(
     set("pm_exec_path", text(&spec.program.script));
     set("pm_cwd", text(&spec.cwd));
     set("pm_pid_path", text(&process.pid_file));
-    if let Some(path) = &process.out_log {
-        set("pm_out_log_path", text(path));
-    }
-    if let Some(path) = &process.error_log {
-        set("pm_err_log_path", text(path));
+    for (name, path) in [
+        ("pm_out_log_path", &process.logs.out),
+        ("pm_err_log_path", &process.logs.error),
+        ("pm_log_path", &process.logs.combined),
+    ] {
+        if let Some(path) = path {
+            set(name, text(path));
+        }
     }
     set(PROCESS_VARIABLE, process_name(home_id, process));
     if let Some(secret) = router_secret {

@@ -80,12 +80,15 @@ fn entry(process: &Process) -> Value {
     fields.insert("NODE_APP_INSTANCE".into(), json!(process.instance));
     fields.insert(
         "pm_out_log_path".into(),
-        json!(process.out_log.as_ref().unwrap_or(&null)),
+        json!(process.logs.out.as_ref().unwrap_or(&null)),
     );
     fields.insert(
         "pm_err_log_path".into(),
-        json!(process.error_log.as_ref().unwrap_or(&null)),
+        json!(process.logs.error.as_ref().unwrap_or(&null)),
     );
+    if let Some(path) = &process.logs.combined {
+        fields.insert("pm_log_path".into(), json!(path));
+    }
     fields.insert("pm_pid_path".into(), json!(process.pid_file));
     fields.insert("restart_time".into(), json!(process.history.restarts));
     fields.insert("created_at".into(), json!(process.created_at.as_millis()));

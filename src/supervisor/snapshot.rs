@@ -1,5 +1,6 @@
 //! The running table as the others may see it: immutable, replaced whole, never edited.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
+use crate::logs::files::LogFiles;
 
 /// All processes, by pm_id.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,8 @@ pub enum Readiness {
 pub struct Health {
     /// May it get traffic?
     pub readiness: Readiness,
+    /// Where it listened when the listener was found to be its own: traffic goes nowhere else.
+    pub at: Option<IpAddr>,
     /// When it was asked last.
     pub last_check: Option<Timestamp>,
     /// How long the last answer took.
@@ -98,6 +102,12 @@ pub struct Process {
     pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
     pub reason: Option<String>,
+    /// Why it was restarted last although it ran and nobody asked.
+    pub restarted_for: Option<(String, Timestamp)>,
+    /// Something that does not work, and does not keep it from running.
+    pub note: Option<String>,
+    /// Stopped by hand, or never started: changed files do not start it.
+    pub held: bool,
     /// Restarts and unstable exits.
     pub history: History,
     /// First start, or last start by hand.
@@ -110,10 +120,8 @@ pub struct Process {
     pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
-    /// Log of standard output.
-    pub out_log: Option<PathBuf>,
-    /// Log of standard error.
-    pub error_log: Option<PathBuf>,
+    /// Where its output goes.
+    pub logs: LogFiles,
     /// Pid file.
     pub pid_file: PathBuf,
 }
@@ -130,14 +138,16 @@ impl Process {
             pid: None,
             life: None,
             reason: None,
+            restarted_for: None,
+            note: None,
+            held: true,
             history: History::default(),
             created_at: Timestamp::default(),
             started_at: None,
             last_exit: None,
             ended_for: None,
             health: Health::default(),
-            out_log: None,
-            error_log: None,
+            logs: LogFiles::default(),
             pid_file: PathBuf::new(),
         }
     }

@@ -51,6 +51,14 @@ fn verbs_where_pm2_forgot_take_them_too() {
         logs.contains("web-1-out.log") && !logs.contains("api-out.log"),
         "{logs}"
     );
+    let logs = mcpm.ok(&["logs", "/-2$/", "api", "--nostream"]);
+    assert!(
+        logs.contains("web-2-out.log") && logs.contains("api-out.log"),
+        "{logs}"
+    );
+    assert!(!logs.contains("web-1-out.log"), "{logs}");
+    let refused = mcpm.fails(&["logs", "/(/", "--nostream"]);
+    assert!(refused.contains("no regular expression"), "{refused}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Keys of the file's top level and of its `mcpm` block.
 
 use super::Treatment::NotYet;
-use super::{APP, Key, Kind, Table};
+use super::{APP, Key, Kind, Short, Table};
 
 /// The top level, when it is a map with `apps` or `pm2`.
 pub static TOP: Table = Table::new(
@@ -51,6 +51,12 @@ pub static DAEMON: Table = Table::new(
         ),
         Key::new("max_body", Kind::Size, "`8M`", "largest request body"),
         Key::new(
+            "log_rotate",
+            ROTATE,
+            "`true`",
+            "when logs are put aside, mcpm's own too; `false` or 0: never. An app may say otherwise",
+        ),
+        Key::new(
             "admin_listen",
             Kind::Text,
             "",
@@ -73,5 +79,43 @@ pub static DAEMON: Table = Table::new(
             "how long usage and audit are kept",
         )
         .but(NotYet),
+    ],
+);
+
+/// `log_rotate` of an app or of the daemon: a block, or on or off.
+pub(super) const ROTATE: Kind =
+    Kind::Block(&LOG_ROTATE, &[Short::True, Short::False, Short::Number]);
+
+/// `log_rotate`
+pub static LOG_ROTATE: Table = Table::new(
+    "log_rotate",
+    &[
+        Key::new(
+            "max_size",
+            Kind::Size,
+            "`10M`",
+            "a larger log is put aside, between two lines; 0: any size",
+        ),
+        Key::new(
+            "max_age",
+            Kind::Duration,
+            "0",
+            "an older one, too, with the next line; 0: any age",
+        ),
+        Key::new(
+            "retain",
+            Kind::Count {
+                min: 0,
+                max: u32::MAX as i64,
+            },
+            "30",
+            "how many that were put aside are kept; 0: all",
+        ),
+        Key::new(
+            "compress",
+            Kind::Flag,
+            "`true`",
+            "those are compressed with gzip",
+        ),
     ],
 );

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 pub use app::APP;
-pub use daemon::{DAEMON, TOP};
+pub use daemon::{DAEMON, LOG_ROTATE, TOP};
 pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE};
 
 /// What a block may hold.
@@ -51,8 +51,6 @@ pub enum Treatment {
     Acts,
     /// Read and checked, but nothing more: warns by name when it is set to something.
     NotYet,
-    /// As [`Treatment::NotYet`], but silent: it means nothing without the key named, which warns.
-    PartOf(&'static str),
     /// Never acted upon: it asks for something that is PM2's alone. Warns by name when it is set to
     /// something.
     Never,

@@ -66,7 +66,10 @@ impl Actor {
             Err(error) => return drop(reply.send(Err(error))),
         };
         let outcomes = self.outcomes(&ids, |slot| {
-            let lives = matches!(slot.state, State::Online { .. } | State::Stopping { .. });
+            let lives = matches!(
+                slot.state,
+                State::Starting { .. } | State::Online { .. } | State::Stopping { .. }
+            );
             match slot.handle.as_ref().filter(|_| lives) {
                 Some(handle) => {
                     handle.signal_root(signal);

@@ -1,0 +1,412 @@
+//! One log file: opened when the first line comes, appended to, put aside by `rotate.rs`'s rule.
+//!
+//! What holds: a file is put aside by a new name and the next one is open before anything is
+//! written to it, so nothing is copied and no byte is lost; when that fails (a folder without
+//! permission) the old one goes on. All who write to one path share one of these. Nothing here
+//! logs: the daemon's own log is such a file, too.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::time::Instant;
+
+use super::aside::{self, Tidier};
+use super::rotate::{self, Facts, Form, Mark, Policy};
+use super::stamp::Stamp;
+use crate::config::spec::RotateSpec;
+use crate::ids::Timestamp;
+
+/// How often an open log file is checked for having been moved, deleted or emptied by others.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// After a file could not be put aside it is tried again so much later.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What all log files of a daemon share.
+#[derive(Clone)]
+pub struct Rules {
+    /// The daemon's settings.
+    pub daemon: RotateSpec,
+    /// Compresses and deletes what was put aside.
+    pub tidier: Tidier,
+    /// Of the times in names.
+    pub zone: TimeZone,
+}
+
+/// A log file by its path.
+pub struct LogFile {
+    path: PathBuf,
+    mode: u32,
+    /// What the app says of it.
+    pub asked: RotateSpec,
+    open: Option<Open>,
+    /// How often it was opened: tells others that the descriptor is a new one.
+    opened: u64,
+    /// The newest that was put aside, once the folder was looked through.
+    last: Option<Mark>,
+    retry_at: Option<Instant>,
+    trouble: Option<io::Error>,
+}
+
+struct Open {
+    file: File,
+    /// A device or a pipe is never put aside.
+    is_regular: bool,
+    size: u64,
+    between_lines: bool,
+    begun: Timestamp,
+    checked: Instant,
+}
+
+impl LogFile {
+    /// Nothing is opened yet. A file that is made has this mode.
+    pub fn new(path: PathBuf, mode: u32) -> Self {
+        Self {
+            path,
+            mode,
+            asked: RotateSpec::default(),
+            open: None,
+            opened: 0,
+            last: None,
+            retry_at: None,
+            trouble: None,
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file and how often one was opened so far.
+    pub fn descriptor(&self) -> Option<(&File, u64)> {
+        self.open.as_ref().map(|open| (&open.file, self.opened))
+    }
+
+    /// Appends all of it, putting the file aside before or between its lines when that is due.
+    ///
+    /// # Errors
+    /// When the rest could not be written.
+    pub fn append(&mut self, piece: &[u8], rules: Option<&Rules>) -> io::Result<()> {
+        let policy = rules.map(|rules| (Policy::of(self.asked, rules.daemon), rules));
+        let mut rest = piece;
+        while !rest.is_empty() {
+            self.check()?;
+            let room = match &policy {
+                Some((policy, _)) => self.room(policy, rest),
+                None => rest.len(),
+            };
+            let (now, later) = rest.split_at(room);
+            self.write(now)?;
+            rest = later;
+            if let Some((policy, rules)) = policy.as_ref().filter(|_| !rest.is_empty()) {
+                self.put_aside(*policy, rules);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens it anew with the next line: somebody else has moved it.
+    pub fn reopen(&mut self) {
+        self.open = None;
+    }
+
+    /// Empties it. One that is not there is not made.
+    ///
+    /// # Errors
+    /// When it can't be opened or emptied.
+    pub fn truncate(&mut self) -> io::Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let file = open(&self.path, self.mode)?;
+        if file.metadata().is_ok_and(|meta| meta.is_file()) {
+            file.set_len(0)?;
+        }
+        self.open = None;
+        Ok(())
+    }
+
+    /// Why it could not be put aside, told once for each try.
+    pub fn take_trouble(&mut self) -> Option<io::Error> {
+        self.trouble.take()
+    }
+
+    fn room(&self, policy: &Policy, rest: &[u8]) -> usize {
+        let waits = self.retry_at.is_some_and(|at| Instant::now() < at);
+        match &self.open {
+            Some(open) if open.is_regular && !policy.is_off() && !waits => {
+                let facts = Facts {
+                    size: open.size,
+                    between_lines: open.between_lines,
+                    begun: open.begun,
+                };
+                // Without an age no clock has to be read.
+                let now = policy.max_age.map_or(open.begun, |_| Timestamp::now());
+                rotate::room(policy, facts, rest, now)
+            }
+            _ => rest.len(),
+        }
+    }
+
+    /// Has the file open that the path names.
+    fn check(&mut self) -> io::Result<()> {
+        if let Some(open) = &mut self.open {
+            let now = Instant::now();
+            if now - open.checked < CHECK_EVERY {
+                return Ok(());
+            }
+            open.checked = now;
+            if open.is_at(&self.path) {
+                // Others may have emptied it.
+                let size = open.file.metadata()?.len();
+                open.between_lines |= size == 0;
+                open.size = open.size.min(size);
+                return Ok(());
+            }
+        }
+        self.open = None;
+        self.open = Some(Open::of(open(&self.path, self.mode)?, &self.path)?);
+        self.opened += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let Some(last) = bytes.last() else {
+            return Ok(());
+        };
+        let written = open.file.write_all(bytes);
+        if written.is_err() {
+            // How much of it is there is looked up with the next piece.
+            self.open = None;
+            return written;
+        }
+        open.size += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        open.between_lines = *last == b'\n';
+        Ok(())
+    }
+
+    /// Puts the file aside; goes on with it when that can't be done.
+    fn put_aside(&mut self, policy: Policy, rules: &Rules) {
+        match self.rename_and_open(rules) {
+            Ok(Some(real)) => rules.tidier.tidy(real, policy),
+            Ok(None) => self.open = None,
+            Err(error) => {
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                self.trouble = Some(error);
+            }
+        }
+    }
+
+    /// Returns the path behind links: its folder is where the others are. `None` when the path is
+    /// no longer that of the open file.
+    fn rename_and_open(&mut self, rules: &Rules) -> io::Result<Option<PathBuf>> {
+        if !self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.is_at(&self.path))
+        {
+            return Ok(None);
+        }
+        let real = std::fs::canonicalize(&self.path)?;
+        if self.last.is_none() {
+            let found = aside::found(&real)?;
+            self.last = found.into_iter().map(|(mark, _)| mark).max();
+        }
+        let time = Stamp::new(rotate::NAME_FORMAT, rules.zone.clone())
+            .text(Timestamp::now())
+            .to_owned();
+        let mark = Mark::next(self.last.as_ref(), &time);
+        let aside = aside::path(&real, &mark, Form::Plain);
+        std::fs::rename(&real, &aside)?;
+        let next = open(&real, self.mode).and_then(|file| Open::of(file, &real));
+        match next {
+            Ok(next) => {
+                self.open = Some(next);
+                self.opened += 1;
+                self.last = Some(mark);
+                Ok(Some(real))
+            }
+            Err(error) => {
+                // The old one is still open; it gets its name back.
+                std::fs::rename(&aside, &real)?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Open {
+    /// The path names this very file.
+    fn is_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), path.metadata()) {
+            (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+            _ => false,
+        }
+    }
+
+    fn of(file: File, path: &Path) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        let is_regular = meta.is_file();
+        let created = meta.created().ok().and_then(|at| {
+            let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+            i64::try_from(since.as_millis()).ok()
+        });
+        Ok(Self {
+            is_regular,
+            size: meta.len(),
+            between_lines: !is_regular || meta.len() == 0 || ends_a_line(path),
+            begun: created.map_or_else(Timestamp::now, Timestamp::from_millis),
+            checked: Instant::now(),
+            file,
+        })
+    }
+}
+
+/// Reads the last byte; a file that can't be read counts as ending with a line.
+fn ends_a_line(path: &Path) -> bool {
+    let last = || -> io::Result<u8> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        Ok(last[0])
+    };
+    last().map_or(true, |byte| byte == b'\n')
+}
+
+fn open(path: &Path, mode: u32) -> io::Result<File> {
+    let open = || {
+        File::options()
+            .append(true)
+            .create(true)
+            .mode(mode)
+            // One that is a FIFO without a reader must not hold up everybody's logs.
+            .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+            .open(path)
+    };
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            open()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::history::last_lines;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        file: LogFile,
+        rules: Rules,
+    }
+
+    fn fixture(max_size: u64, compress: bool) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = LogFile::new(dir.path().join("sub/a-out.log"), 0o640);
+        file.asked = RotateSpec {
+            max_size: Some(max_size),
+            compress: Some(compress),
+            retain: Some(0),
+            ..RotateSpec::default()
+        };
+        let rules = Rules {
+            daemon: RotateSpec::default(),
+            tidier: Tidier::start().unwrap(),
+            zone: TimeZone::UTC,
+        };
+        Fixture { dir, file, rules }
+    }
+
+    impl Fixture {
+        fn append(&mut self, piece: &[u8]) {
+            self.file.append(piece, Some(&self.rules)).unwrap();
+        }
+
+        /// What was put aside, oldest first, and the present file.
+        fn files(&self) -> Vec<Vec<u8>> {
+            let mut found = aside::found(self.file.path()).unwrap();
+            found.sort();
+            let aside = found
+                .iter()
+                .map(|(mark, form)| aside::path(self.file.path(), mark, *form));
+            aside
+                .chain([self.file.path().to_owned()])
+                .map(|path| std::fs::read(path).unwrap())
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_between_lines() {
+        let mut it = fixture(8, false);
+        it.append(b"one\ntwo\nthree\n");
+        it.append(b"fo");
+        it.append(b"ur\nfive\n");
+        assert_eq!(
+            it.files(),
+            [&b"one\ntwo\n"[..], b"three\nfour\n", b"five\n"]
+        );
+        assert_eq!(it.file.descriptor().unwrap().1, 3);
+        assert_eq!(
+            last_lines(it.file.path(), 4).unwrap(),
+            [&b"two"[..], b"three", b"four", b"five"]
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_there_goes_on_and_its_open_line_stays_whole() {
+        let mut it = fixture(8, false);
+        std::fs::create_dir_all(it.file.path().parent().unwrap()).unwrap();
+        std::fs::write(it.file.path(), "12345678 no end").unwrap();
+        it.append(b" yet\nnext\n");
+        assert_eq!(it.files(), [&b"12345678 no end yet\n"[..], b"next\n"]);
+    }
+
+    #[test]
+    fn a_link_stays_and_its_file_is_put_aside() {
+        let mut it = fixture(4, false);
+        let real = it.dir.path().join("real.log");
+        std::fs::create_dir_all(it.file.path().parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&real, it.file.path()).unwrap();
+        it.append(b"one\ntwo\n");
+        assert!(it.file.path().is_symlink());
+        assert_eq!(std::fs::read(&real).unwrap(), b"two\n");
+        assert_eq!(aside::found(&real).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_put_aside_goes_on() {
+        let mut it = fixture(4, false);
+        // Longer than a name may be once the time is in it.
+        let path = it.dir.path().join(format!("{}.log", "x".repeat(240)));
+        let mut file = LogFile::new(path.clone(), 0o640);
+        file.asked = it.file.asked;
+        file.append(b"one\ntwo\nthree\n", Some(&it.rules)).unwrap();
+        assert!(file.take_trouble().is_some() && file.take_trouble().is_none());
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nthree\n");
+        it.append(b"one\n");
+    }
+
+    #[test]
+    fn devices_are_never_put_aside() {
+        let mut it = fixture(1, false);
+        let mut null = LogFile::new("/dev/null".into(), 0o640);
+        null.asked = it.file.asked;
+        null.append(b"one\ntwo\n", Some(&it.rules)).unwrap();
+        it.append(b"x\n");
+        assert!(null.take_trouble().is_none() && Path::new("/dev/null").exists());
+    }
+}
