@@ -5,6 +5,7 @@
 //! outgoing socket of ours comes from [`connect`]; [`can_bind`] and [`listener_owner`] say whether a
 //! port is free, and who has it when it is not.
 
+pub mod ephemeral;
 mod listener;
 mod outgoing;
 
