@@ -137,7 +137,12 @@ fn rewrite_headers(criterion: &mut Criterion) {
         bench.iter_batched(
             answer,
             |mut headers| {
-                headers::response(&mut headers, || "/id/demo".to_owned(), port, false);
+                headers::response(
+                    &mut headers,
+                    || ("/id/demo".to_owned(), "/".to_owned()),
+                    port,
+                    false,
+                );
                 headers
             },
             BatchSize::SmallInput,

@@ -284,10 +284,7 @@ mod tests {
     fn times_are_rfc_3339_and_come_back() {
         let time = Timestamp::from_millis(1_795_391_347_550);
         let text = serde_json::to_string(&time).unwrap();
-        assert_eq!(
-            text,
-            "\"2026-11-22T21:09:07.550Z\"".replace("21:09:07", &text[12..20])
-        );
+        assert_eq!(text, "\"2026-11-22T23:49:07.550Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), time);
     }
 }

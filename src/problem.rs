@@ -52,6 +52,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// Random bytes of a request id.
 const ID_BYTES: usize = 16;
+/// Letters of a request id.
+const ID_CHARS: usize = 26;
 /// Random bytes that a thread takes from the system at once: the router makes an id per request.
 const POOL_BYTES: usize = 64 * ID_BYTES;
 
@@ -75,6 +77,11 @@ pub fn request_id() -> String {
     })
 }
 
+/// Whether a text has the form of [`request_id`]: what comes from elsewhere goes into logs.
+pub fn is_request_id(text: &str) -> bool {
+    text.len() == ID_CHARS && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
+}
+
 /// RFC 4648 §6 in lower case and without padding.
 fn base32(bytes: &[u8]) -> String {
     let mut text = data_encoding::BASE32_NOPAD.encode(bytes);
@@ -93,7 +100,15 @@ mod tests {
         let ids: BTreeSet<String> = (0..1000).map(|_| request_id()).collect();
         assert_eq!(ids.len(), 1000);
         for id in &ids {
-            assert!(id.len() == 26 && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')));
+            assert!(is_request_id(id), "{id}");
+        }
+        for other in [
+            "",
+            "x",
+            "0aaaaaaaaaaaaaaaaaaaaaaaaa",
+            "a\naaaaaaaaaaaaaaaaaaaaaaaa",
+        ] {
+            assert!(!is_request_id(other), "{other}");
         }
     }
 }

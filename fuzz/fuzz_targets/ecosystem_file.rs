@@ -7,14 +7,19 @@ use libfuzzer_sys::fuzz_target;
 use mcpm::config::{LoadOptions, Shell, load_text};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     // A shell that finds nothing: what counts is the reading, not this machine.
     let shell = Shell {
         cwd: "/nonexistent".into(),
         env: BTreeMap::from([("PATH".to_owned(), "/nonexistent".to_owned())]),
         program: "/nonexistent/mcpm".into(),
     };
-    let options = LoadOptions { env_name: Some("production".to_owned()), only: Vec::new() };
+    let options = LoadOptions {
+        env_name: Some("production".to_owned()),
+        only: Vec::new(),
+    };
     for name in ["eco.json", "eco.yaml", "package.json"] {
         if let Ok(loaded) = load_text(name, text, &shell, &options) {
             for app in &loaded.apps {

@@ -13,8 +13,12 @@ fuzz_target!(|data: &[u8]| {
     let mut headers = HeaderMap::new();
     for line in data.split(|&b| b == b'\n').take(64) {
         let mut parts = line.splitn(2, |&b| b == b':');
-        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }
@@ -33,7 +37,9 @@ fuzz_target!(|data: &[u8]| {
         host: None,
         scheme: "http",
     };
-    let sent = injection.request(headers.clone(), &facts, |_| Some("key")).expect("it fits");
+    let sent = injection
+        .request(headers.clone(), &facts, |_| Some("key"))
+        .expect("it fits");
     for (name, value) in &sent {
         let plain = name.as_str().replace('_', "-");
         match plain.as_str() {
@@ -46,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
             _ => {}
         }
     }
-    response(&mut headers, || "/id/demo".to_owned(), port, false);
+    response(&mut headers, || ("/id/demo".to_owned(), "/".to_owned()), port, false);
     for name in ["set-cookie", "connection", "transfer-encoding", "x-mcpm-router-secret"] {
         assert!(!headers.contains_key(name), "{name} got through");
     }

@@ -7,8 +7,12 @@ use mcpm::router::path::{Route, Target, climbs, parse};
 use percent_encoding::percent_decode_str;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(path) = std::str::from_utf8(data) else { return };
-    let Route::Instance(Target { id, service, rest }) = parse(path) else { return };
+    let Ok(path) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Route::Instance(Target { id, service, rest }) = parse(path) else {
+        return;
+    };
     assert!(!id.contains('/') && !service.contains('/'));
     let whole = format!("{id}/{service}/{rest}");
     let given = path.strip_prefix('/').unwrap_or(path);

@@ -1,5 +1,6 @@
 //! `/api/v1/admin/daemon`: the daemon itself.
 
+use axum::Extension;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::List;
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Door, Json, Reply};
 use super::state::{Api, DaemonOrder};
 use crate::ids::Timestamp;
 
@@ -46,7 +47,7 @@ pub struct Setting {
 
 /// `POST /api/v1/admin/daemon/stop`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StopRequest {
     /// End the daemon only; services go on and the next daemon adopts them.
     #[serde(default)]
@@ -64,7 +65,8 @@ pub struct Alive {
 // ── handlers ──
 
 /// The daemon is there. Open to all.
-#[utoipa::path(get, path = "/health", tag = "daemon", responses((status = 200, body = Alive)))]
+#[utoipa::path(get, path = "/health", tag = "daemon", security(()),
+    responses((status = 200, body = Alive)))]
 pub(super) async fn health() -> Reply<Alive> {
     Reply(Alive { ok: true })
 }
@@ -99,12 +101,14 @@ pub(super) async fn config(_: Admin, State(api): State<Api>) -> Reply<List<Setti
     Reply(List::whole(api.in_force.load().settings.clone()))
 }
 
-/// Ends the daemon; answers when the services have ended (with `keep`: at once).
+/// Ends the daemon. Over the socket it answers when the services have ended; over TCP at once, since
+/// the router waits for its answers before it ends.
 #[utoipa::path(post, path = "/api/v1/admin/daemon/stop", tag = "daemon",
     request_body = StopRequest, responses((status = 202)))]
 pub(super) async fn stop(
     _: Admin,
     State(api): State<Api>,
+    Extension(door): Extension<Door>,
     Json(request): Json<StopRequest>,
 ) -> StatusCode {
     let (done, ended) = oneshot::channel();
@@ -115,6 +119,8 @@ pub(super) async fn stop(
             done,
         })
         .await;
-    let _ = ended.await;
+    if door == Door::Socket {
+        let _ = ended.await;
+    }
     StatusCode::ACCEPTED
 }

@@ -46,8 +46,8 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
         .get("x-mcpm-request-id")
         .map(HeaderValue::to_str)
     {
-        // The router has given one already.
-        Some(Ok(id)) => id.to_owned(),
+        // The router has given one already. Over the socket anybody's text may stand there.
+        Some(Ok(id)) if crate::problem::is_request_id(id) => id.to_owned(),
         _ => crate::problem::request_id(),
     };
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -55,13 +55,17 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = problem(error, &id);
     } else if response.status().is_client_error() && !is_json(&response) {
-        // axum's own refusals: no such path, no such method.
+        // axum's own refusals: no such path, no such method, a path that is no text.
         let status = response.status();
-        let code = match status {
-            http::StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
-            _ => "not_found",
+        let no_such = "there is no such call; `/api/v1/openapi.json` lists them";
+        let (code, detail) = match status {
+            http::StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", no_such),
+            http::StatusCode::NOT_FOUND => ("not_found", no_such),
+            _ => (
+                "bad_request",
+                "the path is not UTF-8 text once it is decoded",
+            ),
         };
-        let detail = "there is no such call; `/api/v1/openapi.json` lists them";
         let allow = response.headers().get(http::header::ALLOW).cloned();
         response = problem(ApiError::new(status, code, detail), &id);
         if let Some(allow) = allow {
@@ -134,7 +138,7 @@ async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
     match api.users.authenticate(token).await {
         Ok(caller) => Ok(Some(caller)),
         Err(AuthError::Unknown) => Err(ApiError::unauthorized()),
-        Err(error @ AuthError::Store(_)) => Err(ApiError::internal(&error)),
+        Err(AuthError::Store(error)) => Err(error.into()),
     }
 }
 
@@ -177,6 +181,20 @@ impl FromRequestParts<Api> for Known {
             return Ok(Self);
         }
         Err(ApiError::unauthorized())
+    }
+}
+
+/// A query whose parameters are known and of their types.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            // It names the parameter; no secret is ever one.
+            Err(refused) => Err(ApiError::bad_request(refused.body_text())),
+        }
     }
 }
 

@@ -10,6 +10,9 @@ use crate::store::StoreError;
 use crate::supervisor::CommandError;
 use crate::users::UserError;
 
+/// Long enough for a disk to be tidied or a daemon to come back, short enough to be waited for.
+pub(super) const RETRY_AFTER_SECONDS: u32 = 5;
+
 /// A refused or failed call.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -59,6 +62,19 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
+    /// 503: not now, but perhaps in a moment.
+    pub fn later(code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(RETRY_AFTER_SECONDS),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+        }
+    }
+
+    /// 503: the daemon is ending.
+    fn stopping() -> Self {
+        Self::later("stopping", "the daemon is stopping")
+    }
+
     /// 500: our fault; the detail goes to the log, not out.
     pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %chain(error), "a call failed");
@@ -81,7 +97,7 @@ impl From<CommandError> for ApiError {
             CommandError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_process"),
             CommandError::Plan(_) => (StatusCode::CONFLICT, "clash"),
             CommandError::TooMany(_) => (StatusCode::CONFLICT, "too_many_processes"),
-            CommandError::Closing => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            CommandError::Closing => return Self::stopping(),
         };
         Self::new(status, code, error.to_string())
     }
@@ -91,6 +107,9 @@ impl From<InstanceError> for ApiError {
     fn from(error: InstanceError) -> Self {
         match error {
             InstanceError::UnknownUser(_) => Self::not_found("unknown_user", error.to_string()),
+            InstanceError::Store(error) => error.into(),
+            InstanceError::Stopped => Self::stopping(),
+            InstanceError::Contended => Self::later("contended", error.to_string()),
             other => Self::internal(&other),
         }
     }
@@ -98,7 +117,15 @@ impl From<InstanceError> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::internal(&error)
+        match error {
+            StoreError::Full(_) | StoreError::Unavailable(_) => {
+                tracing::error!(error = %chain(&error), "a call failed");
+                let detail = "the database cannot be read or written just now; try again later";
+                Self::later("store_unavailable", detail)
+            }
+            StoreError::Stopped => Self::stopping(),
+            other => Self::internal(&other),
+        }
     }
 }
 
@@ -110,7 +137,38 @@ impl From<UserError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "user_exists", detail)
             }
             UserError::Unknown(_) => Self::not_found("unknown_user", error.to_string()),
+            UserError::Store(error) => error.into(),
             other => Self::internal(&other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_is_broken() {
+        let cause = || Arc::new(std::io::Error::other("disk at /secret/place"));
+        let later = [
+            StoreError::Full(cause()),
+            StoreError::Unavailable(cause()),
+            StoreError::Stopped,
+        ];
+        for error in later {
+            for error in [
+                ApiError::from(error.clone()),
+                ApiError::from(InstanceError::Store(error.clone())),
+                ApiError::from(UserError::Store(error.clone())),
+            ] {
+                assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE, "{error:?}");
+                assert!(error.retry_after.is_some() && !error.detail.contains("secret"));
+            }
+        }
+        let broken = ApiError::from(StoreError::Damaged(cause()));
+        assert_eq!(broken.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!broken.detail.contains("secret"));
     }
 }

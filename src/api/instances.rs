@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::door::{Admin, Json, Reply, User};
+use super::door::{Admin, Json, Query, Reply, User};
 use super::error::{Answer, ApiError};
 use super::services::find;
 use super::state::Api;
@@ -183,7 +183,7 @@ async fn check(api: &Api, spec: &ServiceSpec, fields: &Fields) -> Answer<()> {
             let detail = format!("could not check the credential with {name}: {why}; try again");
             let mut error =
                 ApiError::new(StatusCode::BAD_GATEWAY, "validation_unavailable", detail);
-            error.retry_after = Some(5);
+            error.retry_after = Some(super::error::RETRY_AFTER_SECONDS);
             Err(error)
         }
     }
@@ -254,13 +254,25 @@ pub(super) async fn mine(
     )))
 }
 
+/// Entries of a page when nobody says, and at most.
+const PAGE: u32 = 200;
+const PAGE_MAX: u32 = 1000;
+
 /// How much of a list, and from where.
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
     /// `nextCursor` of the page before.
     pub(super) cursor: Option<String>,
     /// Entries of one page, at most 1000; 200 when not given.
     pub(super) limit: Option<u32>,
+}
+
+impl PageQuery {
+    /// Entries of the page.
+    pub(super) fn size(&self) -> u32 {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
 }
 
 /// All instances, without their URLs.
@@ -271,7 +283,7 @@ pub(super) async fn admin_list(
     State(api): State<Api>,
     Query(page): Query<PageQuery>,
 ) -> Answer<Reply<List<AdminInstance>>> {
-    let limit = page.limit.unwrap_or(200).clamp(1, 1000);
+    let limit = page.size();
     let cursor = page.cursor.map(|text| text.parse()).transpose();
     let cursor = cursor.map_err(|_| ApiError::bad_request("`cursor` is none of ours"))?;
     let found = api.instances.all(cursor, limit).await?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::processes::{LogEvent, Stream, ndjson};
 use super::state::Api;
@@ -26,6 +26,7 @@ const QUEUE: usize = 256;
 const LINES_MAX: usize = 100_000;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
     /// As in `TargetRequest`; `all` when not given.
     target: Option<String>,
@@ -164,7 +165,7 @@ fn read_files(processes: &[Arc<Process>], lines: usize, only: Option<Stream>) ->
 
 /// What `flush` empties.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FlushRequest {
     /// As in `TargetRequest`; without it all logs, the daemon's own too.
     #[serde(default)]

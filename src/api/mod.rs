@@ -15,6 +15,7 @@ pub mod users;
 pub mod error;
 pub mod door;
 pub mod state;
+mod openapi;
 pub mod routes;
 
 pub use crate::problem::Problem;

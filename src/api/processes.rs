@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::state::{Api, DaemonOrder};
 use super::{List, Problem};
@@ -166,7 +166,7 @@ pub struct Process {
 /// `POST /api/v1/admin/processes`: registers and starts apps. An app whose name is known already
 /// is restarted with the new spec.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartRequest {
     /// Must be the daemon's own [`crate::config::spec::SPEC_VERSION`].
     pub spec_version: u32,
@@ -189,7 +189,7 @@ pub struct StartRequest {
 
 /// `POST /api/v1/admin/processes/{action}` where action is `start`, `stop`, `restart`, `delete`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRequest {
     /// `all`, a name, a pm_id, or a namespace, looked up in PM2's order.
     pub target: String,
@@ -397,6 +397,7 @@ pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// Show values of variables with secret-looking names.
     #[serde(default)]

@@ -2,34 +2,21 @@
 
 use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::door::{self, Door, Known, Reply};
 use super::state::Api;
-use super::{daemon, instances, logs, processes, saved, services, users};
+use super::{daemon, instances, logs, openapi, processes, saved, services, users};
 
 /// The document's frame; paths and types come from the routes.
 #[derive(OpenApi)]
-#[openapi(
-    info(title = "mcpm", description = "Services, instances and processes of one mcpm daemon."),
-    modifiers(&BearerToken)
-)]
+#[openapi(info(
+    title = "mcpm",
+    description = "Services, instances and processes of one mcpm daemon."
+))]
 struct Frame;
-
-struct BearerToken;
-
-impl Modify for BearerToken {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(scheme));
-        let needed = utoipa::openapi::security::SecurityRequirement::new("token", [""; 0]);
-        document.security = Some(vec![needed]);
-    }
-}
 
 fn table() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Frame::openapi())
@@ -60,10 +47,14 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(document))
 }
 
+fn whole() -> utoipa::openapi::OpenApi {
+    openapi::complete(table().into_openapi())
+}
+
 /// This document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "daemon", responses((status = 200)))]
 async fn document(_: Known, State(_): State<Api>) -> Reply<utoipa::openapi::OpenApi> {
-    Reply(table().into_openapi())
+    Reply(whole())
 }
 
 /// The API behind one door.
@@ -77,11 +68,13 @@ pub fn service(api: Api, door: Door) -> axum::Router {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn every_call_is_in_the_document() {
-        let document = serde_json::to_value(table().into_openapi()).unwrap();
+        let document = serde_json::to_value(whole()).unwrap();
         for path in [
             "/health",
             "/api/v1/services/{service}/authenticate",
@@ -97,5 +90,56 @@ mod tests {
                 .get("InstanceGrant")
                 .is_some()
         );
+    }
+
+    #[test]
+    fn the_document_says_who_may_call_and_what_is_refused_how() {
+        let document = serde_json::to_value(whole()).unwrap();
+        assert_eq!(document["security"], json!([{ "token": [] }]));
+        assert_eq!(
+            document["components"]["securitySchemes"]["token"],
+            json!({ "type": "http", "scheme": "bearer" })
+        );
+        assert!(
+            document["components"]["schemas"]["Problem"]["properties"]["requestId"].is_object()
+        );
+        let mut calls = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, call) in item.as_object().unwrap() {
+                calls += 1;
+                let at = format!("{method} {path}");
+                let open = path == "/health";
+                assert_eq!(call["security"] == json!([{}]), open, "{at}");
+                let statuses = call["responses"].as_object().unwrap();
+                assert_eq!(statuses.contains_key("401"), !open, "{at}");
+                let admin = path.contains("/admin/");
+                assert!(!admin || statuses.contains_key("403"), "{at}");
+                let asks = call.get("requestBody").is_some() || call.get("parameters").is_some();
+                assert!(!asks || statuses.contains_key("400"), "{at}");
+                for (status, response) in statuses {
+                    let text = response["description"].as_str().unwrap_or_default();
+                    assert!(!text.is_empty(), "{at} {status}");
+                    if status.starts_with(['4', '5']) {
+                        let schema = &response["content"]["application/problem+json"]["schema"];
+                        assert_eq!(
+                            schema["$ref"], "#/components/schemas/Problem",
+                            "{at} {status}"
+                        );
+                        assert_eq!(response["content"].as_object().unwrap().len(), 1, "{at}");
+                    }
+                }
+                assert!(call["summary"].is_string(), "{at}");
+            }
+        }
+        assert!(calls >= 28, "{calls}");
+        // Every schema that is referred to is there.
+        let text = document.to_string();
+        for name in text.split("#/components/schemas/").skip(1) {
+            let name = name.split('"').next().unwrap_or_default();
+            assert!(
+                document["components"]["schemas"].get(name).is_some(),
+                "{name}"
+            );
+        }
     }
 }

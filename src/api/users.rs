@@ -1,11 +1,11 @@
 //! `/api/v1/admin/users`: who may own instances.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::door::{Admin, Json, Reply};
+use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::instances::PageQuery;
 use super::state::Api;
@@ -67,11 +67,13 @@ pub(super) async fn list(
     State(api): State<Api>,
     Query(page): Query<PageQuery>,
 ) -> Answer<Reply<List<User>>> {
-    let limit = page.limit.unwrap_or(200).clamp(1, 1000);
+    let limit = page.size();
     let after = page.cursor.as_deref().map(parse).transpose()?;
-    let found = api.users.list(after.as_ref(), limit).await?;
-    let full = u32::try_from(found.len()).is_ok_and(|count| count == limit);
-    let next_cursor = found.last().filter(|_| full).map(|row| row.id.to_string());
+    // One more than asked for says whether there is a next page.
+    let mut found = api.users.list(after.as_ref(), limit + 1).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next_cursor = found.last().filter(|_| more).map(|row| row.id.to_string());
     let one = |row: crate::store::UserRow| User {
         id: row.id.to_string(),
         created_at: row.created_at,

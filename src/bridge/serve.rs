@@ -36,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::BridgeError;
 use crate::ids::Port;
+use crate::problem::{self, Problem};
 use crate::secret::Secret;
 
 /// Variable that the daemon sets for each service.
@@ -302,17 +303,12 @@ fn not_a_message() -> Answer {
     json(StatusCode::BAD_REQUEST, "application/json", body.to_owned())
 }
 
-/// RFC 9457, in the shape of the router's own.
+/// Under the router's request id, or one of our own when it has sent none.
 fn problem(status: StatusCode, code: &str, detail: &str, id: Option<&str>) -> Answer {
-    let body = serde_json::json!({
-        "type": format!("urn:mcpm:problem:{code}"),
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": detail,
-        "code": code,
-        "requestId": id,
-    });
-    json(status, "application/problem+json", body.to_string())
+    let id = id.map_or_else(problem::request_id, str::to_owned);
+    let problem = Problem::new(status, code, detail, &id);
+    let body = serde_json::to_string(&problem).expect("a problem holds nothing that JSON can't");
+    json(status, "application/problem+json", body)
 }
 
 fn json(status: StatusCode, kind: &'static str, body: String) -> Answer {

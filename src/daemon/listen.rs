@@ -29,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// services are there in a second.
 const HOLD: Duration = Duration::from_secs(10);
 
+/// How long a client may take to send its first request, and each head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the router is made of.
 pub(super) struct Parts {
     pub(super) services: Arc<Services>,
@@ -95,6 +98,7 @@ async fn run(
                 max_body: chosen.max_body,
                 require_auth_all: chosen.require_auth,
                 hold: HOLD,
+                head_timeout: HEAD_TIMEOUT,
                 // Where only this machine can connect, a name of a page's own is an attack.
                 names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref()),
             },

@@ -2,11 +2,13 @@
 //! slow disk keeps no request from a service that is back.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crate::config::AppSpec;
 use crate::ids::ServiceType;
-use crate::router::{Routable, ServiceEntry, ServiceTable, Services};
+use crate::router::{Routable, Run, ServiceEntry, ServiceTable, Services};
+use crate::sockets;
 use crate::supervisor::snapshot::{Readiness, Status};
 use crate::supervisor::{Process, Snapshot, Supervisor};
 use crate::vault::Vault;
@@ -21,7 +23,12 @@ pub(super) async fn run(supervisor: Supervisor, vault: Vault, table: Arc<Service
     };
     loop {
         let snapshot = changes.borrow_and_update().clone();
-        published.update(&services(&snapshot));
+        let services = services(&snapshot);
+        let specs = services
+            .values()
+            .filter_map(|process| process.spec.mcp.as_ref());
+        sockets::keep_off(specs.map(|mcp| mcp.port));
+        published.update(&services);
         if changes.changed().await.is_err() {
             return;
         }
@@ -86,14 +93,7 @@ impl Published {
             }
             let secret = self.vault.router_secret(service);
             let previous = known.map(|made| &*made.entry);
-            let entry = ServiceEntry::new(
-                mcp.clone(),
-                state,
-                &secret,
-                generation,
-                process.life.clone(),
-                previous,
-            );
+            let entry = ServiceEntry::new(mcp.clone(), state, &secret, run_of(process), previous);
             let made = Made {
                 spec: process.spec.clone(),
                 state,
@@ -107,6 +107,15 @@ impl Published {
             let entries = self.made.values().map(|made| made.entry.clone());
             self.table.publish(ServiceTable::new(entries));
         }
+    }
+}
+
+/// An address that nobody was asked at is the one that services are told to listen on.
+fn run_of(process: &Process) -> Run {
+    Run {
+        generation: process.generation,
+        life: process.life.clone(),
+        at: process.health.at.unwrap_or(Ipv4Addr::LOCALHOST.into()),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub enum ProbeOutcome {
     Alive {
         /// From the question to the answer.
         took: Duration,
+        /// Where it answered; `None` when it was not asked.
+        at: Option<IpAddr>,
     },
     /// It is not, or can't say so.
     Failed(ProbeFailure),
@@ -64,14 +66,15 @@ pub async fn probe(port: Port, probe: &Probe, expect: &[u16], timeout: Duration)
     let began = Instant::now();
     let ask = async {
         match probe {
-            Probe::None => Ok(()),
-            Probe::Tcp => connect(port, timeout).await.map(drop),
-            Probe::Http(path) => get(port, path, expect, timeout).await,
+            Probe::None => Ok(None),
+            Probe::Tcp => connect(port, timeout).await.map(|(_, at)| Some(at)),
+            Probe::Http(path) => get(port, path, expect, timeout).await.map(Some),
         }
     };
     match tokio::time::timeout(timeout, ask).await {
-        Ok(Ok(())) => ProbeOutcome::Alive {
+        Ok(Ok(at)) => ProbeOutcome::Alive {
             took: began.elapsed(),
+            at,
         },
         Ok(Err(failure)) => ProbeOutcome::Failed(failure),
         Err(_) => ProbeOutcome::Failed(ProbeFailure::Timeout(timeout)),
@@ -79,17 +82,18 @@ pub async fn probe(port: Port, probe: &Probe, expect: &[u16], timeout: Duration)
 }
 
 /// A service on `localhost` may listen on either loopback address.
-async fn connect(port: Port, timeout: Duration) -> Result<TcpStream, ProbeFailure> {
+async fn connect(port: Port, timeout: Duration) -> Result<(TcpStream, IpAddr), ProbeFailure> {
     let port = port.get();
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let error = match sockets::connect(v4, timeout).await {
-        Ok(stream) => return Ok(stream),
+        Ok(stream) => return Ok((stream, v4.ip())),
         Err(error) => error.kind(),
     };
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    sockets::connect(v6, timeout)
-        .await
-        .map_err(|_| ProbeFailure::Connect(error))
+    match sockets::connect(v6, timeout).await {
+        Ok(stream) => Ok((stream, v6.ip())),
+        Err(_) => Err(ProbeFailure::Connect(error)),
+    }
 }
 
 async fn get(
@@ -97,8 +101,8 @@ async fn get(
     path: &str,
     expect: &[u16],
     timeout: Duration,
-) -> Result<(), ProbeFailure> {
-    let stream = connect(port, timeout).await?;
+) -> Result<IpAddr, ProbeFailure> {
+    let (stream, at) = connect(port, timeout).await?;
     let request = http::Request::get(path)
         .header(HOST, format!("127.0.0.1:{port}"))
         .header(ACCEPT, "application/json")
@@ -124,7 +128,7 @@ async fn get(
         expect.contains(&status)
     };
     if alive {
-        Ok(())
+        Ok(at)
     } else {
         Err(ProbeFailure::Status(status))
     }

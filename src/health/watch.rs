@@ -128,8 +128,9 @@ impl Watch {
                 probe::probe(port, &health.readiness, &health.expect, health.timeout).await;
             let mut next = pause;
             match &outcome {
-                ProbeOutcome::Alive { .. } => match self.listener().await {
+                ProbeOutcome::Alive { at, .. } => match self.listener().await {
                     Listens::Itself => {
+                        self.health.at = *at;
                         self.note(&outcome);
                         self.verdict.ready();
                         self.health.readiness = Readiness::Ready;

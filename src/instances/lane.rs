@@ -157,7 +157,7 @@ impl Rooms {
             Added::Done => {}
         }
         self.count(service, |count| count + 1);
-        self.show(fresh(new), None);
+        self.show(new.into(), None);
         Ok(Some(Granted {
             id,
             public,
@@ -304,23 +304,5 @@ fn place(row: &InstanceRow, purpose: Purpose) -> Place<'_> {
         user: &row.user,
         service: &row.service,
         public: &row.public,
-    }
-}
-
-/// What the store holds after a new instance was added.
-fn fresh(new: NewInstance) -> StoredInstance {
-    StoredInstance {
-        row: InstanceRow {
-            public: new.public,
-            user: new.user,
-            service: new.service,
-            hash: new.hash,
-            created_at: new.created_at,
-            last_used_at: None,
-            expires_at: None,
-            disabled_at: None,
-        },
-        sealed_id: new.sealed_id,
-        sealed_credential: new.sealed_credential,
     }
 }

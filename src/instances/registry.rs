@@ -274,7 +274,9 @@ impl Instances {
     /// same. Waits its turn in a bounded queue; what it finds is for nobody.
     pub async fn refuse(&self, hash: &[u8; 32]) {
         if let Ok(_turn) = self.rooms.refusals.acquire().await {
-            let _ = self.rooms.store.instance_by_hash(hash).await;
+            // Never there, so that one that is there (disabled, foreign) takes no longer.
+            let nobodys = hash.map(|byte| !byte);
+            let _ = self.rooms.store.instance_by_hash(&nobodys).await;
         }
     }
 

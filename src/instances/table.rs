@@ -141,3 +141,83 @@ impl InstanceTable {
 fn index(hash: &[u8; 32]) -> usize {
     usize::from(u16::from_be_bytes([hash[0], hash[1]]) >> 4)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+    use crate::store::{InstanceRow, StoredInstance};
+    use crate::vault::{MasterKey, Vault};
+
+    /// One change of the table: a hash, and what becomes of it.
+    type Change = (u8, bool, bool);
+
+    fn hash(n: u8) -> [u8; 32] {
+        // Many share a map, some share the bytes that the map hashes by.
+        let mut hash = [n / 8; 32];
+        hash[0] = n % 3;
+        hash[31] = n;
+        hash
+    }
+
+    fn entry(hash: [u8; 32], vault: &Vault) -> Arc<InstanceEntry> {
+        let row = InstanceRow {
+            public: PublicId::parse("ins_aaaabbbbcccc").unwrap(),
+            user: UserId::parse("alice").unwrap(),
+            service: ServiceType::parse("figma").unwrap(),
+            hash,
+            created_at: Timestamp::from_millis(0),
+            last_used_at: None,
+            expires_at: None,
+            disabled_at: None,
+        };
+        let stored = StoredInstance {
+            row,
+            sealed_id: Vec::new(),
+            sealed_credential: Vec::new(),
+        };
+        Arc::new(InstanceEntry::new(stored, vault.clone()))
+    }
+
+    fn same(one: Option<&Arc<InstanceEntry>>, two: Option<&Arc<InstanceEntry>>) -> bool {
+        match (one, two) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_whatever_was_put_in_and_taken_out(
+            changes in proptest::collection::vec(any::<Change>(), 0..60),
+        ) {
+            let vault = Vault::new(&MasterKey::from_bytes([1; 32]));
+            let table = InstanceTable::empty();
+            let mut map: HashMap<[u8; 32], Arc<InstanceEntry>> = HashMap::new();
+            for (n, put, fill) in changes {
+                let hash = hash(n);
+                let fresh = entry(hash, &vault);
+                if put && fill {
+                    table.fill(vec![(hash, Arc::clone(&fresh))]);
+                    map.insert(hash, fresh);
+                } else {
+                    let (was, is) = match put {
+                        true => (table.put(&hash, Arc::clone(&fresh)), map.insert(hash, fresh)),
+                        false => (table.take(&hash), map.remove(&hash)),
+                    };
+                    prop_assert!(same(was.as_ref(), is.as_ref()));
+                }
+                prop_assert!(same(table.get(&hash).as_ref(), map.get(&hash)));
+            }
+            prop_assert_eq!(table.len(), map.len());
+            prop_assert_eq!(table.is_empty(), map.is_empty());
+            for n in 0..=u8::MAX {
+                prop_assert!(same(table.get(&hash(n)).as_ref(), map.get(&hash(n))));
+            }
+            let swept: usize = (0..SHARDS).map(|shard| table.sweep(shard, |_| Some(())).len()).sum();
+            prop_assert_eq!(swept, map.len());
+        }
+    }
+}

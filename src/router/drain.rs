@@ -1,7 +1,8 @@
-//! Requests in flight, and waiting them out.
+//! Connections of clients, and waiting for them to end.
 //!
-//! Owned by the router; a request holds a [`Ticket`] until the last byte of its answer is taken. A
-//! push stream, which never ends by itself, holds none: it is ended when draining begins.
+//! Owned by the router. A connection that is asked to end finishes the requests that are under way on
+//! it, to the last byte of their answers, and ends; an idle one ends at once. A push stream, which
+//! never ends by itself, is ended when draining begins.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,30 +21,30 @@ pub(super) enum Phase {
     Ended,
 }
 
-/// The requests in flight.
+/// The connections.
 #[derive(Debug)]
 pub(super) struct Flight {
-    requests: AtomicUsize,
+    connections: AtomicUsize,
     landed: Notify,
     phase: watch::Sender<Phase>,
 }
 
-/// One request in flight.
+/// One connection.
 #[derive(Debug)]
 pub(super) struct Ticket(Arc<Flight>);
 
 impl Flight {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            requests: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             landed: Notify::new(),
             phase: watch::Sender::new(Phase::Open),
         })
     }
 
-    /// Counts a request until the ticket is dropped.
+    /// Counts a connection until the ticket is dropped.
     pub(super) fn board(self: &Arc<Self>) -> Ticket {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         Ticket(Arc::clone(self))
     }
 
@@ -66,7 +67,7 @@ impl Flight {
         });
     }
 
-    /// Waits until all have landed, at most so long, cuts the rest, and answers how many they were.
+    /// Waits until all have ended, at most so long, cuts the rest, and answers how many they were.
     pub(super) async fn drain(&self, deadline: Duration) -> usize {
         self.close();
         let landed = async {
@@ -74,14 +75,14 @@ impl Flight {
                 let mut landed = std::pin::pin!(self.landed.notified());
                 // Listen first, look second.
                 landed.as_mut().enable();
-                if self.requests.load(Ordering::Acquire) == 0 {
+                if self.connections.load(Ordering::Acquire) == 0 {
                     return;
                 }
                 landed.await;
             }
         };
         let _ = tokio::time::timeout(deadline, landed).await;
-        let left = self.requests.load(Ordering::Acquire);
+        let left = self.connections.load(Ordering::Acquire);
         self.phase.send_replace(Phase::Ended);
         left
     }
@@ -89,7 +90,7 @@ impl Flight {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.0.requests.fetch_sub(1, Ordering::Release) == 1 {
+        if self.0.connections.fetch_sub(1, Ordering::Release) == 1 {
             self.0.landed.notify_waiters();
         }
     }
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn draining_waits_for_requests_and_no_longer_than_told() {
+    async fn draining_waits_for_connections_and_no_longer_than_told() {
         let flight = Flight::new();
         assert_eq!(flight.drain(Duration::from_secs(3)).await, 0);
 

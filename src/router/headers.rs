@@ -92,7 +92,7 @@ impl Injection {
         Self {
             names: headers
                 .iter()
-                .map(|(name, _)| name.as_str().replace('_', "-"))
+                .map(|(name, _)| folded(name.as_str()))
                 .collect(),
             headers,
             query: query.collect(),
@@ -196,17 +196,20 @@ impl Injection {
     /// What a client may send, and a service must not see.
     fn strips(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
-        if text.contains('_') {
-            // CGI-like servers read `X_MCPM_User_Id` as `X-MCPM-User-Id`.
-            return self.strips_text(&text.replace('_', "-"));
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if text.bytes().all(plain) {
+            self.strips_text(text)
+        } else {
+            self.strips_text(&folded(text))
         }
-        self.strips_text(text)
     }
 
     fn strips_text(&self, name: &str) -> bool {
         match name {
             // The client's own identity, and what could carry our tokens or the secret URL.
             "authorization" | "cookie" | "origin" | "referer" | "forwarded" => true,
+            // CGI-like servers would make it `HTTP_PROXY`, which their libraries obey.
+            "proxy" => true,
             // Answered by hyper, hop by hop (RFC 9110 §10.1.1).
             "expect" => true,
             // The service's own is set.
@@ -220,8 +223,41 @@ impl Injection {
 
 /// Turns the headers of a service's answer into those that the client gets.
 ///
-/// `prefix` is the public path of the instance, asked for where a redirect needs it.
-pub fn response(headers: &mut HeaderMap, prefix: impl Fn() -> String, port: Port, is_stream: bool) {
+/// `paths` is asked for where a redirect needs it: the public path of the instance, and the head of
+/// the paths that the service sees in its place.
+pub fn response(
+    headers: &mut HeaderMap,
+    paths: impl Fn() -> (String, String),
+    port: Port,
+    is_stream: bool,
+) {
+    strip_response(headers);
+    if let Some(location) = headers.get(header::LOCATION)
+        && let Some(mapped) = map_location(location, &paths(), port)
+    {
+        headers.insert(header::LOCATION, mapped);
+    }
+    // The URL is a secret: no page may pass it on, no cache may keep what it answers.
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    if is_stream {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-cache, no-transform"));
+        headers
+            .entry(ACCEL_BUFFERING)
+            .or_insert(HeaderValue::from_static("no"));
+    } else {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
+/// Takes away what is not for clients, of an answer's headers or of its trailers.
+pub(super) fn strip_response(headers: &mut HeaderMap) {
     for option in connection_options(headers) {
         headers.remove(&option);
     }
@@ -254,28 +290,6 @@ pub fn response(headers: &mut HeaderMap, prefix: impl Fn() -> String, port: Port
     ] {
         headers.remove(name);
     }
-    if let Some(location) = headers.get(header::LOCATION)
-        && let Some(mapped) = map_location(location, &prefix(), port)
-    {
-        headers.insert(header::LOCATION, mapped);
-    }
-    // The URL is a secret: no page may pass it on, no cache may keep what it answers.
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    if is_stream {
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-cache, no-transform"));
-        headers
-            .entry(ACCEL_BUFFERING)
-            .or_insert(HeaderValue::from_static("no"));
-    } else {
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
-    }
 }
 
 /// Is this an answer that arrives event by event?
@@ -292,7 +306,11 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// A redirect to the service's own address becomes one to the instance's; others are left
 /// (`reference/mcp-transport.md` §5.2).
-fn map_location(location: &HeaderValue, prefix: &str, port: Port) -> Option<HeaderValue> {
+fn map_location(
+    location: &HeaderValue,
+    (public, head): &(String, String),
+    port: Port,
+) -> Option<HeaderValue> {
     let location = location.to_str().ok()?;
     let path = if location.starts_with('/') && !location.starts_with("//") {
         location
@@ -308,8 +326,14 @@ fn map_location(location: &HeaderValue, prefix: &str, port: Port) -> Option<Head
         }
         path
     };
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    HeaderValue::try_from(format!("{prefix}{slash}{path}")).ok()
+    let rest = path.strip_prefix(head.as_str()).or(path.strip_prefix('/'));
+    HeaderValue::try_from(format!("{public}/{}", rest.unwrap_or(path))).ok()
+}
+
+/// CGI-like servers read `X_MCPM_User_Id`, and some `X.MCPM.User.Id`, as `X-MCPM-User-Id`.
+fn folded(name: &str) -> String {
+    let fold = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    name.chars().map(fold).collect()
 }
 
 /// RFC 9110 §7.6.1, and what older proxies added to it.
@@ -542,7 +566,7 @@ mod tests {
         ]);
         response(
             &mut headers,
-            || "/id/demo".to_owned(),
+            || ("/id/demo".to_owned(), "/".to_owned()),
             Port::new(49160).unwrap(),
             false,
         );
@@ -562,7 +586,7 @@ mod tests {
         assert!(is_event_stream(&headers));
         response(
             &mut headers,
-            || "/id/demo".to_owned(),
+            || ("/id/demo".to_owned(), "/".to_owned()),
             Port::new(1).unwrap(),
             true,
         );
@@ -579,7 +603,8 @@ mod tests {
         let port = Port::new(49160).unwrap();
         let check = |location: &str, expected: Option<&str>| {
             let value = HeaderValue::from_str(location).unwrap();
-            let mapped = map_location(&value, "/id/demo", port);
+            let paths = ("/id/demo".to_owned(), "/ins_a/".to_owned());
+            let mapped = map_location(&value, &paths, port);
             assert_eq!(
                 mapped.as_ref().map(|v| v.to_str().unwrap()),
                 expected,
@@ -587,6 +612,8 @@ mod tests {
             );
         };
         check("/mcp/", Some("/id/demo/mcp/"));
+        check("/ins_a/mcp", Some("/id/demo/mcp"));
+        check("http://localhost:49160/ins_a/?x", Some("/id/demo/?x"));
         check("http://127.0.0.1:49160/mcp", Some("/id/demo/mcp"));
         check("https://LOCALHOST:49160", Some("/id/demo/"));
         check("//localhost:49160?x", Some("/id/demo/?x"));

@@ -36,4 +36,4 @@ mod tests;
 
 pub use origin::Names;
 pub use serve::{Router, RouterConfig};
-pub use tables::{Routable, ServiceEntry, ServiceTable, Services};
+pub use tables::{Routable, Run, ServiceEntry, ServiceTable, Services};

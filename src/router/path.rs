@@ -73,6 +73,12 @@ pub fn upstream(spec: &ServiceSpec, public: &PublicId, rest: &str) -> Option<Str
     Some(path.replace("{rest}", rest))
 }
 
+/// What stands before the rest in the paths that the service sees: `/` or `/ins_…/`.
+pub fn head(spec: &ServiceSpec, public: &PublicId) -> String {
+    let head = spec.upstream_path.split("{rest}").next().unwrap_or("/");
+    head.replace("{instance_id}", public.as_str())
+}
+
 /// Has it a segment that a service could read as "here" or "one up", encoded or not?
 pub fn climbs(rest: &str) -> bool {
     let dots = |segment: &str| {

@@ -38,6 +38,12 @@ pub(super) enum Refusal {
     BodyTooLarge(u64),
     /// The client stopped sending its body.
     BodyTimeout,
+    /// The body is not framed as HTTP is.
+    BadBody,
+    /// `TRACE` would show a service's headers to the client, `CONNECT` is for proxies of another kind.
+    BadMethod,
+    /// A transfer coding other than `chunked`.
+    BadCoding,
     /// The service does not run, is not ready, or does not take connections.
     Unavailable,
     /// The service ended, or spoke nonsense, after the request was written.
@@ -57,7 +63,9 @@ impl Refusal {
             Self::Token { .. } => StatusCode::UNAUTHORIZED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::BadPath => StatusCode::BAD_REQUEST,
+            Self::BadPath | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadCoding => StatusCode::NOT_IMPLEMENTED,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -80,6 +88,9 @@ impl Refusal {
             Self::RateLimited(_) => "rate_limited",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout => "body_timeout",
+            Self::BadBody => "bad_body",
+            Self::BadMethod => "method_not_allowed",
+            Self::BadCoding => "bad_transfer_coding",
             Self::Unavailable | Self::Draining => "service_unavailable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -109,6 +120,9 @@ impl Refusal {
             }
             Self::BodyTooLarge(max) => format!("a body may have {max} bytes at most"),
             Self::BodyTimeout => "the rest of the body did not arrive".to_owned(),
+            Self::BadBody => "the body is not framed as HTTP says (RFC 9112 §7)".to_owned(),
+            Self::BadMethod => "TRACE and CONNECT are not served here".to_owned(),
+            Self::BadCoding => "send the body as it is, or in chunks".to_owned(),
             Self::Unavailable => "the service is not ready; try again shortly".to_owned(),
             Self::UpstreamFailed => {
                 "the service ended before it answered; it may have done what was asked".to_owned()

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -23,11 +25,12 @@ use super::tables::Services;
 use crate::instances::Instances;
 use crate::users::Users;
 
-/// Connections of clients at once; a further one waits until one ends. Each may need two
-/// descriptors, its own and one to a service.
-const CONNECTIONS_MAX: usize = 16 * 1024;
-/// How long a client may take to send a head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections of clients at once; a further one waits until one ends.
+const CONNECTIONS_MAX: u64 = 16 * 1024;
+/// And never so many that nothing is left for services, commands and the store: each connection may
+/// need two descriptors, its own and one to a service.
+const DESCRIPTORS_RESERVED: u64 = 1024;
+const CONNECTIONS_MIN: u64 = 64;
 /// Largest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
 /// Headers of a request.
@@ -37,10 +40,12 @@ const STREAMS_MAX: u32 = 128;
 /// An HTTP/2 connection is asked after so much silence whether it lives, and has so long to say.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Silence after which a peer's system is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Wait after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the operator chose.
+/// What the operator chose, and how patient the router is.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
     /// Largest request body, in bytes.
@@ -49,13 +54,15 @@ pub struct RouterConfig {
     pub require_auth_all: bool,
     /// Longest wait of a request for a service that restarts.
     pub hold: Duration,
+    /// How long a client may take to send its first request, and each head.
+    pub head_timeout: Duration,
     /// The names we go by.
     pub names: Names,
 }
 
 /// Handle to the router. Cheap to clone.
 #[derive(Clone)]
-pub struct Router(Arc<Service>);
+pub struct Router(pub(super) Arc<Service>);
 
 impl Router {
     /// A router over these tables, with the API beside the instances.
@@ -81,7 +88,8 @@ impl Router {
     /// Serves until `shutdown`; then the listener is closed. Requests that are under way go on:
     /// [`Router::drain`] waits for them.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(places()));
+        let mut failing = false;
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = tokio::select! {
@@ -91,14 +99,19 @@ impl Router {
             };
             match accepted {
                 Ok((stream, peer, place)) => {
+                    failing = false;
+                    let ticket = self.0.flight.board();
                     let connection = connection(self.0.clone(), stream, peer);
                     tokio::spawn(async move {
                         connection.await;
-                        drop(place);
+                        drop((place, ticket));
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if !failing {
+                        tracing::warn!(%error, "cannot accept connections; trying on");
+                    }
+                    failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -107,11 +120,21 @@ impl Router {
         self.0.flight.close();
     }
 
-    /// Waits for the requests under way, at most so long; cuts the rest and answers how many that
-    /// were. Push streams, which never end by themselves, are ended at once.
+    /// Waits for the connections with requests under way, at most so long; cuts the rest and answers
+    /// how many that were. Push streams, which never end by themselves, are ended at once.
     pub async fn drain(&self, deadline: Duration) -> usize {
         self.0.flight.drain(deadline).await
     }
+}
+
+/// How many connections there may be with the descriptors that this process may have.
+fn places() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let room = files
+        .unwrap_or(u64::MAX)
+        .saturating_sub(DESCRIPTORS_RESERVED)
+        / 2;
+    usize::try_from(room.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)).expect("it is small")
 }
 
 /// Cancel-safe: a connection that was accepted is handed out.
@@ -132,8 +155,16 @@ async fn accept(
 async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) {
     // Events are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let phase = service.flight.phase();
+    // A peer that is gone without a word is noticed even where nothing is sent to it.
+    let alive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&alive);
+    let (phase, head_timeout) = (service.flight.phase(), service.config.head_timeout);
+    let asked = Arc::new(AtomicBool::new(false));
+    let first = asked.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
+        first.store(true, Ordering::Relaxed);
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
     });
@@ -141,7 +172,7 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_MAX)
         .max_headers(HEADERS_MAX);
     builder
@@ -152,20 +183,34 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-    if let Err(error) = until(phase, serving).await {
+    if let Err(error) = until(phase, &asked, head_timeout, serving).await {
         tracing::debug!(%error, "a connection ended early");
     }
 }
 
-/// Serves one connection; asks it to end when draining begins, and drops it when all ends.
-async fn until<C>(mut phase: watch::Receiver<Phase>, serving: C) -> Result<(), C::Error>
+/// Serves one connection; drops it when its first request does not come, asks it to end when
+/// draining begins, and drops it when all ends.
+async fn until<C>(
+    mut phase: watch::Receiver<Phase>,
+    asked: &AtomicBool,
+    head_timeout: Duration,
+    serving: C,
+) -> Result<(), C::Error>
 where
     C: hyper_util::server::graceful::GracefulConnection,
 {
     let mut serving = pin!(serving);
+    let mut patience = pin!(tokio::time::sleep(head_timeout));
+    let mut is_new = true;
     loop {
         tokio::select! {
             ended = serving.as_mut() => return ended,
+            () = patience.as_mut(), if is_new => {
+                if !asked.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                is_new = false;
+            }
             changed = phase.changed() => match changed.map(|()| *phase.borrow_and_update()) {
                 Ok(Phase::Open) => {}
                 Ok(Phase::Draining) => serving.as_mut().graceful_shutdown(),

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -85,6 +85,9 @@ impl Service {
                 Stranger::Host => Refusal::UnknownHost,
                 Stranger::Origin => Refusal::ForeignOrigin,
             })?;
+        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+            return Err(Refusal::BadMethod);
+        }
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
@@ -180,6 +183,11 @@ impl Service {
             let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
             limit::take(found.instance.meter(), rate, now).map_err(Refusal::RateLimited)?;
         }
+        // What is sent on is made of the decoded body (RFC 9112 §6.1).
+        let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+            return Err(Refusal::BadCoding);
+        }
         let length = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
@@ -210,9 +218,12 @@ impl Service {
             client.is_some(),
         )?;
         let is_push = prepared.method() == Method::GET;
-        let ticket = self.flight.board();
-        let sending = self.send(prepared, &instance);
-        let sent = tokio::time::timeout(HEAD_TIMEOUT, sending).await;
+        let sending = tokio::time::timeout(HEAD_TIMEOUT, self.send(prepared, &instance));
+        let sent = tokio::select! {
+            biased;
+            sent = sending => sent,
+            () = instance.revoked() => return Err(Refusal::UnknownInstance),
+        };
         // What was asked on behalf of an instance that is no more is answered to nobody.
         if instance.is_revoked() {
             return Err(Refusal::UnknownInstance);
@@ -230,21 +241,19 @@ impl Service {
             let Some(client) = client else {
                 return Err(Refusal::UpstreamFailed);
             };
-            upgrade::join(client, &mut response, instance, &self.flight);
-            return Ok(self
-                .dress(response, target, &service, id, true)
-                .map(|_| Body::empty()));
+            upgrade::join(client, &mut response, instance.clone(), &self.flight);
+            let dressed = self.dress(response, target, &instance, &service, id, true);
+            return Ok(dressed.map(|_| Body::empty()));
         }
         let is_stream = headers::is_event_stream(response.headers());
         Ok(self
-            .dress(response, target, &service, id, false)
+            .dress(response, target, &instance, &service, id, false)
             .map(|inner| {
                 if is_stream {
-                    let ticket = (!is_push).then_some(ticket);
                     let end = end_of_stream(&instance, &self.flight, is_push);
-                    Body::event_stream(inner, lease, instance, ticket, end)
+                    Body::event_stream(inner, lease, instance, end)
                 } else {
-                    Body::answer(inner, lease, instance, ticket)
+                    Body::answer(inner, lease, instance)
                 }
             }))
     }
@@ -289,7 +298,7 @@ impl Service {
         &self,
         request: Request<Incoming>,
         target: &Target<'_>,
-        instance: &InstanceEntry,
+        instance: &Arc<InstanceEntry>,
         service: &ServiceEntry,
         id: &HeaderValue,
         peer: IpAddr,
@@ -327,7 +336,12 @@ impl Service {
         if upgrades {
             upgrade::mark(&mut parts.headers);
         }
-        let (body, fate) = RequestBody::new(body, self.config.max_body);
+        let (body, fate) = RequestBody::new(body, self.config.max_body, Arc::clone(instance));
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            // Else a GET's would be left out: for hyper it has none.
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(TRANSFER_ENCODING, chunked);
+        }
         Ok((Request::from_parts(parts, body), fate))
     }
 
@@ -336,14 +350,18 @@ impl Service {
         &self,
         response: Response<Incoming>,
         target: &Target<'_>,
+        instance: &InstanceEntry,
         service: &ServiceEntry,
         id: &HeaderValue,
         upgraded: bool,
     ) -> Response<Incoming> {
         let (mut parts, body) = response.into_parts();
         let is_stream = headers::is_event_stream(&parts.headers);
-        let prefix = || format!("/{}/{}", target.id, target.service);
-        headers::response(&mut parts.headers, prefix, service.spec.port, is_stream);
+        let paths = || {
+            let public = format!("/{}/{}", target.id, target.service);
+            (public, path::head(&service.spec, &instance.public))
+        };
+        headers::response(&mut parts.headers, paths, service.spec.port, is_stream);
         parts.headers.insert(REQUEST_ID, id.clone());
         if upgraded {
             upgrade::mark(&mut parts.headers);
@@ -397,7 +415,9 @@ fn failed(
 ) -> Refusal {
     match fate.cut() {
         Some(Cut::TooLarge) => Refusal::BodyTooLarge(max_body),
-        Some(_) => Refusal::BodyTimeout,
+        Some(Cut::Stalled) => Refusal::BodyTimeout,
+        Some(Cut::Broken) => Refusal::BadBody,
+        Some(Cut::Revoked) => Refusal::UnknownInstance,
         None => {
             let service = &service.spec.service;
             tracing::warn!(%service, request_id = ?id, error = %problem::chain(error), "a request failed");

@@ -5,12 +5,12 @@
 //!   with its instance, and when the router does. A service that dies in the middle resets the
 //!   client's stream: a clean end would make the answer look complete
 //!   (`reference/mcp-transport.md` §6).
-//! * The last frame gives the connection back and lets the request land.
+//! * Nothing passes once the instance has ended, in either direction.
+//! * The last frame gives the connection back.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::drain::Ticket;
+use super::headers;
 use super::upstream::Lease;
 use crate::instances::InstanceEntry;
 
@@ -35,6 +35,9 @@ pub(super) enum Cut {
     /// More bytes than allowed.
     #[error("the body is too large")]
     TooLarge,
+    /// It is not framed as HTTP is.
+    #[error("the body is broken")]
+    Broken,
     /// No byte for too long.
     #[error("the body has stalled")]
     Stalled,
@@ -47,44 +50,40 @@ pub(super) enum Cut {
 pub(super) struct RequestBody {
     inner: Incoming,
     left: u64,
+    instance: Arc<InstanceEntry>,
     silence: Silence,
     fate: Fate,
 }
 
 /// What became of a request's body, for whoever sent it: hyper tells only that sending failed.
 #[derive(Clone, Default)]
-pub(super) struct Fate(Arc<AtomicU8>);
+pub(super) struct Fate(Arc<OnceLock<Cut>>);
 
 impl Fate {
-    fn set(&self, cut: Cut) {
-        self.0
-            .store(if cut == Cut::TooLarge { 1 } else { 2 }, Ordering::Relaxed);
-    }
-
     /// Why it was cut, if it was.
     pub(super) fn cut(&self) -> Option<Cut> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(Cut::TooLarge),
-            _ => Some(Cut::Stalled),
-        }
+        self.0.get().copied()
     }
 }
 
 impl RequestBody {
     /// Passes at most `max` bytes.
-    pub(super) fn new(inner: Incoming, max: u64) -> (Self, Fate) {
+    pub(super) fn new(inner: Incoming, max: u64, instance: Arc<InstanceEntry>) -> (Self, Fate) {
         let fate = Fate::default();
-        let silence = Silence::new(REQUEST_SILENCE_MAX);
-        (
-            Self {
-                inner,
-                left: max,
-                silence,
-                fate: fate.clone(),
-            },
-            fate,
-        )
+        let body = Self {
+            inner,
+            left: max,
+            instance,
+            silence: Silence::new(REQUEST_SILENCE_MAX),
+            fate: fate.clone(),
+        };
+        (body, fate)
+    }
+
+    fn cut(&self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // Only the first reason counts.
+        let _ = self.fate.0.set(cut);
+        Poll::Ready(Some(Err(cut.into())))
     }
 }
 
@@ -97,25 +96,23 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                ready!(this.silence.poll_over(cx));
-                this.fate.set(Cut::Stalled);
-                return Poll::Ready(Some(Err(Cut::Stalled.into())));
-            }
+        if this.instance.is_revoked() {
+            return this.cut(Cut::Revoked);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            ready!(this.silence.poll_over(cx));
+            return this.cut(Cut::Stalled);
         };
         this.silence.broken();
-        let Some(frame) = frame.transpose()? else {
-            return Poll::Ready(None);
+        let frame = match frame.transpose() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Poll::Ready(None),
+            Err(_) => return this.cut(Cut::Broken),
         };
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         match this.left.checked_sub(length) {
             Some(left) => this.left = left,
-            None => {
-                this.fate.set(Cut::TooLarge);
-                return Poll::Ready(Some(Err(Cut::TooLarge.into())));
-            }
+            None => return this.cut(Cut::TooLarge),
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -148,7 +145,6 @@ pub(super) struct Answer {
     instance: Arc<InstanceEntry>,
     silence: Option<Silence>,
     end: Option<End>,
-    _ticket: Option<Ticket>,
 }
 
 /// Ends a stream from outside: cleanly with `Ok`, with a reset otherwise.
@@ -170,29 +166,22 @@ impl Body {
         Self(Source::Api(body))
     }
 
-    /// A service's, which ends by itself and counts as a request until then.
-    pub(super) fn answer(
-        inner: Incoming,
-        lease: Lease,
-        instance: Arc<InstanceEntry>,
-        ticket: Ticket,
-    ) -> Self {
+    /// A service's, which ends by itself.
+    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Arc<InstanceEntry>) -> Self {
         Self(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
             silence: Some(Silence::new(ANSWER_SILENCE_MAX)),
             end: None,
-            _ticket: Some(ticket),
         })))
     }
 
-    /// A service's event stream. Without a ticket it is a push stream, which no drain waits for.
+    /// A service's event stream, which may be silent for as long as it likes.
     pub(super) fn event_stream(
         inner: Incoming,
         lease: Lease,
         instance: Arc<InstanceEntry>,
-        ticket: Option<Ticket>,
         end: End,
     ) -> Self {
         Self(Source::Service(Box::new(Answer {
@@ -201,7 +190,6 @@ impl Body {
             instance,
             silence: None,
             end: Some(end),
-            _ticket: ticket,
         })))
     }
 }
@@ -216,14 +204,24 @@ impl Answer {
             if let Some(silence) = &mut self.silence {
                 silence.broken();
             }
-            let frame = frame.transpose()?;
+            let mut frame = frame.transpose()?;
             if frame.is_none() {
                 self.give_back();
             }
+            if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
+                headers::strip_response(trailers);
+            }
             return Poll::Ready(frame.map(Ok));
         }
-        if let Some(end) = &mut self.end {
-            let ended = ready!(end.as_mut().poll(cx));
+        let instance = &self.instance;
+        let end = self.end.get_or_insert_with(|| {
+            let instance = Arc::clone(instance);
+            Box::pin(async move {
+                instance.revoked().await;
+                Err(Cut::Revoked)
+            })
+        });
+        if let Poll::Ready(ended) = end.as_mut().poll(cx) {
             return Poll::Ready(ended.err().map(|cut| Err(cut.into())));
         }
         if let Some(silence) = &mut self.silence {

@@ -3,6 +3,7 @@
 //! Published by `daemon/publish.rs` alone. The other table is `instances::InstanceTable`.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -29,6 +30,17 @@ pub enum Routable {
     PortTaken,
 }
 
+/// One run of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Counts the starts of its process.
+    pub generation: u64,
+    /// Whether it lives, at the very moment at which a credential would go there.
+    pub life: Option<Life>,
+    /// The one address that was found to be its own.
+    pub at: IpAddr,
+}
+
 /// One service: where it is, and what its requests need.
 pub struct ServiceEntry {
     pub(super) spec: ServiceSpec,
@@ -40,22 +52,19 @@ pub struct ServiceEntry {
 }
 
 impl ServiceEntry {
-    /// Reads the spec once, so that requests need not. `generation` counts the starts of the
-    /// service: connections to an earlier one are not used again. `life` tells whether this run lives,
-    /// at the very moment at which a credential would go there.
+    /// Reads the spec once, so that requests need not. Connections to an earlier run are not used
+    /// again.
     pub fn new(
         spec: ServiceSpec,
         state: Routable,
         router_secret: &Secret<String>,
-        generation: u64,
-        life: Option<Life>,
+        run: Run,
         previous: Option<&Self>,
     ) -> Self {
-        let same =
-            previous.filter(|entry| entry.upstream.is(spec.port, generation, life.is_some()));
+        let same = previous.filter(|entry| entry.upstream.is(spec.port, &run));
         let upstream = match same {
             Some(entry) => Arc::clone(&entry.upstream),
-            None => Arc::new(Upstream::new(spec.port, generation, life)),
+            None => Arc::new(Upstream::new(spec.port, run)),
         };
         let held = previous.map_or_else(Arc::default, |entry| Arc::clone(&entry.held));
         let injection = Injection::new(

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Names, Routable, Router, RouterConfig, ServiceEntry, ServiceTable, Services};
+use super::{Names, Routable, Router, RouterConfig, Run, ServiceEntry, ServiceTable, Services};
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
@@ -32,6 +32,10 @@ use crate::users::Users;
 use crate::vault::{Credential, Fields, MasterKey, Vault};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client may say nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of the answer of `/big`: more than the system's buffers hold.
+const BIG: usize = 8 * 1024 * 1024;
 /// How long a request waits for its service here.
 const HOLD: Duration = Duration::from_millis(300);
 
@@ -124,6 +128,7 @@ async fn service_answer(
             let stream = futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
             Ok(event_stream(BodyExt::boxed(StreamBody::new(stream))))
         }
+        "/big" => Ok(text("x".repeat(BIG))),
         "/die" => Err(std::io::Error::other("dies before it answers")),
         "/never" => std::future::pending().await,
         "/ws" => {
@@ -236,6 +241,7 @@ impl World {
             max_body: 1000,
             require_auth_all: false,
             hold: HOLD,
+            head_timeout: HEAD_TIMEOUT,
             names: Names::new(true, Some("https://mcp.example.com")),
         };
         let router = Router::new(
@@ -281,9 +287,13 @@ impl World {
         let secret = Secret::new("router-secret".to_owned());
         let table = self.services.load();
         let previous = table.get(&spec.service).map(|entry| &**entry);
-        let entry = Arc::new(ServiceEntry::new(
-            spec, state, &secret, generation, None, previous,
-        ));
+        let at = std::net::Ipv4Addr::LOCALHOST.into();
+        let run = Run {
+            generation,
+            life,
+            at,
+        };
+        let entry = Arc::new(ServiceEntry::new(spec, state, &secret, run, previous));
         self.services
             .publish(ServiceTable::new([entry].into_iter()));
     }
@@ -606,20 +616,19 @@ async fn a_stranger_on_the_port_of_a_run_that_has_ended_gets_nothing() {
     let spec = service_spec("demo", stranger.port);
     let world = World::new(spec.clone()).await;
     let (path, _) = world.member("alice").await;
-    // A kept connection is no exception.
-    assert_eq!(world.get(&path).await.status, 200);
     let mut child = std::process::Command::new("/bin/sh")
         .args(["-c", "read line"])
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let life = Handle::open(child.id(), None).unwrap().life();
-    world.publish_life(spec.clone(), Routable::Ready, 1, Some(life));
+    world.publish_life(spec.clone(), Routable::Ready, 2, Some(life));
+    // A kept connection is no exception.
     assert_eq!(world.get(&path).await.status, 200);
     drop(child.stdin.take());
     child.wait().unwrap();
     assert_eq!(world.get(&path).await.status, 503);
-    assert_eq!(stranger.requests.load(Ordering::SeqCst), 2);
+    assert_eq!(stranger.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -884,6 +893,92 @@ async fn what_has_not_ended_in_time_is_cut_and_counted() {
 }
 
 #[tokio::test]
+async fn an_answer_that_a_client_reads_slowly_is_not_cut_by_draining() {
+    let upstream = upstream().await;
+    let mut world = World::new(service_spec("demo", upstream.port)).await;
+    let (path, _) = world.member("alice").await;
+    let mut stream = world.connect().await;
+    let head = format!("GET {path}/big HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut read = String::new();
+    read_until(&mut stream, &mut read, "\r\n\r\n").await;
+    drop(world.stop.take());
+    let router = world.router.clone();
+    let drained = tokio::spawn(async move { router.drain(PATIENCE).await });
+    while world.router.0.flight.is_open() {
+        tokio::task::yield_now().await;
+    }
+    let rest = read_to_end(&mut stream).await;
+    let (_, begun) = read.split_once("\r\n\r\n").unwrap();
+    assert_eq!(begun.len() + rest.len(), BIG);
+    assert_eq!(drained.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_request_under_way_ends_with_its_instance() {
+    let upstream = upstream().await;
+    let world = World::new(service_spec("demo", upstream.port)).await;
+    let (path, _) = world.member("alice").await;
+    let path = format!("{path}/never");
+    let removed = async {
+        while upstream.requests.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        world
+            .instances
+            .remove(&user("alice"), &demo())
+            .await
+            .unwrap();
+    };
+    let (reply, ()) = tokio::join!(world.get(&path), removed);
+    assert_eq!(
+        (reply.status, reply.code().as_str()),
+        (404, "unknown_instance")
+    );
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_asked_is_closed() {
+    let upstream = upstream().await;
+    let world = World::new(service_spec("demo", upstream.port)).await;
+    for begun in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT"] {
+        let mut stream = world.connect().await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_proper_request_is_the_clients_mistake() {
+    let upstream = upstream().await;
+    let world = World::new(service_spec("demo", upstream.port)).await;
+    let (path, _) = world.member("alice").await;
+    let chunked = format!("POST {path}/x HTTP/1.1\r\ntransfer-encoding: chunked");
+    let gzip = format!("POST {path}/x HTTP/1.1\r\ntransfer-encoding: gzip, chunked");
+    for (head, body, status, code) in [
+        (
+            format!("TRACE {path}/x HTTP/1.1"),
+            "",
+            405,
+            "method_not_allowed",
+        ),
+        (chunked, "zz\r\nhi\r\n", 400, "bad_body"),
+        (gzip, "0\r\n\r\n", 501, "bad_transfer_coding"),
+    ] {
+        let reply = world.exchange(&head, body).await;
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (status, code),
+            "{head}"
+        );
+    }
+    // Unusual, and fine.
+    let get = format!("GET {path}/x HTTP/1.1\r\ntransfer-encoding: chunked");
+    let reply = world.exchange(&get, "2\r\nhi\r\n0\r\n\r\n").await;
+    assert_eq!((reply.status, &reply.json()["body"]), (200, &json!("hi")));
+}
+
+#[tokio::test]
 async fn http_2_works_as_well() {
     let upstream = upstream().await;
     let world = World::new(service_spec("demo", upstream.port)).await;
@@ -906,4 +1001,24 @@ async fn http_2_works_as_well() {
         (&seen["body"], &seen["headers"]["x-key"]),
         (&json!("hi"), &json!("key-of-alice"))
     );
+
+    // hyper's server sends trailers only to those that ask for them; others send them to all.
+    let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = service.local_addr().unwrap().port();
+    world.publish(service_spec("demo", port), Routable::Ready);
+    tokio::spawn(async move {
+        let (mut stream, _) = service.accept().await.unwrap();
+        read_until(&mut stream, &mut String::new(), "\r\n\r\n").await;
+        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\ndata\r\n0\r\n\
+                      x-mcpm-router-secret: s\r\nset-cookie: a=b\r\nx-checksum: 1\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    });
+    let request = Request::get(format!("http://localhost{path}/x"))
+        .body(http_body_util::Full::new(Bytes::new()))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let collected = answer.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().expect("they pass");
+    let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-checksum"], "without what is not for clients");
 }

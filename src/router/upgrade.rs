@@ -4,6 +4,7 @@
 //! side ends, the instance does, or the router drains.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, Version};
@@ -11,8 +12,14 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
 use super::drain::{Flight, Phase, reached};
 use crate::instances::InstanceEntry;
+
+/// How long one half of a WebSocket may outlive the other.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What a client wants its connection to become: only a WebSocket, and only over HTTP/1.1 (over
 /// HTTP/2 it needs RFC 8441, which is not offered).
@@ -51,11 +58,16 @@ pub(super) fn join(
     tokio::spawn(async move {
         let pipe = async {
             let (client, service) = tokio::try_join!(client, service)?;
-            let (mut client, mut service) = (TokioIo::new(client), TokioIo::new(service));
-            let copied = tokio::io::copy_bidirectional(&mut client, &mut service).await;
-            copied
-                .map(drop)
-                .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+            let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+            let (from_service, to_service) = tokio::io::split(TokioIo::new(service));
+            let mut up = std::pin::pin!(pass(from_client, to_service));
+            let mut down = std::pin::pin!(pass(from_service, to_client));
+            // When one side has said all, the other has a moment for its last words.
+            let ended = tokio::select! {
+                ended = &mut up => ended.and(timeout(LINGER, down).await.unwrap_or(Ok(()))),
+                ended = &mut down => ended.and(timeout(LINGER, up).await.unwrap_or(Ok(()))),
+            };
+            ended.map_err(Box::<dyn std::error::Error + Send + Sync>::from)
         };
         tokio::select! {
             ended = pipe => if let Err(error) = ended {
@@ -65,6 +77,15 @@ pub(super) fn join(
             () = draining => {}
         }
     });
+}
+
+/// One direction, to its end.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    tokio::io::copy(&mut from, &mut to).await?;
+    to.shutdown().await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! meanwhile, goes to another connection (RFC 9110 §9.2.2 forbids more for what is not idempotent,
 //! and a `tools/call` never is).
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::stream::RequestBody;
+use super::tables::Run;
 use crate::ids::Port;
 use crate::sockets;
 use crate::supervisor::Life;
@@ -33,12 +33,13 @@ const IDLE_CONNECTIONS_MAX: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
+/// Headers of an answer.
+const HEADERS_MAX: usize = 256;
 
 /// Where a service is, and the idle connections to this run of it.
 pub(super) struct Upstream {
-    port: Port,
-    generation: u64,
-    life: Option<Life>,
+    address: SocketAddr,
+    run: Run,
     idle: Mutex<Idle>,
 }
 
@@ -75,18 +76,17 @@ pub(super) struct Lease {
 }
 
 impl Upstream {
-    pub(super) fn new(port: Port, generation: u64, life: Option<Life>) -> Self {
+    pub(super) fn new(port: Port, run: Run) -> Self {
         Self {
-            port,
-            generation,
-            life,
+            address: SocketAddr::new(run.at, port.get()),
+            run,
             idle: Mutex::default(),
         }
     }
 
     /// Is this about that run of the service?
-    pub(super) fn is(&self, port: Port, generation: u64, runs: bool) -> bool {
-        (self.port, self.generation, self.life.is_some()) == (port, generation, runs)
+    pub(super) fn is(&self, port: Port, run: &Run) -> bool {
+        self.address.port() == port.get() && self.run == *run
     }
 
     /// Sends a request and waits for the head of its answer, however long that takes.
@@ -107,7 +107,7 @@ impl Upstream {
             };
             // It has just ended, and nobody has heard of it yet: the words would be lost, or a
             // stranger who has its port would read them.
-            if self.life.as_ref().is_some_and(Life::has_ended) {
+            if self.run.life.as_ref().is_some_and(Life::has_ended) {
                 let gone = std::io::ErrorKind::NotConnected.into();
                 return Err(SendError::Connect(gone, Box::new(request)));
             }
@@ -130,17 +130,14 @@ impl Upstream {
         }
     }
 
-    /// A service on `localhost` may listen on either loopback address.
+    /// To the one address that was found to be the service's own: on another one of the same port
+    /// anybody may listen.
     async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
-        let stream = match self.dial(Ipv4Addr::LOCALHOST.into()).await {
-            Ok(stream) => stream,
-            Err(error) => self
-                .dial(Ipv6Addr::LOCALHOST.into())
-                .await
-                .map_err(|_| ConnectError::Dial(error))?,
-        };
+        let stream = sockets::connect(self.address, CONNECT_TIMEOUT).await;
+        let stream = stream.map_err(ConnectError::Dial)?;
         let handshake = http1::Builder::new()
             .max_buf_size(HEAD_MAX)
+            .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(stream))
             .await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
@@ -151,10 +148,6 @@ impl Upstream {
             }
         });
         Ok(sender)
-    }
-
-    async fn dial(&self, ip: std::net::IpAddr) -> std::io::Result<TcpStream> {
-        sockets::connect(SocketAddr::new(ip, self.port.get()), CONNECT_TIMEOUT).await
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {

@@ -1,27 +1,58 @@
 //! Outgoing TCP connections whose own port is never a service's.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::SERVICE_PORTS;
+use crate::ids::Port;
 
 /// `IP_LOCAL_PORT_RANGE` of Linux 6.3 (ip(7)): low port, and high port shifted by 16.
 const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 /// Ports that are tried one by one where the kernel does not know that option.
 const TRIES: u16 = 64;
 
-/// The part of the kernel's ephemeral range that we use: the larger one beside the service ports.
-static RANGE: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
+/// The kernel's ephemeral range.
+static KERNELS: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-    clear_of_services(parse(&text.unwrap_or_default()).unwrap_or(32768..=60999))
+    parse(&text.unwrap_or_default()).unwrap_or(32768..=60999)
 });
+
+/// The part of it that we use, as the socket option has it; 0 until it was first asked for.
+static CHOSEN: AtomicU32 = AtomicU32::new(0);
+
+/// Keeps later connections off these ports too: services may stand outside of the reference range.
+/// Connections that are open are not touched.
+pub fn keep_off(ports: impl IntoIterator<Item = Port>) {
+    let ports = ports.into_iter().map(Port::get).collect();
+    CHOSEN.store(packed(&clear_of(KERNELS.clone(), ports)), Ordering::Relaxed);
+}
+
+fn chosen() -> RangeInclusive<u16> {
+    if CHOSEN.load(Ordering::Relaxed) == 0 {
+        keep_off([]);
+    }
+    let [low, high] = halves(CHOSEN.load(Ordering::Relaxed));
+    low..=high
+}
+
+/// High port shifted by 16, and low port.
+fn packed(range: &RangeInclusive<u16>) -> u32 {
+    (u32::from(*range.end()) << 16) | u32::from(*range.start())
+}
+
+fn halves(packed: u32) -> [u16; 2] {
+    let [a, b, c, d] = packed.to_be_bytes();
+    [u16::from_be_bytes([c, d]), u16::from_be_bytes([a, b])]
+}
 
 /// Connects within `timeout`, without Nagle's delay.
 ///
@@ -39,15 +70,16 @@ fn prepared(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if limit_range(&socket, &RANGE).is_err() {
-        bind_one(&socket, addr, &RANGE)?;
+    let range = chosen();
+    if limit_range(&socket, &range).is_err() {
+        bind_one(&socket, addr, &range)?;
     }
     Ok(socket)
 }
 
 /// Has the kernel choose from this range when it connects.
 fn limit_range(socket: &Socket, range: &RangeInclusive<u16>) -> io::Result<()> {
-    let value = (u32::from(*range.end()) << 16) | u32::from(*range.start());
+    let value = packed(range);
     let size = libc::socklen_t::try_from(size_of_val(&value)).expect("four bytes");
     // SAFETY: the descriptor is open as long as `socket` lives, and `value` is read only, for its
     // own size.
@@ -96,34 +128,71 @@ pub(super) fn parse(text: &str) -> Option<RangeInclusive<u16>> {
     Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
 }
 
-/// What is left of a range without the service ports: the larger part. A range that lies within
-/// them is kept, since there is no other.
-fn clear_of_services(range: RangeInclusive<u16>) -> RangeInclusive<u16> {
-    let below = *range.start()..=(*range.end()).min(SERVICE_PORTS.start() - 1);
-    let above = (*range.start()).max(SERVICE_PORTS.end() + 1)..=*range.end();
-    match (below.is_empty(), above.is_empty()) {
-        (true, true) => range,
-        (false, true) => below,
-        (true, false) => above,
-        (false, false) if below.len() >= above.len() => below,
-        (false, false) => above,
+/// What is left of a range without the reference range and these ports: the widest part. A range
+/// of which nothing is left is kept, since there is no other.
+fn clear_of(range: RangeInclusive<u16>, ports: BTreeSet<u16>) -> RangeInclusive<u16> {
+    let (start, end) = (u32::from(*range.start()), u32::from(*range.end()));
+    let reference = u32::from(*SERVICE_PORTS.start())..=u32::from(*SERVICE_PORTS.end());
+    let mut taken: Vec<RangeInclusive<u32>> = ports
+        .into_iter()
+        .map(|port| u32::from(port)..=u32::from(port))
+        .collect();
+    taken.push(reference);
+    taken.push(end + 1..=end + 1);
+    taken.sort_by_key(|taken| *taken.start());
+    let mut widest = start..start;
+    let mut from = start;
+    for taken in taken {
+        let gap = from..(*taken.start()).min(end + 1);
+        if gap.len() > widest.len() {
+            widest = gap;
+        }
+        from = from.max(taken.end() + 1);
+    }
+    let port = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    match widest.is_empty() {
+        true => range,
+        false => port(widest.start)..=port(widest.end - 1),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn the_larger_part_beside_the_service_ports_is_used() {
-        let check = |from: RangeInclusive<u16>, expected: RangeInclusive<u16>| {
-            assert_eq!(clear_of_services(from), expected);
+    fn the_widest_part_beside_the_service_ports_is_used() {
+        let check = |from: RangeInclusive<u16>, ports: &[u16], expected: RangeInclusive<u16>| {
+            let ports = ports.iter().copied().collect();
+            assert_eq!(clear_of(from, ports), expected);
         };
-        check(32768..=60999, 32768..=49159);
-        check(49000..=60999, 50000..=60999);
-        check(1024..=5000, 1024..=5000);
-        check(50000..=60000, 50000..=60000);
-        check(49200..=49300, 49200..=49300);
+        check(32768..=60999, &[], 32768..=49159);
+        check(32768..=60999, &[80, 49161, 61000], 32768..=49159);
+        check(32768..=60999, &[40000], 50000..=60999);
+        check(32768..=60999, &[33000, 55000], 33001..=49159);
+        check(32768..=60999, &[32768, 60999], 32769..=49159);
+        check(49000..=60999, &[], 50000..=60999);
+        check(1024..=5000, &[], 1024..=5000);
+        check(1..=65535, &[65535], 1..=49159);
+        check(50000..=60000, &[], 50000..=60000);
+        check(49200..=49300, &[], 49200..=49300);
+        check(5..=6, &[5, 6], 5..=6);
+    }
+
+    proptest! {
+        #[test]
+        fn no_port_of_a_service_is_ever_in_the_part_unless_nothing_else_is_left(
+            low: u16, size: u16, ports: BTreeSet<u16>,
+        ) {
+            let range = low..=low.saturating_add(size);
+            let left = clear_of(range.clone(), ports.clone());
+            prop_assert!(range.contains(left.start()) && range.contains(left.end()));
+            let free = |port: &u16| !ports.contains(port) && !SERVICE_PORTS.contains(port);
+            prop_assert_eq!(left.clone().all(|port| free(&port)), range.clone().any(|p| free(&p)));
+            prop_assert_eq!(halves(packed(&left)), [*left.start(), *left.end()]);
+        }
     }
 
     #[test]

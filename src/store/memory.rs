@@ -237,26 +237,8 @@ impl Store for Memory {
             if state.row(clash).is_some() {
                 return Added::Taken;
             }
-            let row = InstanceRow {
-                public: new.public,
-                user: new.user,
-                service: new.service,
-                hash: new.hash,
-                created_at: new.created_at,
-                last_used_at: None,
-                expires_at: None,
-                disabled_at: None,
-            };
-            let (sealed_id, sealed_credential) = (new.sealed_id, new.sealed_credential);
             let number = state.number();
-            state.instances.insert(
-                number,
-                StoredInstance {
-                    row,
-                    sealed_id,
-                    sealed_credential,
-                },
-            );
+            state.instances.insert(number, new.into());
             Added::Done
         })
     }

@@ -171,6 +171,26 @@ pub struct StoredInstance {
     pub sealed_credential: Vec<u8>,
 }
 
+/// As it stands after it was added.
+impl From<NewInstance> for StoredInstance {
+    fn from(new: NewInstance) -> Self {
+        Self {
+            row: InstanceRow {
+                public: new.public,
+                user: new.user,
+                service: new.service,
+                hash: new.hash,
+                created_at: new.created_at,
+                last_used_at: None,
+                expires_at: None,
+                disabled_at: None,
+            },
+            sealed_id: new.sealed_id,
+            sealed_credential: new.sealed_credential,
+        }
+    }
+}
+
 /// Prints what is not sealed.
 impl fmt::Debug for StoredInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

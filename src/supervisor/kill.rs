@@ -19,6 +19,13 @@ use super::proc;
 #[derive(Clone, Debug)]
 pub struct Life(Arc<OwnedFd>);
 
+impl PartialEq for Life {
+    /// Of the same run?
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl Life {
     /// The root process has ended. One system call.
     pub fn has_ended(&self) -> bool {

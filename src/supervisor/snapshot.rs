@@ -1,5 +1,6 @@
 //! The running table as the others may see it: immutable, replaced whole, never edited.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub enum Readiness {
 pub struct Health {
     /// May it get traffic?
     pub readiness: Readiness,
+    /// Where it listened when the listener was found to be its own: traffic goes nowhere else.
+    pub at: Option<IpAddr>,
     /// When it was asked last.
     pub last_check: Option<Timestamp>,
     /// How long the last answer took.

@@ -57,7 +57,7 @@ impl Fields {
     }
 
     /// The stored form.
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let size = self
             .iter()
             .map(|(name, value)| 8 + name.len() + value.len())
@@ -73,7 +73,7 @@ impl Fields {
     }
 
     /// Reads the stored form; `None` when it is not one.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Secret<Self>> {
+    pub fn decode(bytes: &[u8]) -> Option<Secret<Self>> {
         let (&VERSION, mut rest) = bytes.split_first()? else {
             return None;
         };

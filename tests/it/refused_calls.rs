@@ -173,6 +173,65 @@ fn bodies_that_are_too_large_broken_or_wrong() {
 }
 
 #[test]
+fn queries_paths_and_admin_bodies_that_are_wrong() {
+    let mcpm = Mcpm::start([demo("demo")]);
+    let admin = mcpm.ok(&["tokens", "add"]).trim().to_owned();
+    let header = format!("Bearer {admin}");
+    let call = |method: &str, path: &str, body: &str| {
+        let url = format!("{}{path}", mcpm.origin());
+        let headers = [("Authorization", header.as_str())];
+        mcpm.send(method, &url, &headers, body.as_bytes()).read()
+    };
+    for (path, named) in [
+        ("/api/v1/admin/users?limit=many", "limit"),
+        ("/api/v1/admin/users?limti=1", "limti"),
+        ("/api/v1/admin/processes?secrets=perhaps", "secrets"),
+        ("/api/v1/admin/logs?stream=both", "stream"),
+        ("/api/v1/services/%FF", "UTF-8"),
+    ] {
+        let answer = call("GET", path, "");
+        assert_problem(&answer, 400, "bad_request");
+        assert!(answer.text().contains(named), "{path}: {answer:?}");
+    }
+    for (path, body, named) in [
+        (
+            "processes/stop",
+            r#"{"target":"demo","forse":true}"#,
+            "forse",
+        ),
+        ("processes/stop", "{}", "target"),
+        ("flush", r#"{"targets":"demo"}"#, "targets"),
+        ("daemon/stop", r#"{"keeep":true}"#, "keeep"),
+        ("users", r#"{"id":"a","name":"b"}"#, "name"),
+    ] {
+        let answer = call("POST", &format!("/api/v1/admin/{path}"), body);
+        assert_problem(&answer, 400, "bad_request");
+        assert!(answer.text().contains(named), "{path}: {answer:?}");
+    }
+    assert!(mcpm.list()["demo"].is_up());
+}
+
+#[test]
+fn the_last_page_of_users_says_that_it_is_the_last() {
+    let mcpm = Mcpm::new();
+    for user in ["alice", "bob", "carol", "dave"] {
+        mcpm.ok(&["users", "add", user]);
+    }
+    let header = format!("Bearer {}", mcpm.ok(&["tokens", "add"]).trim());
+    let page = |query: &str| {
+        let url = format!("{}/api/v1/admin/users?{query}", mcpm.origin());
+        mcpm.send("GET", &url, &[("Authorization", &header)], b"")
+            .read()
+            .json()
+    };
+    let first = page("limit=2");
+    assert_eq!(first["nextCursor"], "bob", "{first}");
+    let last = page("limit=2&cursor=bob");
+    assert_eq!(last["items"][1]["id"], "dave", "{last}");
+    assert_eq!(last["nextCursor"], Value::Null, "{last}");
+}
+
+#[test]
 fn requests_that_are_no_http() {
     let mcpm = Mcpm::new();
     mcpm.ok(&["ping"]);

@@ -13,6 +13,7 @@ mod request;
 mod answer;
 mod server;
 
+pub use request::dry_run;
 #[cfg(test)]
 pub(super) use server::handler_from_text;
 pub use server::run;

@@ -5,7 +5,9 @@
 //! router for this very request.
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use serde_json::{Map, Value};
 
@@ -79,6 +81,22 @@ pub(super) fn build(
     *request.uri_mut() = address(&config.api.base, &path, query.as_deref())?;
     *request.headers_mut() = headers;
     Ok(request)
+}
+
+/// What a call of each tool of a `config.json` with these arguments would send; sends nothing. For
+/// fuzzing, and for trying a file out.
+///
+/// # Errors
+/// Every mistake of the file. For a single tool: why the call would be refused.
+pub fn dry_run(
+    config: &str,
+    arguments: &Map<String, Value>,
+    from_router: &Parts,
+) -> Result<Vec<Result<Request<Bytes>, String>>, Vec<String>> {
+    let config = RestConfig::parse(config)?;
+    let caller = Caller::from_parts(from_router);
+    let one = |tool| build(&config, tool, arguments, &caller).map_err(|error| error.to_string());
+    Ok(config.tools.iter().map(one).collect())
 }
 
 /// The value of each parameter that has one, in the order of the file.
@@ -201,11 +219,11 @@ pub(super) fn secrets(config: &RestConfig, caller: &Caller<'_>) -> Vec<String> {
     for name in &config.credential.headers {
         if let Some(Ok(text)) = caller.injected(name.as_str()).map(HeaderValue::to_str) {
             // Behind the scheme (`Bearer …`) is what an API would repeat.
-            secrets.push(
-                text.split_once(' ')
-                    .map_or(text, |(_, secret)| secret)
-                    .to_owned(),
-            );
+            let (scheme, secret) = text.split_once(' ').unwrap_or(("", text));
+            if scheme.eq_ignore_ascii_case("basic") {
+                secrets.extend(basic(secret));
+            }
+            secrets.push(secret.to_owned());
         }
     }
     for name in &config.credential.query {
@@ -222,6 +240,19 @@ pub(super) fn secrets(config: &RestConfig, caller: &Caller<'_>) -> Vec<String> {
         }
     }
     secrets
+}
+
+/// `user:password` and the password, out of RFC 7617's base64.
+fn basic(encoded: &str) -> Vec<String> {
+    let decoded = BASE64.decode(encoded.trim().as_bytes()).ok();
+    let Some(pair) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+        return Vec::new();
+    };
+    let password = pair
+        .split_once(':')
+        .map(|(_, password)| password.to_owned());
+    // The longer one first: what is hidden once needs no second look.
+    std::iter::once(pair).chain(password).collect()
 }
 
 #[cfg(test)]
@@ -323,6 +354,37 @@ mod tests {
             call(&other, json!({})).unwrap_err(),
             CallError::NoCredential
         );
+    }
+
+    #[test]
+    fn what_must_not_come_back_is_known_in_every_form_an_api_may_repeat() {
+        let of = |header: &str, query: &str| {
+            let auth = json!({
+                "type": "basic_auth", "forwardHeaders": ["Authorization"], "forwardQuery": ["k"],
+            });
+            let config = config(json!({ "name": "t", "endpoint": "/" }), auth);
+            let request = Request::get(format!("/mcp?{query}")).header("authorization", header);
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            secrets(&config, &Caller::from_parts(&parts))
+        };
+        assert_eq!(of("Bearer abc", ""), ["abc"]);
+        assert_eq!(of("abc", "k=a%20b"), ["abc", "a%20b", "a b"]);
+        assert_eq!(of("Basic dTpwOncw", ""), ["u:p:w0", "p:w0", "dTpwOncw"]);
+        assert_eq!(of("Basic ???", ""), ["???"]);
+    }
+
+    #[test]
+    fn a_dry_run_shows_what_each_tool_would_send() {
+        let (parts, ()) = Request::get("/mcp").body(()).unwrap().into_parts();
+        let text = json!({
+            "name": "x", "api": { "baseURL": "https://a.example" },
+            "tools": [{ "name": "a", "endpoint": "/a" },
+                      { "name": "b", "endpoint": "/{id}", "parameters": { "id": {} } }],
+        });
+        let sent = dry_run(&text.to_string(), &Map::new(), &parts).unwrap();
+        assert_eq!(sent[0].as_ref().unwrap().uri().path(), "/a");
+        assert_eq!(sent[1].as_ref().unwrap_err(), "argument `id` is missing");
+        assert!(dry_run("{}", &Map::new(), &parts).is_err());
     }
 
     #[test]

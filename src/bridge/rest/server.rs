@@ -1,6 +1,8 @@
 //! The handler on top of the pure parts: list the tools; build a request, send it, shape the answer.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of one answer. More than this helps no model, and one process serves all users.
 const ANSWER_MAX: usize = 2 * 1024 * 1024;
 
+/// Bytes of a `config.json`; those of the catalogue are below 100 KiB.
+const FILE_MAX: u64 = 4 << 20;
+
 /// Says that the service may reach private addresses; the daemon sets it from `allow_private`.
 const ALLOW_PRIVATE_VAR: &str = "MCPM_ALLOW_PRIVATE";
 
@@ -40,7 +45,7 @@ pub fn run(file: &Path, options: &BridgeOptions) -> Result<(), BridgeError> {
         file: file.to_owned(),
         source,
     };
-    let text = std::fs::read_to_string(file).map_err(read)?;
+    let text = read_text(file).map_err(read)?;
     let config = RestConfig::parse(&text).map_err(|mistakes| BridgeError::Config {
         file: file.to_owned(),
         mistakes,
@@ -52,6 +57,26 @@ pub fn run(file: &Path, options: &BridgeOptions) -> Result<(), BridgeError> {
         options,
         port,
     )
+}
+
+/// A regular file within the limit: a FIFO would never end, and a device go on for ever.
+fn read_text(file: &Path) -> io::Result<String> {
+    let facts = std::fs::metadata(file)?;
+    if facts.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !facts.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    File::open(file)?
+        .take(FILE_MAX + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        let what = format!("it is larger than {} MiB", FILE_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(text)
 }
 
 /// A handler made from a file's text, for tests.
@@ -210,4 +235,23 @@ fn tool(spec: &ToolSpec) -> Tool {
     }
     let schema = Arc::new(input_schema(&spec.parameters));
     Tool::new(spec.name.clone(), spec.description.clone(), schema).annotate(hints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_a_sane_size_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, "{}").unwrap();
+        assert_eq!(read_text(&file).unwrap(), "{}");
+        std::fs::write(&file, " ".repeat(FILE_MAX as usize + 1)).unwrap();
+        let large = read_text(&file).unwrap_err().to_string();
+        assert!(large.contains("4 MiB"), "{large}");
+        for other in ["/dev/zero", "."] {
+            assert!(read_text(Path::new(other)).is_err(), "{other}");
+        }
+    }
 }

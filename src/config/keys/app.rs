@@ -65,7 +65,7 @@ const KEYS: &[Key] = &[
         "instances",
         Kind::Instances,
         "1",
-        "number of processes; 0 or `max`: one per CPU, negative: that many fewer",
+        "number of processes; 0 or `max`: one per CPU, negative: that many fewer; a service has one so far",
     ),
     Key::new(
         "exec_mode",

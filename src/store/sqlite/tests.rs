@@ -1,5 +1,6 @@
 //! What only this backend can be asked: group commit, failing writes, and what a file keeps.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc;
 
@@ -143,4 +144,45 @@ async fn a_row_that_makes_no_sense_is_an_error_not_a_panic() {
         store.users(None, 9).await,
         Err(StoreError::Unexpected(_))
     ));
+}
+
+/// A disk that lost power keeps any part of what was not yet synced. The log is cut at every place
+/// of interest, and each time another daemon opens what is left.
+#[tokio::test]
+async fn a_log_that_was_cut_anywhere_holds_whole_changes_in_their_order() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    for n in 0..6 {
+        assert!(add(&store, &format!("user {n}"), n).await.unwrap());
+    }
+    // As the disk holds them while the daemon is alive: after `kill -9` they are left so.
+    let log_path = path.with_extension("db-wal");
+    let (file, log) = (fs::read(&path).unwrap(), fs::read(log_path).unwrap());
+    let frame = 4096 + 24;
+    let cuts = (0..=log.len()).filter(|cut| [0, 1, 32, 2000].contains(&(cut % frame)));
+    let mut before = 0;
+    for cut in cuts.chain([log.len()]) {
+        let (_home, path) = home_with(&file, &log[..cut]);
+        let left = Sqlite::open(&path).unwrap();
+        let users = left.users(None, 100).await.unwrap();
+        assert!(users.len() >= before, "cut at {cut}");
+        before = users.len();
+        for (n, user) in (0..).zip(&users) {
+            assert_eq!(user.id.as_str(), format!("user {n}"), "cut at {cut}");
+            let token = left.token_by_hash(&[n; 32]).await.unwrap();
+            assert!(token.is_some(), "half a change, cut at {cut}");
+        }
+        for n in users.len()..6 {
+            let token = left.token_by_hash(&[n as u8; 32]).await.unwrap();
+            assert!(token.is_none(), "half a change, cut at {cut}");
+        }
+    }
+    assert_eq!(before, 6, "what was acknowledged is there");
+}
+
+fn home_with(file: &[u8], log: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let (home, path) = home();
+    fs::write(&path, file).unwrap();
+    fs::write(path.with_extension("db-wal"), log).unwrap();
+    (home, path)
 }
