@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,8 +233,7 @@ async fn live(
     )
     .await;
     let socket = server::bind(&home.socket()).map_err(system("open its socket"))?;
-    std::fs::write(home.pid_file(), std::process::id().to_string())
-        .map_err(system("write its pid file"))?;
+    write_pid(&home.pid_file()).map_err(system("write its pid file"))?;
 
     let mut tasks = JoinSet::new();
     let called = Arc::new(Notify::new());
@@ -305,6 +304,13 @@ async fn live(
     tasks.shutdown().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Whole from the moment it is there: scripts wait for it and read it at once.
+fn write_pid(path: &Path) -> std::io::Result<()> {
+    let new = path.with_extension("pid.new");
+    std::fs::write(&new, std::process::id().to_string())?;
+    std::fs::rename(new, path)
 }
 
 /// Looks for what an earlier daemon left running and no row names, and says so.
