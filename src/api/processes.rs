@@ -91,6 +91,17 @@ pub struct LastExit {
     pub why: Option<String>,
 }
 
+/// Why a process that ran was restarted although nobody asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRestart {
+    /// Memory, the clock, a changed file or failed health checks, in a sentence.
+    pub why: String,
+    /// When.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+}
+
 /// What the health checks of a service say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -140,6 +151,12 @@ pub struct Process {
     pub created_at: Timestamp,
     /// How it ended last time.
     pub last_exit: Option<LastExit>,
+    /// The last restart that neither people nor its own end caused.
+    #[serde(default)]
+    pub last_restart: Option<LastRestart>,
+    /// Something that does not work, and does not keep it from running.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Resident memory in bytes; 0 unless it runs.
     pub memory: u64,
     /// Percent of one core since the last sample; 0 unless it runs.
@@ -349,6 +366,11 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
         started_at: process.started_at,
         created_at: process.created_at,
         last_exit,
+        last_restart: process
+            .restarted_for
+            .clone()
+            .map(|(why, at)| LastRestart { why, at }),
+        note: process.note.clone(),
         memory: usage.memory,
         cpu: usage.cpu,
         user: user.to_owned(),

@@ -92,6 +92,9 @@ pub(crate) struct AppFlags {
     /// Run as this group (needs root)
     #[arg(long)]
     gid: Option<String>,
+    /// Restart when files change, in the working directory or below these paths
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "true")]
+    watch: Vec<String>,
     #[command(flatten)]
     others: Others,
 }
@@ -105,12 +108,12 @@ struct Others {
     /// Restart at these times
     #[arg(short = 'c', long, visible_alias = "cron", value_name = "PATTERN")]
     cron_restart: Option<String>,
-    /// Restart when files change
-    #[arg(long)]
-    watch: bool,
-    /// Files that do not count
-    #[arg(long, value_name = "PATTERN")]
+    /// Files that do not count: paths, globs, regular expressions, with spaces between them
+    #[arg(long, value_name = "PATTERNS")]
     ignore_watch: Option<String>,
+    /// How long no file must change: 4 (seconds) or 4000ms
+    #[arg(long, value_name = "TIME")]
+    watch_delay: Option<String>,
     /// The app says when it is ready
     #[arg(long)]
     wait_ready: bool,
@@ -171,8 +174,18 @@ impl AppFlags {
             filter_env: self.filter_env.clone(),
             uid: self.uid.clone(),
             gid: self.gid.clone(),
+            watch: self.watch.clone(),
             others: self.others.by_name(),
         }
+    }
+}
+
+/// PM2's one flag whose bare number is seconds.
+fn in_seconds(text: &str) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("{text}s")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -182,8 +195,8 @@ impl Others {
         let all = [
             ("max_memory_restart", self.max_memory_restart.clone()),
             ("cron_restart", self.cron_restart.clone()),
-            ("watch", is_on(self.watch)),
             ("ignore_watch", self.ignore_watch.clone()),
+            ("watch_delay", self.watch_delay.as_deref().map(in_seconds)),
             ("wait_ready", is_on(self.wait_ready)),
             ("listen_timeout", self.listen_timeout.clone()),
             ("shutdown_with_message", is_on(self.shutdown_with_message)),
@@ -239,7 +252,8 @@ mod tests {
     fn flags_become_attributes() {
         let app = app(
             "start -n web -i -1 -k 3000 --no-autorestart --stop-exit-codes 0,3 -e /tmp/e --node-args \
-             --inspect --user www --max-memory-restart 200M --time",
+             --inspect --user www --max-memory-restart 200M --time \
+             --watch-delay 4 --watch src --watch lib",
         );
         assert_eq!(app.name.as_deref(), Some("web"));
         assert_eq!(app.instances.as_deref(), Some("-1"));
@@ -254,6 +268,10 @@ mod tests {
             .iter()
             .map(|(n, v)| format!("{n}={v}"))
             .collect::<Vec<_>>();
-        assert_eq!(others, ["max_memory_restart=200M", "time=true"]);
+        assert_eq!(
+            others,
+            ["max_memory_restart=200M", "watch_delay=4s", "time=true"]
+        );
+        assert_eq!(app.watch, ["src", "lib"]);
     }
 }

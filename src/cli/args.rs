@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
-    saving, services, start, users,
+    saving, services, start, startup, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -68,6 +68,10 @@ pub(crate) enum Command {
     Resurrect,
     /// Stop everything, and the daemon
     Kill(kill::Args),
+    /// Have the daemon started at boot, with what `save` saved
+    Startup(startup::Args),
+    /// No longer start the daemon at boot
+    Unstartup(startup::Args),
     /// List services: type, port, health, instances
     Services(services::Args),
     /// List, add and remove users' instances of services
@@ -123,6 +127,8 @@ mod tests {
             "mcpm dump",
             "mcpm save --force",
             "mcpm kill --keep",
+            "mcpm startup systemd -u www --hp /home/www",
+            "mcpm unstartup systemd",
             "mcpm --no-color jlist",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

@@ -115,6 +115,13 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
     if let Some(exit) = &process.last_exit {
         row("last exit", Cell::new(last_exit(exit)));
     }
+    if let Some(note) = &process.note {
+        row("note", Cell::painted(note, Paint::Bad));
+    }
+    if let Some(restart) = &process.last_restart {
+        let text = format!("{} ({})", restart.why, restart.at);
+        row("last restart", Cell::new(text));
+    }
     if let (Some(mcp), Some(health)) = (&process.spec.mcp, &process.health) {
         let (word, paint) = readiness(health.readiness);
         row("health", Cell::painted(word, paint));
@@ -124,6 +131,9 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
     }
     grid
 }
+
+/// Where PM2 puts rows that not every process has.
+const AFTER_RESTARTS: usize = 4;
 
 /// PM2's rows, in its order.
 fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -145,7 +155,12 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ExecMode::ClusterMode => "cluster_mode",
     };
     let interpreter = spec.program.interpreter.clone();
-    vec![
+    let watch = if spec.triggers.watch.is_some() {
+        "✔"
+    } else {
+        "✘"
+    };
+    let mut rows = vec![
         ("name", process.name.to_string()),
         ("namespace", spec.namespace.clone()),
         ("version", spec.version.clone().unwrap_or_else(missing)),
@@ -170,7 +185,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
             "node env",
             spec.env.0.get("NODE_ENV").cloned().unwrap_or_else(missing),
         ),
-        ("watch & reload", "✘".to_owned()),
+        ("watch & reload", watch.to_owned()),
         ("unstable restarts", process.unstable_restarts.to_string()),
         (
             "cpu, memory",
@@ -181,7 +196,21 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
             ),
         ),
         ("created at", process.created_at.to_string()),
-    ]
+    ];
+    // Only when they are set, as in PM2.
+    let cron = spec.triggers.cron.as_ref();
+    let set = [
+        (
+            "max memory restart",
+            spec.triggers.memory_max.map(units::memory),
+        ),
+        ("cron restart", cron.map(|cron| cron.as_str().to_owned())),
+    ];
+    let set = set
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    rows.splice(AFTER_RESTARTS..AFTER_RESTARTS, set);
+    rows
 }
 
 fn service_rows(mcp: &ServiceSpec, health: &Health) -> Vec<(&'static str, String)> {

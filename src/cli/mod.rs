@@ -35,6 +35,7 @@ mod flush;
 mod ping;
 mod saving;
 mod kill;
+mod startup;
 
 mod prompt;
 mod credentials;

@@ -152,7 +152,10 @@ fn cell(field: Field, process: &Process, now: Timestamp) -> Cell {
         Field::Memory => Cell::new(units::memory(process.memory)),
         Field::User => Cell::new(&process.user),
         // No app is watched yet: the key is known and warns.
-        Field::Watching => Cell::painted("disabled", Paint::Dim),
+        Field::Watching => match process.spec.triggers.watch {
+            Some(_) => Cell::painted("enabled", Paint::Good),
+            None => Cell::painted("disabled", Paint::Dim),
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use super::render::Output;
 use super::session::Session;
 use super::{
     actions, bridge, completions, config, daemon, describe, flush, instances, kill, list, logs,
-    ping, saving, services, start, users,
+    ping, saving, services, start, startup, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
@@ -48,6 +48,8 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         Command::Daemon(args) => daemon::run(args),
         Command::Bridge(args) => bridge::run(args),
         Command::Completions(args) => completions::run(&args, &output),
+        Command::Startup(args) => startup::startup(&args, &output),
+        Command::Unstartup(args) => startup::unstartup(&args, &output),
         command => {
             let session = Session::new(output)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -78,7 +80,11 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Users(args) => users::run(args, session).await,
         Command::Tokens(args) => users::tokens(&args, session).await,
         Command::Config(args) => config::run(&args, session).await,
-        Command::Daemon(_) | Command::Bridge(_) | Command::Completions(_) => {
+        Command::Daemon(_)
+        | Command::Bridge(_)
+        | Command::Completions(_)
+        | Command::Startup(_)
+        | Command::Unstartup(_) => {
             unreachable!("`dispatch` has taken these")
         }
     }

@@ -14,10 +14,12 @@ use super::mcp::{self, Service};
 use super::program::{default_name, own_arguments};
 use super::spec::{Env, RestartPolicy, StopPolicy};
 use super::syntax::{Node, Place, Value};
+use super::triggers;
 
 const MAX_RESTARTS: u32 = 16;
 const MIN_UPTIME_MS: u64 = 1000;
 const GRACE_MS: u64 = 1600;
+const LISTEN_MS: u64 = 3000;
 const NAMESPACE: &str = "default";
 
 /// An app that the file has nothing wrong with.
@@ -71,6 +73,7 @@ pub(crate) fn read(
         report.mistake(fields.place("namespace"), message);
     }
     no_nul(&fields, report);
+    triggers::check(&fields, report);
     if let Some(name) = fields.text("instance_var")
         && !env::is_name(name)
     {
@@ -243,5 +246,14 @@ pub(crate) fn stop(fields: &Fields) -> StopPolicy {
             .duration("kill_timeout")
             .unwrap_or(std::time::Duration::from_millis(GRACE_MS)),
         treekill: fields.flag("treekill").unwrap_or(true),
+        message: fields.flag("shutdown_with_message").unwrap_or(false),
     }
+}
+
+/// How long it may take to say that it is ready, when it is to say so.
+pub(crate) fn ready_within(fields: &Fields) -> Option<std::time::Duration> {
+    let within = fields
+        .duration("listen_timeout")
+        .unwrap_or(std::time::Duration::from_millis(LISTEN_MS));
+    (fields.flag("wait_ready") == Some(true)).then_some(within)
 }

@@ -66,6 +66,8 @@ pub struct CommandLineApp {
     pub uid: Option<String>,
     /// `--gid`
     pub gid: Option<String>,
+    /// `--watch`, each a path; `true` is the working directory.
+    pub watch: Vec<String>,
     /// Any other attribute, by its name in a file and as typed: `("max_memory_restart", "200M")`;
     /// an option without a value is `("wait_ready", "true")`.
     pub others: Vec<(String, String)>,
@@ -102,6 +104,7 @@ impl Default for CommandLineApp {
             filter_env: Vec::new(),
             uid: None,
             gid: None,
+            watch: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -172,6 +175,14 @@ fn to_node(app: &CommandLineApp) -> Node {
     ] {
         if given != default {
             put(key, Value::Bool(given));
+        }
+    }
+    match app.watch.as_slice() {
+        [] => {}
+        [one] if one == "true" => put("watch", Value::Bool(true)),
+        paths => {
+            let named = paths.iter().filter(|path| *path != "true");
+            put("watch", Value::List(named.map(Node::text).collect()));
         }
     }
     for (key, text) in &app.others {

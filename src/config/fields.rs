@@ -310,11 +310,11 @@ mod tests {
     #[test]
     fn what_is_not_acted_upon_warns_by_name_unless_it_is_off() {
         warned(
-            "{watch: true, time: false, cron: '0 0 * * *', vizion: true, log_type: 'raw', io: {}}",
+            "{depends_on: 'a', time: false, write: true, vizion: true, log_type: 'raw', io: {}}",
             &[
-                "f:1:2: `watch` is not acted upon yet",
-                "f:1:28: `cron` is not acted upon yet",
-                "f:1:78: `io` has no effect here: PM2's cloud",
+                "f:1:2: `depends_on` is not acted upon yet",
+                "f:1:32: `write` is not acted upon yet",
+                "f:1:76: `io` has no effect here: PM2's cloud",
             ],
         );
     }

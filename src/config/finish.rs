@@ -9,6 +9,7 @@ use super::logs;
 use super::program::{self, Found, Missing, Wanted};
 use super::resolve::{self, Bases, cpus, variable};
 use super::spec::{AppSpec, ExecMode, Program};
+use super::triggers;
 
 const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
 
@@ -66,6 +67,8 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
             .unwrap_or_else(|| INSTANCE_VAR.to_owned()),
         autostart: fields.flag("autostart").unwrap_or(true),
         restart: app::restart(&fields),
+        triggers: triggers::read(&fields, &cwd, bases),
+        ready_within: app::ready_within(&fields),
         stop: app::stop(&fields),
         logs: logs::read(&fields, &cwd, bases, exec_mode),
         pid_file: logs::pid_file(&fields, &cwd, bases),

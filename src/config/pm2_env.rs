@@ -3,13 +3,17 @@
 //! Field names and meanings: `reference/pm2.md` §7.1. PM2 ignores what it does not know, so our own
 //! spec travels along under [`OWN_KEY`], without the variables, which PM2's `env` holds already.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::AppSpec;
-use super::spec::{Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, RunAs, StopPolicy};
+use super::cron::Cron;
+use super::spec::{
+    Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, RunAs, StopPolicy, Triggers,
+    WatchSpec,
+};
 use crate::ids::{AppName, IdError};
 
 /// Under this name `dump.pm2` keeps what PM2 has no fields for.
@@ -45,7 +49,7 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     set("kill_timeout", millis(spec.stop.grace));
     set("treekill", json!(spec.stop.treekill));
     set("merge_logs", json!(spec.logs.merge));
-    set("watch", json!(false));
+    set("watch", watched(spec));
     set("env", json!(spec.env));
     set("vizion", json!(false));
     set("pmx", json!(false));
@@ -62,11 +66,37 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     if !spec.restart.stop_exit_codes.is_empty() {
         set("stop_exit_codes", json!(spec.restart.stop_exit_codes));
     }
+    if let Some(within) = spec.ready_within {
+        set("wait_ready", json!(true));
+        set("listen_timeout", millis(within));
+    }
+    if spec.stop.message {
+        set("shutdown_with_message", json!(true));
+    }
+    if let Some(limit) = spec.triggers.memory_max {
+        set("max_memory_restart", json!(limit));
+    }
+    if let Some(cron) = &spec.triggers.cron {
+        set("cron_restart", json!(cron));
+    }
+    if let Some(watch) = &spec.triggers.watch {
+        set("ignore_watch", json!(watch.ignore));
+        set("watch_delay", millis(watch.delay));
+    }
     if let Some(user) = spec.run_as {
         set("uid", json!(user.uid));
         set("gid", json!(user.gid));
     }
     fields
+}
+
+/// `true` for the working directory, else the paths.
+fn watched(spec: &AppSpec) -> Value {
+    match &spec.triggers.watch {
+        None => json!(false),
+        Some(watch) if watch.paths == [watch.base.clone()] => json!(true),
+        Some(watch) => json!(watch.paths),
+    }
 }
 
 fn millis(time: Duration) -> Value {
@@ -121,6 +151,7 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
         Some(path) => LogTarget::File(PathBuf::from(path)),
         None => LogTarget::Default,
     };
+    let cwd = PathBuf::from(text("pm_cwd")?);
     let interpreter = text("exec_interpreter").ok().filter(|&name| name != "none");
     let uid = small("uid");
     Ok(AppSpec {
@@ -132,7 +163,10 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             interpreter_args: texts(fields.get("node_args")),
             args: texts(fields.get("args")),
         },
-        cwd: PathBuf::from(text("pm_cwd")?),
+        triggers: triggers(fields, &cwd),
+        ready_within: flag("wait_ready", false)
+            .then(|| time("listen_timeout").unwrap_or(Duration::from_secs(3))),
+        cwd,
         env,
         exec_mode: match text("exec_mode") {
             Ok("cluster_mode") => ExecMode::ClusterMode,
@@ -155,6 +189,7 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             signal: rustix::process::Signal::INT.as_raw(),
             grace: time("kill_timeout").unwrap_or(Duration::from_millis(1600)),
             treekill: flag("treekill", true),
+            message: flag("shutdown_with_message", false),
         },
         // A path in a dump has its number already.
         logs: LogSpec {
@@ -173,6 +208,34 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
             .map(str::to_owned),
         mcp: None,
     })
+}
+
+/// A pattern that PM2 took and we don't is left out: the app is more than its clock.
+fn triggers(fields: &Map<String, Value>, cwd: &Path) -> Triggers {
+    let number = |key: &str| fields.get(key).and_then(Value::as_u64);
+    let cron = fields.get("cron_restart").and_then(Value::as_str);
+    let paths = match fields.get("watch") {
+        Some(Value::Bool(true)) => Some(Vec::new()),
+        list @ Some(Value::Array(_) | Value::String(_)) => Some(texts(list)),
+        _ => None,
+    };
+    let watch = paths.map(|paths| {
+        let mut paths: Vec<PathBuf> = paths.iter().map(|path| cwd.join(path)).collect();
+        if paths.is_empty() {
+            paths.push(cwd.to_owned());
+        }
+        WatchSpec {
+            base: cwd.to_owned(),
+            paths,
+            ignore: texts(fields.get("ignore_watch")),
+            delay: Duration::from_millis(number("watch_delay").unwrap_or(0)),
+        }
+    });
+    Triggers {
+        memory_max: number("max_memory_restart").filter(|&limit| limit > 0),
+        cron: cron.and_then(|text| Cron::parse(text).ok()),
+        watch,
+    }
 }
 
 fn env(fields: &Map<String, Value>) -> Env {
@@ -221,6 +284,7 @@ mod tests {
             "exec_interpreter": "node", "node_args": [], "exec_mode": "fork_mode",
             "env": {"PORT": 80, "A": "b"}, "kill_timeout": 3000, "stop_exit_codes": [0],
             "pm_out_log_path": "/l/web-out.log", "merge_logs": true, "status": "online",
+            "watch": ["src"], "cron_restart": "0 4 * * *", "max_memory_restart": 1000,
         });
         let spec = spec(entry.as_object().unwrap()).unwrap();
         assert_eq!(spec.name.as_str(), "web");
@@ -229,6 +293,12 @@ mod tests {
         assert_eq!(spec.stop.grace, Duration::from_secs(3));
         assert_eq!(spec.restart.stop_exit_codes, [0]);
         assert_eq!(spec.logs.out, LogTarget::File("/l/web-out.log".into()));
+        assert_eq!(spec.triggers.memory_max, Some(1000));
+        assert_eq!(spec.triggers.cron.as_ref().unwrap().as_str(), "0 4 * * *");
+        assert_eq!(
+            spec.triggers.watch.as_ref().unwrap().paths,
+            [Path::new("/srv/src")]
+        );
         // And once more through our own form.
         let mut own = fields(&spec);
         add_own(&mut own, &spec);

@@ -56,7 +56,6 @@ fn supported(key: &Key) -> String {
     match key.treatment {
         Treatment::Acts => "yes".to_owned(),
         Treatment::NotYet => "not yet".to_owned(),
-        Treatment::PartOf(whole) => format!("not yet (`{whole}`)"),
         Treatment::Never => "no".to_owned(),
         Treatment::Invisible => "ignored".to_owned(),
     }

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cron::Cron;
+use super::interpreter::is_node;
 use crate::ids::{AppName, InstancePrefix, Port, ServiceType};
 
 /// Version of the JSON form of an [`AppSpec`].
@@ -54,6 +56,12 @@ pub struct AppSpec {
     pub autostart: bool,
     /// Whether and when an ended process comes back.
     pub restart: RestartPolicy,
+    /// What else restarts it.
+    #[serde(default)]
+    pub triggers: Triggers,
+    /// `wait_ready`: it is online when it says so, or after this time (`listen_timeout`).
+    #[serde(default, with = "millis::option")]
+    pub ready_within: Option<Duration>,
     /// How it is asked to end.
     pub stop: StopPolicy,
     /// Where its output goes.
@@ -66,6 +74,15 @@ pub struct AppSpec {
     pub version: Option<String>,
     /// Present when the app is a service.
     pub mcp: Option<ServiceSpec>,
+}
+
+impl AppSpec {
+    /// It gets Node's IPC channel: node and bun look for it, and so may whoever has to say or hear
+    /// something.
+    pub fn has_channel(&self) -> bool {
+        let node = self.program.interpreter.as_deref().is_some_and(is_node);
+        node || self.ready_within.is_some() || self.stop.message
+    }
 }
 
 /// What `exec` gets.
@@ -123,6 +140,33 @@ pub struct RestartPolicy {
     pub stop_exit_codes: Vec<i32>,
 }
 
+/// What restarts a process beside people and its own end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Triggers {
+    /// `max_memory_restart`: more resident bytes than that in the process and its group.
+    pub memory_max: Option<u64>,
+    /// `cron_restart`: these times.
+    pub cron: Option<Cron>,
+    /// `watch`: changes of these files.
+    pub watch: Option<WatchSpec>,
+}
+
+/// Files whose changes restart an app; `watch.rs` says which count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchSpec {
+    /// Where patterns start: the app's working directory.
+    pub base: PathBuf,
+    /// Files and folders, absolute; never empty.
+    pub paths: Vec<PathBuf>,
+    /// `ignore_watch`, as written.
+    pub ignore: Vec<String>,
+    /// `watch_delay`: how long it must be quiet before the restart.
+    #[serde(with = "millis")]
+    pub delay: Duration,
+}
+
 /// How a process is asked to end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -134,6 +178,10 @@ pub struct StopPolicy {
     pub grace: Duration,
     /// `false`: the first signal goes to the root process only. SIGKILL goes to the group anyway.
     pub treekill: bool,
+    /// `shutdown_with_message`: the message `"shutdown"` over Node's channel instead of the first
+    /// signal.
+    #[serde(default)]
+    pub message: bool,
 }
 
 /// Where output goes.

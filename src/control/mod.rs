@@ -2,5 +2,6 @@
 
 pub mod version;
 pub mod readiness;
+pub mod service_manager;
 pub mod client;
 pub mod server;

@@ -26,7 +26,7 @@ use crate::api::{Api, Door, routes};
 use crate::config::Settings;
 use crate::config::load::load_settings;
 use crate::control::readiness::{Starter, Word};
-use crate::control::server;
+use crate::control::{server, service_manager};
 use crate::health;
 use crate::home::{Home, HomeError};
 use crate::ids::{ServiceType, Timestamp};
@@ -38,8 +38,8 @@ use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
 use crate::supervisor::journal::{Journal, JournalError, Left};
-use crate::supervisor::usage::Sampler;
-use crate::supervisor::{Setup, Supervisor, actor, adopt, dump, proc};
+use crate::supervisor::usage::{self, Sampler};
+use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
@@ -244,6 +244,9 @@ async fn live(
     tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
+    tasks.spawn(usage::guard(supervisor.clone()));
+    tasks.spawn(clock::run(supervisor.clone()));
+    tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
@@ -258,6 +261,13 @@ async fn live(
     if let Some(starter) = starter.take() {
         // A command that has been interrupted does not hear it; the daemon lives on.
         let _ = starter.tell(&Word::Ok);
+    }
+
+    // A daemon of a command is not the service that the command runs in.
+    let managed = !options.detached;
+    if managed {
+        service_manager::tell(service_manager::READY);
+        tasks.spawn(service_manager::keep_alive());
     }
 
     // ── life ──
@@ -284,6 +294,9 @@ async fn live(
             _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
         }
     };
+    if managed {
+        service_manager::tell(service_manager::STOPPING);
+    }
     close::close(
         Ending {
             home,

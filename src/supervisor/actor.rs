@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::adopt::{self, Found};
+use super::channel::{Lines, Listener};
 use super::child_env;
 use super::exits;
 use super::handle::{Action, CommandError, INBOX, Message, Reply, Saved, Supervisor};
@@ -22,8 +23,9 @@ use super::kill::Handle;
 use super::machine::{self, Effect, Event, Exit, Policy, State, Then, Wish};
 use super::plan;
 use super::snapshot::{Process, Readiness, Snapshot, Status};
-use super::spawn::{self, OperatorLimits, Order, Spawned};
+use super::spawn::{self, OperatorLimits, Order, Run, Spawned};
 use super::target;
+use super::triggers::{self, Cause};
 use super::waits::{self, Goal, Outcome, Wait};
 use crate::config::AppSpec;
 use crate::config::spec::Env;
@@ -131,6 +133,8 @@ struct Slot {
     process: Process,
     state: State,
     handle: Option<Handle>,
+    /// Node's channel and `NOTIFY_SOCKET` of this run.
+    lines: Lines,
     /// Taken at the next start.
     next: Option<(Arc<AppSpec>, u32)>,
     /// What its health checks said, between that and its end.
@@ -145,6 +149,7 @@ impl Slot {
             process,
             state,
             handle,
+            lines: Lines::default(),
             next: None,
             unhealthy: None,
             said: None,
@@ -240,6 +245,13 @@ impl Actor {
                     self.dirty.insert(id);
                 }
             }
+            Message::Note { id, note } => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.process.note = Some(note);
+                    self.dirty.insert(id);
+                }
+            }
+            Message::Due { id, cause, why } => self.due(id, cause, why),
             Message::Quiesce { reply } => {
                 self.quiesce(reply);
                 return true;
@@ -399,6 +411,20 @@ impl Actor {
         self.check_waits(None);
     }
 
+    /// The clock or a changed file wants it restarted.
+    fn due(&mut self, id: PmId, cause: Cause, why: String) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        if !triggers::restarts(cause, &slot.state, slot.process.held) {
+            return;
+        }
+        tracing::info!(app = %slot.process.spec.name, pm_id = %id, "restarted: {why}");
+        slot.process.held = false;
+        slot.process.restarted_for = Some((why, Timestamp::now()));
+        self.feed(id, Event::RestartAsked);
+    }
+
     /// Ends nothing: the next daemon adopts all of it.
     fn quiesce(&mut self, reply: oneshot::Sender<()>) {
         let journal = self.journal.clone();
@@ -452,16 +478,29 @@ impl Actor {
             .filter(|slot| slot.process.generation == generation);
         if current.is_none() {
             // Cannot be: a launch is waited for in every state. A run is not left unwatched.
-            if let Ok(handle) = outcome {
-                handle.signal_group(rustix::process::Signal::KILL.as_raw());
+            if let Ok(run) = outcome {
+                run.handle
+                    .signal_group(rustix::process::Signal::KILL.as_raw());
             }
             return;
         }
         match outcome {
-            Ok(handle) => {
+            Ok(Run {
+                handle,
+                channel,
+                notify,
+            }) => {
                 self.watch(id, generation, handle.clone());
                 let pid = handle.pid();
+                let to = self.listener(id, generation);
                 if let Some(slot) = self.slots.get_mut(&id) {
+                    if let Some(end) = channel {
+                        slot.lines.listen(end, to.clone(), &mut self.tasks);
+                    }
+                    if let Some(socket) = notify {
+                        let user = slot.process.spec.run_as.map(|user| user.uid);
+                        slot.lines.listen_notify(socket, user, to, &mut self.tasks);
+                    }
                     slot.process.life = Some(handle.life());
                     slot.handle = Some(handle);
                     slot.process.started_at = Some(Timestamp::now());
@@ -486,6 +525,14 @@ impl Actor {
                     },
                 );
             }
+        }
+    }
+
+    fn listener(&self, id: PmId, generation: u64) -> Listener {
+        Listener {
+            id,
+            generation,
+            inbox: self.inbox.clone(),
         }
     }
 
@@ -527,15 +574,22 @@ impl Actor {
         let mut ended = None;
         match &event {
             Event::Exited { exit, .. } => {
+                slot.lines = Lines::default();
                 slot.process.last_exit = Some((*exit, Timestamp::now()));
                 slot.process.ended_for = slot.unhealthy.take();
                 slot.process.health.readiness = Readiness::Down;
                 ended = Some(*exit);
             }
-            Event::Unhealthy { why } if matches!(slot.state, State::Online { .. }) => {
+            Event::Unhealthy { why }
+                if matches!(slot.state, State::Starting { .. } | State::Online { .. }) =>
+            {
+                slot.process.restarted_for = Some((why.clone(), Timestamp::now()));
                 slot.unhealthy = Some(why.clone());
             }
             Event::Spawned { .. } => slot.process.reason = None,
+            // What people want is what counts until they want something else.
+            Event::StartAsked | Event::RestartAsked => slot.process.held = false,
+            Event::StopAsked => slot.process.held = true,
             _ => {}
         }
         let spec = slot.process.spec.clone();
@@ -543,6 +597,7 @@ impl Actor {
             restart: &spec.restart,
             stop: &spec.stop,
             service: spec.mcp.is_some(),
+            ready_within: spec.ready_within,
         };
         let state = std::mem::replace(&mut slot.state, State::Stopped);
         let step = machine::step(state, event, slot.process.history, policy, now);
@@ -578,6 +633,9 @@ impl Actor {
                 let Some(slot) = self.slots.get(&id) else {
                     return;
                 };
+                if slot.process.spec.stop.message && slot.lines.shut_down() {
+                    return;
+                }
                 let (signal, tree) = (
                     slot.process.spec.stop.signal,
                     slot.process.spec.stop.treekill,
@@ -625,6 +683,7 @@ impl Actor {
         }
         slot.process.generation += 1;
         slot.handle = None;
+        slot.lines = Lines::default();
         slot.process.life = None;
         let mut process = slot.process.clone();
         self.place(&mut process);
@@ -691,6 +750,7 @@ impl Actor {
         let (status, pid) = match &slot.state {
             State::Stopped => (Status::Stopped, None),
             State::Launching { .. } => (Status::Launching, None),
+            State::Starting { pid, .. } => (Status::Launching, Some(*pid)),
             State::Online { pid, .. } => (Status::Online, Some(*pid)),
             State::Stopping { pid, .. } => (Status::Stopping, Some(*pid)),
             State::Clearing { .. } => (Status::Stopping, None),
@@ -742,10 +802,14 @@ impl Actor {
             State::Launching { .. }
             | State::Clearing { .. }
             | State::Stopping { .. }
+            | State::Starting { .. }
             | State::Online { .. }
             | State::Waiting { .. } => Wanted::Up,
         };
-        let alive = matches!(slot.state, State::Online { .. } | State::Stopping { .. });
+        let alive = matches!(
+            slot.state,
+            State::Starting { .. } | State::Online { .. } | State::Stopping { .. }
+        );
         let handle = slot.handle.as_ref().filter(|_| alive);
         let split = |exit: Exit| match exit {
             Exit::Code(code) => (Some(code), None),
@@ -770,6 +834,12 @@ impl Actor {
                 }),
                 ended_for: process.ended_for.clone(),
                 reason: process.reason.clone(),
+                restarted_for: process.restarted_for.clone(),
+                held: process.held,
+                channel: slot
+                    .lines
+                    .identity()
+                    .map(|identity| (identity.number, identity.inode)),
             },
             spec: process.spec.clone(),
         });
@@ -800,6 +870,7 @@ impl Actor {
             mut process,
             state,
             handle,
+            channel,
             news: first,
         } in found
         {
@@ -814,7 +885,12 @@ impl Actor {
             }
             process.life = handle.as_ref().map(Handle::life);
             let lives = handle.is_some();
-            self.slots.insert(id, Slot::new(process, state, handle));
+            let to = self.listener(id, process.generation);
+            let mut slot = Slot::new(process, state, handle);
+            if let Some(end) = channel {
+                slot.lines.listen(end, to, &mut self.tasks);
+            }
+            self.slots.insert(id, slot);
             if lives && let Some(capture) = self.capture(id) {
                 self.tasks.spawn(capture);
             }

@@ -4,6 +4,7 @@
 //! written down, or when it carries the exact name of that run in its environment. What can't be
 //! proven is left alone.
 
+use super::channel::{End, Identity};
 use super::child_env;
 use super::journal::{Row, Wanted};
 use super::kill::Handle;
@@ -25,6 +26,8 @@ pub struct Found {
     pub state: State,
     /// The run, when it lives.
     pub handle: Option<Handle>,
+    /// Our end of its channel, when it has one and we may take it back.
+    pub channel: Option<End>,
     /// What its machine must hear first.
     pub news: Option<Event>,
 }
@@ -113,6 +116,8 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
     process.created_at = row.record.created_at;
     process.started_at = row.record.started_at;
     process.reason = row.record.reason;
+    process.restarted_for = row.record.restarted_for;
+    process.held = row.record.held;
     process.history = History {
         restarts: row.record.restarts,
         unstable: row.record.unstable,
@@ -164,10 +169,17 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
         (None, Wanted::Down) => (State::Stopped, None),
         (None, Wanted::Errored) => (State::Errored, None),
     };
+    let identity = row.record.channel;
+    let identity = identity.map(|(number, inode)| Identity { number, inode });
+    let channel = handle
+        .as_ref()
+        .zip(identity)
+        .and_then(|(handle, identity)| End::take_back(handle.pidfd(), identity));
     Found {
         process,
         state,
         handle,
+        channel,
         news,
     }
 }

@@ -8,6 +8,7 @@ use super::machine::Event;
 use super::plan::PlanError;
 use super::snapshot::{Health, Snapshot};
 use super::spawn::Spawned;
+use super::triggers::Cause;
 use super::waits::Outcome;
 use crate::config::AppSpec;
 use crate::config::spec::Env;
@@ -85,6 +86,15 @@ pub(super) enum Message {
         id: PmId,
         generation: u64,
         health: Health,
+    },
+    Due {
+        id: PmId,
+        cause: Cause,
+        why: String,
+    },
+    Note {
+        id: PmId,
+        note: String,
     },
     Quiesce {
         reply: oneshot::Sender<()>,
@@ -169,6 +179,16 @@ impl Supervisor {
                 event,
             })
             .await;
+    }
+
+    /// The clock or a changed file wants this process restarted.
+    pub(super) async fn due(&self, id: PmId, cause: Cause, why: String) {
+        let _ = self.inbox.send(Message::Due { id, cause, why }).await;
+    }
+
+    /// Something about this process that does not work, and does not keep it from running.
+    pub(super) async fn note(&self, id: PmId, note: String) {
+        let _ = self.inbox.send(Message::Note { id, note }).await;
     }
 
     /// Leaves every process as it is and does nothing more: the last call of a daemon that ends

@@ -101,6 +101,12 @@ pub struct Record {
     pub ended_for: Option<String>,
     /// Why it is in its state.
     pub reason: Option<String>,
+    /// Why it was restarted last although it ran and nobody asked.
+    pub restarted_for: Option<(String, Timestamp)>,
+    /// Stopped by hand.
+    pub held: bool,
+    /// Where the process has our end of its channel: number, and the socket's inode.
+    pub channel: Option<(i32, u64)>,
 }
 
 /// Handle to the writing thread.

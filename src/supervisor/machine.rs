@@ -25,6 +25,15 @@ pub enum State {
         /// What to do once it is there.
         wish: Wish,
     },
+    /// Runs, and has not said that it is ready.
+    Starting {
+        /// Root process.
+        pid: u32,
+        /// Since when.
+        since: Instant,
+        /// When it counts as ready anyway.
+        until: Instant,
+    },
     /// Runs.
     Online {
         /// Root process.
@@ -152,6 +161,8 @@ pub enum Event {
         /// Worth another try (no free process slot, say); otherwise trying again changes nothing.
         transient: bool,
     },
+    /// It says that it is ready.
+    Ready,
     /// The root process has ended.
     Exited {
         /// How.
@@ -196,6 +207,8 @@ pub struct Policy<'a> {
     pub stop: &'a StopPolicy,
     /// It has an `mcp` block.
     pub service: bool,
+    /// It says when it is ready; after this time it counts so anyway.
+    pub ready_within: Option<Duration>,
 }
 
 /// The outcome of one step.
@@ -217,7 +230,7 @@ pub fn step(
     policy: Policy<'_>,
     now: Instant,
 ) -> Step {
-    use State::{Clearing, Errored, Launching, Online, Stopped, Stopping, Waiting};
+    use State::{Clearing, Errored, Launching, Online, Starting, Stopped, Stopping, Waiting};
     let stay = |state: State| Step {
         state,
         history,
@@ -247,11 +260,15 @@ pub fn step(
         // News of a run that has been dealt with.
         (
             state @ (Stopped | Errored),
-            Event::Woke | Event::Exited { .. } | Event::GroupGone | Event::Unhealthy { .. },
+            Event::Woke
+            | Event::Ready
+            | Event::Exited { .. }
+            | Event::GroupGone
+            | Event::Unhealthy { .. },
         )
         | (
             state @ Waiting { .. },
-            Event::Exited { .. } | Event::GroupGone | Event::Unhealthy { .. },
+            Event::Ready | Event::Exited { .. } | Event::GroupGone | Event::Unhealthy { .. },
         ) => stay(state),
         // Nothing was ordered from the spawner in these states; if it comes all the same, it is
         // ended rather than left to run unwatched.
@@ -273,7 +290,7 @@ pub fn step(
         (Launching { .. }, Event::StopAsked) => stay(Launching { wish: Wish::Stop }),
         (Launching { .. }, Event::DeleteAsked) => stay(Launching { wish: Wish::Forget }),
         (Launching { wish }, Event::Spawned { pid }) => match wish {
-            Wish::Run => stay(Online { pid, since: now }),
+            Wish::Run => started(pid, history, policy, now),
             Wish::Restart => stop(pid, now, Then::Start, history, policy, now),
             Wish::Stop => stop(pid, now, Then::Stay, history, policy, now),
             Wish::Forget => stop(pid, now, Then::Forget, history, policy, now),
@@ -310,27 +327,55 @@ pub fn step(
         }
         (
             state @ Launching { .. },
-            Event::Exited { .. } | Event::GroupGone | Event::Unhealthy { .. } | Event::Woke,
+            Event::Ready
+            | Event::Exited { .. }
+            | Event::GroupGone
+            | Event::Unhealthy { .. }
+            | Event::Woke,
         ) => stay(state),
 
-        // ── online ──
-        (state @ Online { .. }, Event::StartAsked | Event::GroupGone | Event::Woke) => stay(state),
-        (Online { pid, since }, Event::StopAsked) => {
+        // ── online, or on the way there ──
+        (Starting { pid, since, .. }, Event::Ready) => stay(Online { pid, since }),
+        (Starting { pid, since, until }, Event::Woke) if until <= now => Step {
+            state: Online { pid, since },
+            history,
+            effects: vec![Effect::Explain(format!(
+                "it has not said that it is ready after {} ms (`listen_timeout`), and counts as online",
+                (until - since).as_millis()
+            ))],
+        },
+        (state @ Starting { until, .. }, Event::Woke) => Step {
+            state,
+            history,
+            effects: vec![Effect::WakeAt(until)],
+        },
+        (
+            state @ Starting { .. },
+            Event::StartAsked
+            | Event::GroupGone
+            | Event::Spawned { .. }
+            | Event::SpawnFailed { .. },
+        ) => stay(state),
+        (
+            state @ Online { .. },
+            Event::StartAsked | Event::Ready | Event::GroupGone | Event::Woke,
+        ) => stay(state),
+        (Online { pid, since } | Starting { pid, since, .. }, Event::StopAsked) => {
             stop(pid, since, Then::Stay, history, policy, now)
         }
-        (Online { pid, since }, Event::RestartAsked) => {
+        (Online { pid, since } | Starting { pid, since, .. }, Event::RestartAsked) => {
             stop(pid, since, Then::Start, history, policy, now)
         }
-        (Online { pid, since }, Event::DeleteAsked) => {
+        (Online { pid, since } | Starting { pid, since, .. }, Event::DeleteAsked) => {
             stop(pid, since, Then::Forget, history, policy, now)
         }
-        (Online { pid, since }, Event::Unhealthy { why }) => {
+        (Online { pid, since } | Starting { pid, since, .. }, Event::Unhealthy { why }) => {
             let mut step = stop(pid, since, Then::Recover(why.clone()), history, policy, now);
             step.effects.push(Effect::Explain(why));
             step
         }
         (
-            Online { pid, since },
+            Online { pid, since } | Starting { pid, since, .. },
             Event::Exited {
                 exit,
                 leftovers: true,
@@ -346,7 +391,7 @@ pub fn step(
             effects: vec![Effect::KillGroup(pid)],
         },
         (
-            Online { since, .. },
+            Online { since, .. } | Starting { since, .. },
             Event::Exited {
                 exit,
                 leftovers: false,
@@ -449,7 +494,10 @@ pub fn step(
         ) => stopped(then, now - since, history, policy, now),
         (
             state @ Stopping { .. },
-            Event::Unhealthy { .. } | Event::Spawned { .. } | Event::SpawnFailed { .. },
+            Event::Ready
+            | Event::Unhealthy { .. }
+            | Event::Spawned { .. }
+            | Event::SpawnFailed { .. },
         ) => stay(state),
 
         // ── clearing ──
@@ -490,7 +538,8 @@ pub fn step(
         },
         (
             state @ Clearing { .. },
-            Event::Exited { .. }
+            Event::Ready
+            | Event::Exited { .. }
             | Event::Unhealthy { .. }
             | Event::Woke
             | Event::Spawned { .. }
@@ -504,6 +553,26 @@ fn launch(history: History) -> Step {
         state: State::Launching { wish: Wish::Run },
         history,
         effects: vec![Effect::Spawn],
+    }
+}
+
+fn started(pid: u32, history: History, policy: Policy<'_>, now: Instant) -> Step {
+    let Some(within) = policy.ready_within else {
+        return Step {
+            state: State::Online { pid, since: now },
+            history,
+            effects: Vec::new(),
+        };
+    };
+    let until = now + within;
+    Step {
+        state: State::Starting {
+            pid,
+            since: now,
+            until,
+        },
+        history,
+        effects: vec![Effect::WakeAt(until)],
     }
 }
 

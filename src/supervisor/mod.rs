@@ -1,7 +1,8 @@
 //! Keeps processes as the specs want them.
 //!
-//! Decisions are pure (`plan`, `machine`, `restart`, `backoff`, `target`, `waits`, `child_env`);
-//! [`actor`] owns every process and carries decisions out; `spawn`, `exits`, `kill`, `adopt` and
+//! Decisions are pure (`plan`, `machine`, `restart`, `backoff`, `target`, `waits`, `child_env`,
+//! `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `usage`, `clock` and
+//! `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `adopt` and
 //! `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
@@ -17,6 +18,7 @@ pub mod child_env;
 pub mod snapshot;
 mod handle;
 pub mod actor;
+pub mod channel;
 pub mod spawn;
 pub mod exits;
 pub mod kill;
@@ -24,7 +26,11 @@ pub mod adopt;
 pub mod proc;
 pub mod journal;
 pub mod dump;
+pub mod memory;
 pub mod usage;
+pub mod triggers;
+pub mod clock;
+pub mod watch;
 #[cfg(test)]
 mod testing;
 

@@ -3,6 +3,7 @@
 //! Numbers are reused: what is read here proves something only together with a start time or an
 //! open pidfd.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 /// The fields of `/proc/PID/stat` that we need (proc_pid_stat(5)).
@@ -16,6 +17,8 @@ pub struct Stat {
     pub session: u32,
     /// Clock ticks from boot to its start.
     pub start_time: u64,
+    /// Memory, in pages.
+    pub resident_pages: u64,
     /// Wait status, once it is a zombie; 0 when we may not know.
     pub exit_status: i32,
 }
@@ -36,7 +39,8 @@ fn parse(text: &str) -> Option<Stat> {
         group: field(1)?.parse().ok()?,
         session: field(0)?.parse().ok()?,
         start_time: field(15)?.parse().ok()?,
-        exit_status: field(29)?.parse().ok()?,
+        resident_pages: field(1)?.parse().ok()?,
+        exit_status: field(27)?.parse().ok()?,
     })
 }
 
@@ -52,6 +56,17 @@ pub fn group_members(leader: u32) -> Vec<u32> {
             })
         })
         .collect()
+}
+
+/// The members of every process group but its leader. Walks `/proc`: blocks.
+pub fn groups() -> HashMap<u32, Vec<u32>> {
+    let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in all_pids() {
+        if let Some(stat) = stat(pid).filter(|stat| stat.group != pid) {
+            groups.entry(stat.group).or_default().push(pid);
+        }
+    }
+    groups
 }
 
 /// Every process with a variable that begins so (`NAME=value`) in the environment it was started
@@ -95,6 +110,7 @@ mod tests {
     #[test]
     fn reads_itself() {
         let stat = stat(std::process::id()).unwrap();
+        assert!(stat.resident_pages > 0);
         assert!(stat.start_time > 0 && stat.group > 0 && stat.state != b'Z');
     }
 

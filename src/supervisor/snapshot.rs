@@ -101,6 +101,12 @@ pub struct Process {
     pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
     pub reason: Option<String>,
+    /// Why it was restarted last although it ran and nobody asked.
+    pub restarted_for: Option<(String, Timestamp)>,
+    /// Something that does not work, and does not keep it from running.
+    pub note: Option<String>,
+    /// Stopped by hand, or never started: changed files do not start it.
+    pub held: bool,
     /// Restarts and unstable exits.
     pub history: History,
     /// First start, or last start by hand.
@@ -133,6 +139,9 @@ impl Process {
             pid: None,
             life: None,
             reason: None,
+            restarted_for: None,
+            note: None,
+            held: true,
             history: History::default(),
             created_at: Timestamp::default(),
             started_at: None,

@@ -6,14 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::mpsc;
 
+use super::channel::{self, End, Ends};
+use super::child_env::PROCESS_VARIABLE;
 use super::journal::Journal;
 use super::kill::Handle;
 use crate::config::AppSpec;
@@ -49,7 +54,18 @@ pub struct Spawned {
     /// Which of its starts it was.
     pub generation: u64,
     /// The run, or why there is none.
-    pub outcome: Result<Handle, SpawnError>,
+    pub outcome: Result<Run, SpawnError>,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Run {
+    /// Itself.
+    pub handle: Handle,
+    /// Our end of Node's channel.
+    pub channel: Option<End>,
+    /// Where it says `READY=1`.
+    pub notify: Option<UnixDatagram>,
 }
 
 /// Why a process could not be started.
@@ -146,7 +162,7 @@ pub fn start(
     Ok(())
 }
 
-fn spawn(order: &Order, limits: OperatorLimits) -> Result<Handle, SpawnError> {
+fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
     order.pipes.make(order.spec.run_as)?;
     let ends = order.pipes.child_ends()?;
     let mut command = command(&order.spec);
@@ -156,16 +172,35 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Handle, SpawnError> {
         .stdin(Stdio::from(ends.stdin))
         .stdout(Stdio::from(ends.stdout))
         .stderr(Stdio::from(ends.stderr));
+    let pair = order.spec.has_channel().then(Ends::new).transpose()?;
+    let channel = pair.as_ref().map(End::of).transpose()?;
+    if let Some(ends) = &pair {
+        command.env("NODE_CHANNEL_FD", ends.theirs.as_raw_fd().to_string());
+        command.env("NODE_CHANNEL_SERIALIZATION_MODE", "json");
+    }
+    let mut notify = None;
+    if order.spec.ready_within.is_some() {
+        let run = order.env.get(PROCESS_VARIABLE).map_or("", String::as_str);
+        let (socket, address) = channel::notify_socket(run)?;
+        command.env("NOTIFY_SOCKET", address);
+        notify = Some(socket);
+    }
     if let Some(user) = order.spec.run_as {
         command.gid(user.gid).uid(user.uid);
     }
+    let inherited = pair
+        .as_ref()
+        .map(|ends| [ends.ours.clone(), ends.theirs.clone()]);
     let in_child = move || {
+        for end in inherited.iter().flatten() {
+            rustix::io::fcntl_setfd(end, FdFlags::empty())?;
+        }
         rustix::process::setsid()?;
         rustix::process::setrlimit(Resource::Nofile, limits.files)?;
         rustix::process::setrlimit(Resource::Core, limits.core)?;
         Ok(())
     };
-    // SAFETY: between fork and exec it makes three system calls and nothing else: no allocation,
+    // SAFETY: between fork and exec it makes a few system calls and nothing else: no allocation,
     // no lock.
     #[expect(unsafe_code, reason = "std offers setsid only through pre_exec")]
     unsafe {
@@ -187,7 +222,11 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Handle, SpawnError> {
         let file = order.pid_file.display();
         tracing::warn!(app = %order.spec.name, %file, %error, "cannot write its pid file");
     }
-    Ok(handle)
+    Ok(Run {
+        handle,
+        channel,
+        notify,
+    })
 }
 
 fn command(spec: &AppSpec) -> Command {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::AppSpec;
-use crate::config::spec::{Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, StopPolicy};
+use crate::config::spec::{
+    Env, ExecMode, LogSpec, LogTarget, Program, RestartPolicy, StopPolicy, Triggers,
+};
 use crate::ids::AppName;
 
 /// A plain app that sleeps.
@@ -32,10 +34,13 @@ pub(crate) fn spec(name: &str) -> AppSpec {
             exp_backoff_restart_delay: None,
             stop_exit_codes: Vec::new(),
         },
+        triggers: Triggers::default(),
+        ready_within: None,
         stop: StopPolicy {
             signal: 2,
             grace: Duration::from_millis(1600),
             treekill: true,
+            message: false,
         },
         logs: LogSpec {
             out: LogTarget::Default,

@@ -49,7 +49,7 @@ pub fn reached(
         Goal::Gone => None,
         Goal::Stopped => match state {
             State::Stopped | State::Errored => Some(Ok(())),
-            State::Online { .. } | State::Waiting { .. } => {
+            State::Starting { .. } | State::Online { .. } | State::Waiting { .. } => {
                 Some(Err("it was started again".into()))
             }
             State::Launching { .. } | State::Stopping { .. } | State::Clearing { .. } => None,

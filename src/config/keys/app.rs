@@ -1,6 +1,6 @@
 //! Keys of an app: every attribute of PM2 (reference: its ecosystem file), and mcpm's own.
 
-use super::Treatment::{Invisible, Never, NotYet, PartOf};
+use super::Treatment::{Invisible, Never, NotYet};
 use super::{Key, Kind, MCP, Short, Table};
 
 /// An entry of `apps`.
@@ -207,28 +207,34 @@ const KEYS: &[Key] = &[
         "max_memory_restart",
         Kind::Size,
         "",
-        "restart above this memory",
+        "restart when the process and its group take more memory; 0 is off",
+    ),
+    Key::new(
+        "cron_restart",
+        Kind::FlagOrText,
+        "",
+        "restart by the clock, `\"0 4 * * *\"`; 5 fields, or 6 with seconds first; 0 is off",
     )
-    .but(NotYet),
-    Key::new("cron_restart", Kind::FlagOrText, "", "restart by the clock")
-        .aka(&["cron"])
-        .but(NotYet),
+    .aka(&["cron"]),
     Key::new(
         "watch",
         Kind::FlagOrTexts,
         "`false`",
-        "restart when files change",
-    )
-    .but(NotYet),
-    Key::new("ignore_watch", Kind::Words, "", "files that do not count").but(PartOf("watch")),
+        "restart when files change: `true` below `cwd`, else these files and folders",
+    ),
+    Key::new(
+        "ignore_watch",
+        Kind::Words,
+        "",
+        "files that do not count: paths, globs, regular expressions; dotfiles and `node_modules` never do",
+    ),
     Key::new(
         "watch_delay",
         Kind::Duration,
         "0",
-        "wait between change and restart",
-    )
-    .but(PartOf("watch")),
-    Key::new("watch_options", Kind::Any, "", "options of PM2's watcher").but(PartOf("watch")),
+        "how long no file must change before the restart",
+    ),
+    Key::new("watch_options", Kind::Any, "", "options of PM2's watcher").but(Invisible),
     Key::new(
         "depends_on",
         Kind::Texts,
@@ -261,23 +267,20 @@ const KEYS: &[Key] = &[
         "shutdown_with_message",
         Kind::Flag,
         "`false`",
-        "a message instead of the first signal",
-    )
-    .but(NotYet),
+        "the message `shutdown` over Node's channel instead of the first signal",
+    ),
     Key::new(
         "wait_ready",
         Kind::Flag,
         "`false`",
-        "online only after the message `ready`",
-    )
-    .but(NotYet),
+        "online when it says so: `\"ready\"` over Node's channel, or `READY=1` to `NOTIFY_SOCKET`",
+    ),
     Key::new(
         "listen_timeout",
         Kind::Duration,
         "3000",
-        "longest wait for that message",
-    )
-    .but(PartOf("wait_ready")),
+        "longest wait for that; then it counts as online",
+    ),
     // -- who runs it --
     Key::new(
         "uid",

@@ -51,8 +51,6 @@ pub enum Treatment {
     Acts,
     /// Read and checked, but nothing more: warns by name when it is set to something.
     NotYet,
-    /// As [`Treatment::NotYet`], but silent: it means nothing without the key named, which warns.
-    PartOf(&'static str),
     /// Never acted upon: it asks for something that is PM2's alone. Warns by name when it is set to
     /// something.
     Never,

@@ -17,6 +17,7 @@ fn stop_policy() -> StopPolicy {
         signal: 2,
         grace: Duration::from_millis(1600),
         treekill: true,
+        message: false,
     }
 }
 
@@ -27,6 +28,7 @@ struct Life {
     restart: RestartPolicy,
     stop: StopPolicy,
     service: bool,
+    ready_within: Option<Duration>,
     now: Instant,
 }
 
@@ -38,6 +40,7 @@ impl Life {
             restart: restart_policy(),
             stop: stop_policy(),
             service,
+            ready_within: None,
             now,
         }
     }
@@ -47,6 +50,7 @@ impl Life {
             restart: &self.restart,
             stop: &self.stop,
             service: self.service,
+            ready_within: self.ready_within,
         };
         let step = step(self.state.clone(), event, self.history, policy, self.now);
         self.state = step.state;
@@ -187,6 +191,34 @@ async fn a_restart_while_waiting_starts_at_once() {
     assert_eq!(life.history.unstable, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_that_says_when_it_is_ready_is_waited_for_but_not_for_ever() {
+    let now = Instant::now();
+    let launching = State::Launching { wish: Wish::Run };
+    let mut life = Life::new(launching.clone(), false, now);
+    life.ready_within = Some(Duration::from_secs(3));
+    let until = now + Duration::from_secs(3);
+    let spawned = Event::Spawned { pid: 7 };
+    assert_eq!(life.see(spawned.clone()), [Effect::WakeAt(until)]);
+    assert!(matches!(life.state, State::Starting { .. }));
+    assert_eq!(life.see(Event::Ready), []);
+    assert_eq!(life.state, State::Online { pid: 7, since: now });
+
+    life.state = launching;
+    life.see(spawned);
+    assert_eq!(life.see(Event::Woke), [Effect::WakeAt(until)], "too early");
+    life.now = until;
+    assert!(matches!(life.see(Event::Woke)[..], [Effect::Explain(_)]));
+    assert_eq!(life.state, State::Online { pid: 7, since: now });
+    // A crash before it is ready is a crash.
+    life.state = State::Starting {
+        pid: 7,
+        since: now,
+        until,
+    };
+    assert!(life.see(exited(1)).contains(&Effect::Spawn));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::StartAsked),
@@ -211,6 +243,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             leftovers: true
         }),
         Just(Event::GroupGone),
+        Just(Event::Ready),
         Just(Event::Unhealthy { why: "x".into() }),
         Just(Event::Woke),
     ]
@@ -220,11 +253,15 @@ proptest! {
     /// The world answers only what was ordered: a `Spawned` only after a `Spawn`, an exit only of
     /// what runs. Under any order of wishes there is never a second copy.
     #[test]
-    fn no_event_order_spawns_twice(events in proptest::collection::vec((any_event(), 0u64..3000), 1..80)) {
+    fn no_event_order_spawns_twice(
+        says_ready: bool,
+        events in proptest::collection::vec((any_event(), 0u64..3000), 1..80),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time().start_paused(true).build().unwrap();
         let now = runtime.block_on(async { Instant::now() });
         let mut life = Life::new(State::Stopped, true, now);
+        life.ready_within = says_ready.then_some(Duration::from_secs(2));
         let (mut ordered, mut alive, mut group) = (false, false, false);
         for (event, millis) in events {
             life.now += Duration::from_millis(millis);

@@ -304,13 +304,15 @@ fn send_signal(pid: u32, signal: &str) {
     let _ = nix::sys::signal::kill(pid, signal);
 }
 
-/// Runs, and is no zombie.
+/// Runs, and is no zombie. The first thread of a killed process is one while others still end, and
+/// hold its sockets.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| state != 'Z')
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    state.is_some_and(|state| state != 'Z' || threads() > 1)
 }
 
 /// Every process that has this home in its environment.

@@ -1,0 +1,122 @@
+//! Readiness and messages: Node's channel in any language, and `NOTIFY_SOCKET`.
+
+use serde_json::json;
+
+use crate::harness::{App, Mcpm, sh, wait_for};
+
+/// Says that it is ready when `go` is there, and tells how it is asked to end.
+const NODE: &str = r"
+const fs = require('fs');
+const timer = setInterval(() => {
+  if (fs.existsSync('go')) { clearInterval(timer); process.send('ready'); console.log('said it'); }
+}, 10);
+setInterval(() => process.send({ type: 'tick', data: 1 }), 5);
+process.on('message', m => { console.log('asked by message', m); process.exit(0); });
+process.on('SIGINT', () => { console.log('asked by signal'); process.exit(0); });
+";
+
+/// `true` when there is one; else says that the test was skipped.
+fn is_there(program: &str) -> bool {
+    let found = std::process::Command::new(program)
+        .arg("--version")
+        .output();
+    let there = found.is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("skipped: there is no `{program}` here");
+    }
+    there
+}
+
+fn node(mcpm: &Mcpm) -> App {
+    let script = mcpm.write("server.js", NODE);
+    sh("web", "")
+        .with("/script", script)
+        .with("/interpreter", "node")
+        .with("/args", json!([]))
+        .with("/wait_ready", true)
+        .with("/listen_timeout", "1h")
+        .with("/shutdown_with_message", true)
+}
+
+fn log(mcpm: &Mcpm) -> String {
+    String::from_utf8_lossy(&mcpm.log("web-out.log")).into_owned()
+}
+
+#[test]
+fn node_says_when_it_is_ready_and_is_asked_to_end_by_a_message() {
+    if !is_there("node") {
+        return;
+    }
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([node(&mcpm)]);
+    let mut start = mcpm.spawn(&["start", &file]);
+    let list = mcpm.wait_until(|list| list.get("web").is_some_and(|web| web.pid != 0));
+    assert_eq!(list["web"].status, "launching");
+    mcpm.write("go", "");
+    assert_eq!(start.code(), Some(0), "`start` waits for it");
+    assert_eq!(mcpm.list()["web"].status, "online");
+    mcpm.ok(&["stop", "web"]);
+    let log = log(&mcpm);
+    assert!(
+        log.contains("asked by message shutdown") && !log.contains("signal"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_child_with_a_channel_outlives_the_daemon_and_hears_the_next_one() {
+    if !is_there("node") {
+        return;
+    }
+    let mcpm = Mcpm::new();
+    mcpm.write("go", "");
+    let file = mcpm.ecosystem([node(&mcpm)]);
+    mcpm.ok(&["start", &file]);
+    let pid = mcpm.list()["web"].pid;
+    mcpm.kill_daemon();
+    let list = mcpm.wait_until(|list| list["web"].is_up());
+    assert_eq!((list["web"].pid, list["web"].restarts), (pid, 0));
+    mcpm.ok(&["stop", "web"]);
+    // By message where the system lets us take the channel back, else by the signal.
+    wait_for(
+        || log(&mcpm).contains("asked by").then_some(()),
+        "its last word",
+    );
+}
+
+#[test]
+fn any_language_can_say_ready() {
+    let mcpm = Mcpm::new();
+    let mut apps = Vec::new();
+    if is_there("bash") {
+        let script = "printf '\"ready\"\\n' >&\"$NODE_CHANNEL_FD\"; exec sleep 1000";
+        apps.push(sh("channel", script).with("/script", "bash"));
+    }
+    if is_there("python3") {
+        let script = "import os,socket,time\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
+                      a=os.environ['NOTIFY_SOCKET']\ns.sendto(b'STATUS=up\\nREADY=1', '\\0'+a[1:])\ntime.sleep(1000)";
+        apps.push(sh("notify", script).with("/script", "python3"));
+    }
+    let apps = apps
+        .into_iter()
+        .map(|app| app.with("/wait_ready", true).with("/listen_timeout", "1h"));
+    let file = mcpm.ecosystem(apps);
+    mcpm.ok(&["start", &file]);
+    assert!(mcpm.list().all().iter().all(|process| process.is_up()));
+}
+
+#[test]
+fn one_that_never_says_it_counts_as_online_in_the_end_and_describe_says_so() {
+    let mcpm = Mcpm::new();
+    let app = sh("mute", "exec sleep 1000")
+        .with("/wait_ready", true)
+        .with("/listen_timeout", 50);
+    let file = mcpm.ecosystem([app]);
+    mcpm.ok(&["start", &file]);
+    assert_eq!(mcpm.list()["mute"].status, "online");
+    let shown = mcpm.ok(&["describe", "mute"]);
+    assert!(
+        shown.contains("has not said that it is ready after 50 ms"),
+        "{shown}"
+    );
+}
