@@ -8,7 +8,7 @@ use crate::ids::Timestamp;
 use super::exit::Exit;
 use super::render::Output;
 use super::session::Session;
-use super::{jlist, process_table};
+use super::{jlist, next, process_table};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     } else {
         print_table(&mut daemon, &session.output).await?;
     }
+    next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 
@@ -62,9 +63,13 @@ pub(crate) async fn processes(daemon: &mut Client) -> Result<Vec<Process>, Clien
 
 /// Asks for the processes and prints their table.
 pub(crate) async fn print_table(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
-    let processes = processes(daemon).await?;
-    let columns = output.size().map(|size| size.columns);
-    let table = process_table::render(&processes, Timestamp::now(), columns, output.palette());
-    output.text(&table)?;
+    print(&processes(daemon).await?, output)?;
     Ok(())
+}
+
+/// Prints the table of these.
+pub(crate) fn print(processes: &[Process], output: &Output) -> std::io::Result<()> {
+    let columns = output.size().map(|size| size.columns);
+    let table = process_table::render(processes, Timestamp::now(), columns, output.palette());
+    output.text(&table)
 }
