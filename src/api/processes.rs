@@ -1,6 +1,6 @@
 //! `/api/v1/admin/processes`: what runs, and what to do with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,6 +203,9 @@ pub struct StartRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub settings_file: Option<PathBuf>,
+    /// `MCPM_LISTEN` and its kin in the caller's shell: the same holds for them.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
 }
 
 /// `POST /api/v1/admin/processes/{action}` where action is `start`, `stop`, `restart`, `delete`.
@@ -510,11 +513,12 @@ pub(super) async fn start(
     Json(request): Json<StartRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
     refuse_other_version(request.spec_version)?;
-    if request.settings != Settings::default() {
+    if request.settings != Settings::default() || !request.environment.is_empty() {
         let (done, answer) = oneshot::channel();
         let order = DaemonOrder::Apply {
             settings: request.settings,
             file: request.settings_file,
+            environment: request.environment,
             done,
         };
         let _ = api.orders.send(order).await;

@@ -7,13 +7,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Problem;
 use super::door::{Admin, Json, Reply};
 use super::error::{Answer, ApiError};
 use super::logs::Reached;
 use super::processes::Outcome;
 use super::state::Api;
-use super::{List, Problem};
-use crate::supervisor::{Snapshot, dump};
+use crate::supervisor::Snapshot;
+use crate::supervisor::dump::{self, Read};
 
 /// `POST /api/v1/admin/save`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -22,6 +23,16 @@ pub struct SaveRequest {
     /// Save a list without processes, too.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Answer of `POST /api/v1/admin/resurrect`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resurrected {
+    /// What became of each process that was not listed already.
+    pub items: Vec<Outcome>,
+    /// That it was an older list, and why; `null` when all is well.
+    pub warning: Option<String>,
 }
 
 /// Writes the list to `dump.pm2`. An empty list is not written over a saved one unless it is forced.
@@ -68,16 +79,18 @@ async fn write(api: &Api, snapshot: Arc<Snapshot>) -> Answer<Reply<Reached>> {
 
 /// Brings back what was saved; names that are in the list already are left alone.
 #[utoipa::path(post, path = "/api/v1/admin/resurrect", tag = "processes",
-    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
-pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<List<Outcome>>> {
+    responses((status = 200, body = Resurrected), (status = 404, body = Problem)))]
+pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<Resurrected>> {
     let path = api.home.dump();
     let read = tokio::task::spawn_blocking(move || dump::read(&path)).await;
-    let saved = match read {
-        Ok(Ok(saved)) => saved,
+    let Read { saved, warning } = match read {
+        Ok(Ok(read)) => read,
         Ok(Err(error)) => return Err(ApiError::not_found("no_saved_list", error.to_string())),
         Err(error) => return Err(ApiError::internal(&error)),
     };
-    Ok(super::processes::outcomes(
-        api.supervisor.resurrect(saved).await?,
-    ))
+    let Reply(outcomes) = super::processes::outcomes(api.supervisor.resurrect(saved).await?);
+    Ok(Reply(Resurrected {
+        items: outcomes.items,
+        warning,
+    }))
 }

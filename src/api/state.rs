@@ -1,5 +1,6 @@
 //! What the handlers work with: handles to the rooms, and the settings in force.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,12 +76,14 @@ pub enum DaemonOrder {
         /// Answered when that is done.
         done: oneshot::Sender<()>,
     },
-    /// Take settings of an ecosystem file.
+    /// Take the settings of a start: of its ecosystem file, and of its shell.
     Apply {
-        /// What it says.
+        /// What the file says.
         settings: Settings,
         /// Where it says so.
         file: Option<PathBuf>,
+        /// `MCPM_LISTEN` and its kin, as the shell has them.
+        environment: BTreeMap<String, String>,
         /// Why not, for people.
         done: oneshot::Sender<Result<(), String>>,
     },

@@ -6,6 +6,7 @@ use crate::api::daemon::Setting;
 use super::conf;
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::next;
 use super::session::Session;
 
 /// Arguments of `config`.
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
             .output
             .text(&table(&settings.items).render(session.output.palette()))?;
     }
+    next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 

@@ -4,6 +4,7 @@ use crate::api::processes::{Health, LastExit, LogEvent, Process, Readiness, Stre
 use crate::config::spec::{ExecMode, ServiceSpec};
 use crate::control::client::{Client, segment};
 use crate::ids::Timestamp;
+use crate::sockets::ephemeral;
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
@@ -50,6 +51,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
                 output.text(&String::from_utf8_lossy(&text))?;
             }
         }
+    }
+    let services = found.iter().filter_map(|p| p.spec.mcp.as_ref());
+    let ports: Vec<u16> = services.map(|mcp| mcp.port.get()).collect();
+    if let Some(warning) = ephemeral::warning(&ports) {
+        session.output.warning(warning);
     }
     Ok(exit)
 }

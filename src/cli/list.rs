@@ -13,7 +13,7 @@ use super::inspect::inspect;
 use super::process_table::Sort;
 use super::render::Output;
 use super::session::Session;
-use super::{jlist, process_table};
+use super::{jlist, next, process_table};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -54,6 +54,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     } else {
         print(&processes, sort, &session.output)?;
     }
+    next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 
@@ -138,13 +139,14 @@ pub(crate) async fn selected_by_all(
 
 /// Asks for the processes and prints their table.
 pub(crate) async fn print_table(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
-    print(&processes(daemon).await?, Sort::default(), output)
+    print(&processes(daemon).await?, Sort::default(), output)?;
+    Ok(())
 }
 
-fn print(processes: &[Process], sort: Sort, output: &Output) -> anyhow::Result<()> {
+/// Prints the table of these.
+pub(crate) fn print(processes: &[Process], sort: Sort, output: &Output) -> std::io::Result<()> {
     let sorted = sort.apply(processes);
     let columns = output.size().map(|size| size.columns);
     let table = process_table::render(&sorted, Timestamp::now(), columns, output.palette());
-    output.text(&table)?;
-    Ok(())
+    output.text(&table)
 }

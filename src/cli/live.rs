@@ -94,10 +94,11 @@ impl Board {
         self.turn = (self.turn + 1) % SPINNER.len();
     }
 
-    /// Changes as lines of their own.
+    /// Changes as lines of their own; not each note of one that is tried again and again.
     fn lines(&self, steps: &[Step], changed: &[usize]) -> String {
         changed
             .iter()
+            .filter(|&&at| steps[at].is_news())
             .map(|&at| self.line(&steps[at], "…", usize::MAX) + "\n")
             .collect()
     }

@@ -3,6 +3,7 @@
 //! The daemon never reads a user's file: this side does, with the folder and the variables of the
 //! person who typed the command.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,8 +11,8 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::config::spec::Env;
 use crate::config::{
-    ConfigError, LoadOptions, Loaded, Shell, from_command_line, is_ecosystem_file, load_file,
-    load_text,
+    ConfigError, LoadOptions, Loaded, Shell, daemon_settings, from_command_line, is_ecosystem_file,
+    load_file, load_text,
 };
 
 use super::app_flags::AppFlags;
@@ -121,6 +122,13 @@ pub(crate) fn from_script(
 /// When the current folder is gone.
 pub(crate) fn shell_env() -> anyhow::Result<Env> {
     Ok(shell()?.passed_on())
+}
+
+/// What this shell says about the daemon's own settings: `MCPM_LISTEN` and its kin.
+pub(crate) fn daemon_variables() -> BTreeMap<String, String> {
+    let said = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
+    let said = daemon_settings::VARIABLES.into_iter().filter_map(said);
+    said.filter(|(_, text)| !text.is_empty()).collect()
 }
 
 fn shell() -> anyhow::Result<Shell> {

@@ -1,22 +1,30 @@
-//! The last lines of `mcpm start`: where the router is, and what to type next.
+//! The last lines of `mcpm start`: where the router is, what to look after, and what to type next.
 
 use crate::api::List;
 use crate::api::daemon::DaemonInfo;
 use crate::api::services::AdminService;
 use crate::api::users::User;
-use crate::control::client::Client;
+use crate::control::client::{Client, ClientError};
 
 use super::render::Output;
 
-/// Where the router is, what to look after, and what to type next.
-pub(crate) async fn print(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
+/// What an operator should act on, to stderr.
+pub(crate) async fn warn(daemon: &mut Client, output: &Output) -> Result<DaemonInfo, ClientError> {
     let info: DaemonInfo = daemon.get("/api/v1/admin/daemon").await?;
     for warning in &info.warnings {
         output.warning(warning);
     }
+    Ok(info)
+}
+
+/// Where the router is, what to look after, and what to type next. Returns whether the router has
+/// its address.
+pub(crate) async fn print(daemon: &mut Client, output: &Output) -> anyhow::Result<bool> {
+    let info = warn(daemon, output).await?;
+    let has_router = info.listen.is_some();
     let services: List<AdminService> = daemon.get("/api/v1/admin/services").await?;
     if services.items.is_empty() {
-        return Ok(());
+        return Ok(has_router);
     }
     if let Some(listen) = &info.listen {
         output.line(router(&info.public_url, listen))?;
@@ -25,7 +33,7 @@ pub(crate) async fn print(daemon: &mut Client, output: &Output) -> anyhow::Resul
     if let Some(next) = next(&services.items, &users.items) {
         output.line(format_args!("next    {next}"))?;
     }
-    Ok(())
+    Ok(has_router)
 }
 
 fn router(public_url: &str, listen: &str) -> String {

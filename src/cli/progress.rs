@@ -1,19 +1,22 @@
 //! How far a start has come: pure, fed with the daemon's lists and the time since it began.
 //!
-//! Services count when they are ready, plain apps when they are online. What will not get there by
-//! itself has failed; what takes longer than its `start_timeout` is given up on (it goes on trying,
-//! and so does the daemon).
+//! Services count when they are ready, plain apps when one run of theirs has been online for a
+//! moment. What will not get there by itself has failed; what takes longer than its `start_timeout`
+//! is given up on (it goes on trying, and so does the daemon).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::api::processes::{Process, Readiness, Status};
+use crate::api::processes::{LastExit, Process, Readiness, Status};
 use crate::ids::PmId;
 
 use super::units;
 
 /// For what has no `start_timeout` of its own.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// A plain app counts when one run has been online for so long: what cannot run at all has ended by
+/// then.
+const SETTLING: Duration = Duration::from_millis(150);
 
 /// Where one process stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,26 @@ pub(crate) enum Stage {
     Failed(String),
 }
 
+/// What a step that is under way is at, in rough words: a pipe gets a line when this changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Starting,
+    Stopping,
+    Unhealthy,
+    /// Has ended since this start, and is tried again.
+    Restarting,
+}
+
+/// The run of a plain app that is online.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    pid: u32,
+    /// When it was first seen.
+    seen: Duration,
+    /// How long it must last to count.
+    settling: Duration,
+}
+
 /// One process of a start.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
@@ -35,8 +58,17 @@ pub(crate) struct Step {
     /// Where a service listens.
     pub(crate) place: Option<String>,
     limit: Duration,
+    /// Restarts before this start.
+    restarts: u32,
+    /// How it ended last, when it did since this start.
+    ended: Option<String>,
     /// What its last health check said, when that was no good.
     failure: Option<String>,
+    /// Of a plain app that is online.
+    run: Option<Run>,
+    kind: Kind,
+    /// The last list has changed its kind.
+    turned: bool,
     /// Where it stands.
     pub(crate) stage: Stage,
     /// When it got there, or was given up on.
@@ -55,6 +87,66 @@ impl Step {
     /// Is nothing more to come?
     pub(crate) fn is_settled(&self) -> bool {
         !matches!(self.stage, Stage::Waiting(_))
+    }
+
+    /// Is it worth a line of its own where lines are not redrawn?
+    pub(crate) fn is_news(&self) -> bool {
+        self.is_settled() || self.turned
+    }
+
+    /// Takes down what the list says of it.
+    fn look(&mut self, process: &Process, elapsed: Duration) {
+        let ended = process.unstable_restarts > 0
+            || process.restarts > self.restarts
+            || process.status == Status::WaitingRestart;
+        if ended {
+            let exit = process.last_exit.as_ref().map(how_it_ended);
+            let why = process.reason.clone().or(exit);
+            self.ended = why.or(self.ended.take());
+        }
+        let health = process.health.as_ref();
+        self.failure = health.and_then(|health| health.last_failure.clone());
+        let is_up = process.status == Status::Online && health.is_none();
+        let same = self.run.filter(|run| run.pid == process.pid);
+        self.run = is_up.then(|| {
+            same.unwrap_or_else(|| Run {
+                pid: process.pid,
+                seen: elapsed,
+                // One that has ended too early must show that it no longer does.
+                settling: if process.unstable_restarts > 0 {
+                    SETTLING.max(process.spec.restart.min_uptime)
+                } else {
+                    SETTLING
+                },
+            })
+        });
+        let unhealthy = health.is_some_and(|health| health.readiness == Readiness::Unhealthy);
+        let kind = match process.status {
+            _ if self.ended.is_some() => Kind::Restarting,
+            Status::Stopping => Kind::Stopping,
+            Status::Online if unhealthy => Kind::Unhealthy,
+            _ => Kind::Starting,
+        };
+        self.turned = kind != self.kind;
+        self.kind = kind;
+    }
+
+    fn next_stage(&self, process: &Process, elapsed: Duration) -> Stage {
+        match (stage(process), self.run) {
+            (Stage::Done(_), Some(run)) if elapsed < run.settled_at() => self.under_way("starting"),
+            (Stage::Waiting(note), _) => self.under_way(&note),
+            (other, _) => other,
+        }
+    }
+
+    fn under_way(&self, note: &str) -> Stage {
+        Stage::Waiting(self.ended.clone().unwrap_or_else(|| note.to_owned()))
+    }
+}
+
+impl Run {
+    fn settled_at(&self) -> Duration {
+        self.seen + self.settling
     }
 }
 
@@ -87,7 +179,12 @@ impl Progress {
                 },
                 place: mcp.map(|mcp| format!("127.0.0.1:{}", mcp.port)),
                 limit: limit.unwrap_or(mcp.map_or(PLAIN_TIMEOUT, |mcp| mcp.start_timeout)),
+                restarts: process.restarts,
+                ended: None,
                 failure: None,
+                run: None,
+                kind: Kind::Starting,
+                turned: false,
                 stage: Stage::Waiting("starting".to_owned()),
                 after: None,
             }
@@ -101,36 +198,51 @@ impl Progress {
     pub(crate) fn observe(&mut self, processes: &[Process], elapsed: Duration) -> Vec<usize> {
         let known: HashMap<PmId, &Process> = processes.iter().map(|p| (p.pm_id, p)).collect();
         for step in &mut self.steps {
-            let health = known
-                .get(&step.id)
-                .and_then(|process| process.health.as_ref());
-            step.failure = health.and_then(|health| health.last_failure.clone());
+            if let Some(process) = known.get(&step.id) {
+                step.look(process, elapsed);
+            }
         }
         self.update(elapsed, |step| match known.get(&step.id) {
-            Some(process) => stage(process),
+            Some(process) => step.next_stage(process, elapsed),
             None => Stage::Failed("was deleted meanwhile".to_owned()),
         })
     }
 
-    /// Gives up on what has taken too long; returns which steps have changed.
+    /// Settles plain apps that have been online long enough, and gives up on what has taken too
+    /// long; returns which steps have changed.
     pub(crate) fn expire(&mut self, elapsed: Duration) -> Vec<usize> {
         self.update(elapsed, |step| match &step.stage {
+            Stage::Waiting(_) if step.run.is_some_and(|run| elapsed >= run.settled_at()) => {
+                Stage::Done("online".to_owned())
+            }
             Stage::Waiting(note) if elapsed >= step.limit => Stage::Failed(format!(
                 "not ready after {}: {}; it goes on trying",
                 units::took(step.limit),
-                step.failure.as_ref().unwrap_or(note)
+                step.ended
+                    .as_ref()
+                    .or(step.failure.as_ref())
+                    .unwrap_or(note)
             )),
             other => other.clone(),
         })
     }
 
-    /// When to look for what has taken too long; `None` when nothing is under way.
+    /// When to look again without a new list; `None` when nothing is under way.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.steps
             .iter()
             .filter(|step| !step.is_settled())
-            .map(|step| step.limit)
+            .map(|step| match step.run {
+                Some(run) => run.settled_at().min(step.limit),
+                None => step.limit,
+            })
             .min()
+    }
+
+    /// Those that got there.
+    pub(crate) fn done(&self) -> impl Iterator<Item = PmId> {
+        let done = |step: &&Step| matches!(step.stage, Stage::Done(_));
+        self.steps.iter().filter(done).map(|step| step.id)
     }
 
     /// Is every step settled?
@@ -154,7 +266,9 @@ impl Progress {
             let stage = next(step);
             if stage != step.stage {
                 step.stage = stage;
-                step.after = step.is_settled().then_some(elapsed);
+                // It was there from when it was first seen, not from when we believed it.
+                let when = step.run.map_or(elapsed, |run| run.seen);
+                step.after = step.is_settled().then_some(when);
                 changed.push(at);
             }
         }
@@ -171,7 +285,10 @@ fn stage(process: &Process) -> Stage {
     };
     let readiness = process.health.as_ref().map(|health| health.readiness);
     if readiness == Some(Readiness::PortTaken) {
-        return Stage::Failed(reason("its port is taken by another program"));
+        let failure = process.health.as_ref().and_then(|h| h.last_failure.clone());
+        let why = process.reason.clone().or(failure);
+        let why = why.unwrap_or_else(|| "its port is taken by another program".to_owned());
+        return Stage::Failed(why);
     }
     match process.status {
         Status::Errored => Stage::Failed(reason("errored")),
@@ -185,6 +302,16 @@ fn stage(process: &Process) -> Stage {
         Status::Launching => Stage::Waiting("starting".to_owned()),
         Status::Stopping => Stage::Waiting("stopping".to_owned()),
         Status::WaitingRestart => Stage::Waiting(reason("waiting restart")),
+    }
+}
+
+/// In the words that the daemon has for it.
+fn how_it_ended(exit: &LastExit) -> String {
+    match (exit.code, &exit.signal) {
+        _ if exit.why.is_some() => exit.why.clone().unwrap_or_default(),
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was ended by {signal}"),
+        (None, None) => "ended while no daemon was watching".to_owned(),
     }
 }
 
@@ -203,11 +330,19 @@ fn stopped(process: &Process, reason: &str) -> Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::processes::LastExit;
     use crate::cli::samples::{process, service};
     use crate::ids::Timestamp;
 
     const MS: Duration = Duration::from_millis(1);
+
+    fn exit(code: i32) -> Option<LastExit> {
+        Some(LastExit {
+            code: Some(code),
+            signal: None,
+            at: Timestamp::default(),
+            why: None,
+        })
+    }
 
     fn ids(list: &[Process]) -> Vec<PmId> {
         list.iter().map(|p| p.pm_id).collect()
@@ -229,11 +364,79 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_app_counts_when_it_is_online() {
+    fn a_plain_app_counts_when_it_has_been_online_for_a_moment() {
         let list = [process(0, "web")];
         let mut progress = Progress::new(&ids(&list), &list, None);
         progress.observe(&list, MS);
+        assert!(!progress.is_settled());
+        assert_eq!(progress.deadline(), Some(MS + SETTLING));
+        assert!(progress.expire(SETTLING).is_empty());
+        assert_eq!(progress.expire(MS + SETTLING), [0]);
         assert_eq!(progress.steps[0].note(), "online in 1 ms");
+        assert_eq!(progress.done().collect::<Vec<_>>(), [PmId(0)]);
+    }
+
+    #[test]
+    fn an_app_that_crashes_at_once_is_never_online() {
+        let mut list = [process(0, "web")];
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        progress.observe(&list, MS);
+        // Another run of it each time; the list shows it online in between.
+        for run in 1..5 {
+            list[0].pid += 1;
+            list[0].unstable_restarts = run;
+            list[0].last_exit = exit(1);
+            progress.observe(&list, MS + SETTLING * run);
+            assert_eq!(progress.steps[0].note(), "exited with code 1");
+        }
+        // The same run counts once it has lasted for `min_uptime`.
+        let before = MS + SETTLING * 4;
+        assert_eq!(progress.deadline(), Some(before + Duration::from_secs(1)));
+        list[0].status = Status::Errored;
+        list[0].reason = Some("16 unstable exits".into());
+        assert_eq!(progress.observe(&list, MS * 900), [0]);
+        assert!(progress.has_failed());
+        assert_eq!(progress.steps[0].note(), "16 unstable exits");
+    }
+
+    #[test]
+    fn a_crash_loop_of_a_service_is_one_line_and_its_end_the_reason() {
+        let mut list = [service(0, "demo", 49160, Readiness::Starting)];
+        let mut progress = Progress::new(&ids(&list), &list, Some(MS * 100));
+        progress.observe(&list, MS);
+        let mut news = 0;
+        for run in 1..9 {
+            list[0].restarts = run;
+            list[0].unstable_restarts = run;
+            list[0].last_exit = exit(3);
+            let down = run % 2 == 0;
+            list[0].status = [Status::Online, Status::WaitingRestart][usize::from(down)];
+            list[0].reason = down.then(|| "exited with code 3".to_owned());
+            let health = list[0].health.as_mut().unwrap();
+            health.last_failure = Some("nobody listens on its port".into());
+            let changed = progress.observe(&list, MS * run);
+            news += changed
+                .iter()
+                .filter(|&&at| progress.steps[at].is_news())
+                .count();
+        }
+        assert_eq!(news, 1);
+        progress.expire(MS * 100);
+        assert_eq!(
+            progress.steps[0].note(),
+            "not ready after 100 ms: exited with code 3; it goes on trying"
+        );
+    }
+
+    #[test]
+    fn a_port_that_a_stranger_took_later_is_told_in_the_checks_words() {
+        let mut taken = service(0, "demo", 49160, Readiness::PortTaken);
+        let health = taken.health.as_mut().unwrap();
+        health.last_failure = Some("port 49160 is taken by nginx".into());
+        assert_eq!(
+            stage(&taken),
+            Stage::Failed("port 49160 is taken by nginx".into())
+        );
     }
 
     #[test]
@@ -275,8 +478,9 @@ mod tests {
         let mut list = [process(0, "web")];
         let mut progress = Progress::new(&ids(&list), &list, None);
         progress.observe(&list, MS);
+        progress.expire(MS + SETTLING);
         list[0].status = Status::Errored;
-        assert!(progress.observe(&list, 2 * MS).is_empty());
+        assert!(progress.observe(&list, 2 * SETTLING).is_empty());
         assert!(!progress.has_failed());
     }
 
@@ -284,14 +488,6 @@ mod tests {
     fn jobs_end_and_registered_apps_wait() {
         let mut job = process(0, "job");
         job.status = Status::Stopped;
-        let exit = |code| {
-            Some(LastExit {
-                code: Some(code),
-                signal: None,
-                at: Timestamp::default(),
-                why: None,
-            })
-        };
         job.last_exit = exit(0);
         assert!(matches!(stage(&job), Stage::Done(_)));
         job.last_exit = exit(3);

@@ -141,6 +141,7 @@ async fn take_settings(loaded: Loaded, daemon: &mut Client) -> anyhow::Result<()
         apps: Vec::new(),
         settings: loaded.settings,
         settings_file: loaded.file,
+        environment: loading::daemon_variables(),
     };
     let path = "/api/v1/admin/processes";
     let _: List<Outcome> = daemon.post(path, &request).await?;

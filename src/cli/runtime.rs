@@ -212,6 +212,7 @@ async fn start_apps(loaded: Loaded, daemon: &mut Client, output: &Output) -> any
         apps: loaded.apps,
         settings: loaded.settings,
         settings_file: loaded.file,
+        environment: loading::daemon_variables(),
     };
     let path = "/api/v1/admin/processes";
     let outcomes: List<Outcome> = daemon.post(path, &request).await?;

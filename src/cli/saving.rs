@@ -3,9 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::List;
-use crate::api::processes::Outcome;
-use crate::api::saved::SaveRequest;
+use crate::api::saved::{Resurrected, SaveRequest};
 
 use super::actions::report;
 use super::exit::Exit;
@@ -66,7 +64,10 @@ pub(crate) async fn clear(session: &Session) -> anyhow::Result<Exit> {
 /// Starts what was saved.
 pub(crate) async fn resurrect(session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let outcomes: List<Outcome> = daemon.post("/api/v1/admin/resurrect", &json!({})).await?;
+    let outcomes: Resurrected = daemon.post("/api/v1/admin/resurrect", &json!({})).await?;
+    if let Some(warning) = &outcomes.warning {
+        session.output.warning(warning);
+    }
     // What is listed already is left alone.
     let exit = if outcomes.items.is_empty() {
         session

@@ -6,6 +6,7 @@ use crate::api::services::AdminService;
 use super::describe::readiness;
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::next;
 use super::session::Session;
 
 /// Arguments of `services`.
@@ -27,6 +28,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
             .output
             .text(&table(&services.items).render(session.output.palette()))?;
     }
+    next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 

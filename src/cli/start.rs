@@ -15,11 +15,13 @@ use crate::config::Loaded;
 use crate::config::spec::{AppSpec, SPEC_VERSION};
 use crate::control::client::{Client, ClientError};
 use crate::ids::PmId;
+use crate::sockets::ephemeral;
 
 use super::actions::{self, report, told};
 use super::app_flags::AppFlags;
 use super::exit::Exit;
 use super::loading::{self, Selection};
+use super::process_table::Sort;
 use super::render::Output;
 use super::session::Session;
 use super::{list, live, next};
@@ -71,6 +73,15 @@ impl Wanted {
     }
 }
 
+/// What a start has come to so far.
+#[derive(Default)]
+struct Started {
+    /// All that the daemon has started.
+    all: Vec<PmId>,
+    /// Those that have been seen to be there.
+    there: Vec<PmId>,
+}
+
 /// How long to wait for what was started.
 #[derive(Clone, Copy)]
 enum Wait {
@@ -109,17 +120,48 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     let mut daemon = session.daemon().await?;
+    let mut started = Started::default();
     for wanted in wanted {
-        let started = match wanted {
-            Wanted::File(loaded) => start_apps(loaded, wait, &mut daemon, session).await,
-            Wanted::Script(loaded) => start_script(loaded, wait, &mut daemon, session).await,
-            Wanted::Word(word) => start_word(&word, &args, wait, &mut daemon, session).await,
+        let (daemon, started) = (&mut daemon, &mut started);
+        let done = match wanted {
+            Wanted::File(loaded) => start_apps(loaded, wait, daemon, session, started).await,
+            Wanted::Script(loaded) => start_script(loaded, wait, daemon, session, started).await,
+            Wanted::Word(word) => start_word(&word, &args, wait, daemon, session, started).await,
         };
-        exit = exit.and(told(started, &session.output)?);
+        exit = exit.and(told(done, &session.output)?);
     }
-    list::print_table(&mut daemon, &session.output).await?;
-    next::print(&mut daemon, &session.output).await?;
-    Ok(exit)
+    // The list that is shown decides: what was online a moment ago may have ended since.
+    let listed = list::processes(&mut daemon).await?;
+    for process in fallen(&listed, &started.there) {
+        let why = process.reason.as_deref();
+        let why = why.unwrap_or_else(|| process.status.as_str());
+        session.output.failed(format_args!(
+            "{} ({}) has ended again: {why}",
+            process.name, process.pm_id
+        ));
+        exit = Exit::Failed;
+    }
+    list::print(&listed, Sort::default(), &session.output)?;
+    let ports = service_ports(&listed, &started.all);
+    if let Some(warning) = ephemeral::warning(&ports) {
+        session.output.warning(warning);
+    }
+    let has_router = next::print(&mut daemon, &session.output).await?;
+    Ok(exit.and(Exit::fine_if(has_router || ports.is_empty())))
+}
+
+/// Those that were there and no longer are.
+fn fallen<'a>(listed: &'a [Process], there: &[PmId]) -> impl Iterator<Item = &'a Process> {
+    listed.iter().filter(|process| {
+        there.contains(&process.pm_id)
+            && matches!(process.status, Status::Errored | Status::WaitingRestart)
+    })
+}
+
+fn service_ports(listed: &[Process], started: &[PmId]) -> Vec<u16> {
+    let ours = listed.iter().filter(|p| started.contains(&p.pm_id));
+    ours.filter_map(|process| Some(process.spec.mcp.as_ref()?.port.get()))
+        .collect()
 }
 
 /// `restart FILE`: known apps are restarted with what the file says now, missing ones started.
@@ -129,7 +171,8 @@ pub(crate) async fn restart_file(
     daemon: &mut Client,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    start_apps(loading::load(target, selection)?, Wait::No, daemon, session).await
+    let loaded = loading::load(target, selection)?;
+    start_apps(loaded, Wait::No, daemon, session, &mut Started::default()).await
 }
 
 /// Starts what was read, and waits for it.
@@ -138,7 +181,8 @@ pub(crate) async fn start_loaded(
     daemon: &mut Client,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    start_apps(loaded, Wait::UntilReady(None), daemon, session).await
+    let (wait, mut started) = (Wait::UntilReady(None), Started::default());
+    start_apps(loaded, wait, daemon, session, &mut started).await
 }
 
 fn read_targets(args: &Args) -> anyhow::Result<Vec<anyhow::Result<Wanted>>> {
@@ -186,19 +230,22 @@ async fn start_word(
     wait: Wait,
     daemon: &mut Client,
     session: &Session,
+    started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let outcomes = match actions::act(daemon, "start", word, None).await {
         Ok(outcomes) => outcomes,
         Err(error) if !is_unknown(&error) || is_selector(word) => return Err(error),
-        Err(_) => return start_script(script(word, args)?, wait, daemon, session).await,
+        Err(_) => {
+            return start_script(script(word, args)?, wait, daemon, session, started).await;
+        }
     };
     if args.flags.are_given() || !args.script_args.is_empty() {
         session.output.warning(format_args!(
             "`{word}` keeps the options it was started with: to change them, delete it first"
         ));
     }
-    settle(&outcomes, wait, began, daemon, session).await
+    settle(&outcomes, wait, began, daemon, session, started).await
 }
 
 fn is_unknown(error: &anyhow::Error) -> bool {
@@ -213,12 +260,13 @@ async fn start_script(
     wait: Wait,
     daemon: &mut Client,
     session: &Session,
+    started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let listed = list::processes(daemon).await?;
     for app in &loaded.apps {
         refuse_second(app, &listed)?;
     }
-    start_apps(loaded, wait, daemon, session).await
+    start_apps(loaded, wait, daemon, session, started).await
 }
 
 fn refuse_second(app: &AppSpec, listed: &[Process]) -> anyhow::Result<()> {
@@ -245,6 +293,7 @@ async fn start_apps(
     wait: Wait,
     daemon: &mut Client,
     session: &Session,
+    started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let output = &session.output;
     for warning in &loaded.warnings {
@@ -260,11 +309,12 @@ async fn start_apps(
             apps: loaded.apps,
             settings: loaded.settings,
             settings_file: loaded.file,
+            environment: loading::daemon_variables(),
         };
         let began = Instant::now();
         let path = "/api/v1/admin/processes";
         let outcomes: List<Outcome> = daemon.post(path, &request).await?;
-        exit = exit.and(settle(&outcomes.items, wait, began, daemon, session).await?);
+        exit = exit.and(settle(&outcomes.items, wait, began, daemon, session, started).await?);
     }
     for failure in &loaded.failed {
         output.failed(failure);
@@ -289,8 +339,12 @@ async fn settle(
     began: Instant,
     daemon: &mut Client,
     session: &Session,
+    started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let output = &session.output;
+    let is_done = |outcome: &&Outcome| outcome.error.is_none();
+    let done = outcomes.iter().filter(is_done);
+    started.all.extend(done.map(|outcome| outcome.pm_id));
     let Wait::UntilReady(limit) = wait else {
         return report(output, "started", outcomes);
     };
@@ -307,6 +361,7 @@ async fn settle(
         .stream::<List<Process>>("/api/v1/admin/processes/watch")
         .await?;
     let progress = live::follow(&ids, lists, began, limit, output).await?;
+    started.there.extend(progress.done());
     Ok(exit.and(Exit::fine_if(!progress.has_failed())))
 }
 
@@ -330,6 +385,16 @@ mod tests {
         ] {
             assert!(!is_word(script), "{script}");
         }
+    }
+
+    #[test]
+    fn what_was_there_and_has_ended_is_no_success() {
+        let mut listed = [process(0, "a"), process(1, "b"), process(2, "c")];
+        listed[1].status = Status::Errored;
+        listed[2].status = Status::WaitingRestart;
+        let fallen = |there: &[PmId]| fallen(&listed, there).count();
+        assert_eq!(fallen(&[PmId(0), PmId(1), PmId(2)]), 2);
+        assert_eq!(fallen(&[PmId(0)]), 0, "others are not its business");
     }
 
     #[test]

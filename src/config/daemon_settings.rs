@@ -9,6 +9,14 @@ use super::logs;
 use super::settings::Settings;
 use super::syntax::{Entry, Place};
 
+/// The variables that say the same in the environment of the daemon, or of a `start`.
+pub const VARIABLES: [&str; 4] = [
+    "MCPM_LISTEN",
+    "MCPM_PUBLIC_URL",
+    "MCPM_REQUIRE_AUTH",
+    "MCPM_MAX_BODY",
+];
+
 /// Reads it; what has a mistake is left out.
 pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Settings {
     let fields = fields::read(entries, at, &DAEMON, report);

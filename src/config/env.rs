@@ -75,12 +75,6 @@ pub(crate) fn declared<'a>(
             add(&mut BTreeMap::new(), entries, report);
         }
     }
-    if let Some(name) = env_name
-        && !fields.env_blocks.contains_key(name)
-    {
-        let message = format!("there is no `env_{name}` for `--env {name}`; `env` alone counts");
-        report.warn(fields.at, message);
-    }
     Declared { variables }
 }
 
@@ -230,9 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_block_warns_and_a_bad_name_is_a_mistake() {
-        let warnings = merge("{env: {}}", Some("prod")).1.finish().unwrap();
-        assert!(warnings[0].message.contains("no `env_prod`"));
+    fn a_bad_name_is_a_mistake() {
         let error = merge("{env: {'A=B': 1}, env_x: {C: 'a\\0'}}", None)
             .1
             .finish()

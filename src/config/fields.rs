@@ -277,6 +277,10 @@ mod tests {
             "f:1:15: `autorestart` is `\"true\"`; write `true`, without quotes",
         );
         refused(
+            "{autorestart: 'yes'}",
+            "f:1:15: `autorestart` is `\"yes\"`; write `true`, since `yes` and `on` are only texts",
+        );
+        refused(
             "{max_restarts: -1,\n script: [1]}",
             "f:1:16: `max_restarts` is `-1`; write a whole number from 0 to 4294967295\n\
              f:2:10: `script` is a list; write a text in quotes",

@@ -276,6 +276,9 @@ fn build(
     }
     check::check(&drafts, &mut report);
     let drafts = only(drafts, &options.only, &mut report);
+    if let Some(name) = env_name {
+        about_missing_blocks(&drafts, name, &mut report);
+    }
     let mut loaded = finish_all(drafts, folder, shell, &mut report);
     loaded.warnings = report.finish()?;
     loaded.settings = document.settings;
@@ -307,6 +310,17 @@ fn only(drafts: Vec<Draft>, only: &[String], report: &mut Report) -> Vec<Draft> 
         .into_iter()
         .filter(|draft| wanted.contains(draft.name.as_str()))
         .collect()
+}
+
+/// An app that is started without the variables that `--env` asks for.
+fn about_missing_blocks(drafts: &[Draft], name: &str, report: &mut Report) {
+    let without = |draft: &&Draft| !draft.fields.env_blocks.contains_key(name);
+    for draft in drafts.iter().filter(without) {
+        report.about(Some(draft.name.to_string()));
+        let message = format!("there is no `env_{name}` for `--env {name}`; `env` alone counts");
+        report.warn(draft.fields.at, message);
+    }
+    report.about(None);
 }
 
 /// Looks at the machine, unless the file is refused anyway.

@@ -167,6 +167,16 @@ fn with_interpreter(
         );
         return Err(("script", message));
     }
+    if interpreter.is_none()
+        && let Some(missing) = missing_interpreter(&path, wanted.path)
+    {
+        let message = format!(
+            "`script` {shown_path} is run by {}, as its first line says, which is not there; \
+             install it, or name an `interpreter`",
+            shown(&missing)
+        );
+        return Err(("script", message));
+    }
     between.extend_from_slice(wanted.interpreter_args);
     let interpreter = interpreter.map(|program| program.to_string_lossy().into_owned());
     // Without an interpreter there is nothing for its arguments to go to.
@@ -181,6 +191,23 @@ fn with_interpreter(
         interpreter_args,
         args: wanted.args.to_vec(),
     })
+}
+
+/// The program that a `#!` line names, when it is not there.
+fn missing_interpreter(path: &Path, search: Option<&str>) -> Option<String> {
+    let line = resolve::first_line(path)?;
+    // The kernel splits at the first blank only; a carriage return belongs to the name.
+    let line = line.strip_prefix("#!")?.trim_matches([' ', '\t']);
+    let (program, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    if program.starts_with('/') && !Path::new(program).exists() {
+        return Some(program.to_owned());
+    }
+    let plain = |word: &&str| !word.contains(['-', '=', '/']);
+    let named = rest.split_ascii_whitespace().next().filter(plain);
+    let named = named.filter(|_| program.ends_with("/env"))?;
+    resolve::in_path(named, search)
+        .is_none()
+        .then(|| named.to_owned())
 }
 
 type Interpreter = (Option<PathBuf>, Vec<String>);

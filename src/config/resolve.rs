@@ -138,6 +138,13 @@ pub(crate) fn choice(script: &Path) -> Choice {
     }
 }
 
+/// The first line of a script, as far as it is text; `None` when it can't be read.
+pub(crate) fn first_line(path: &Path) -> Option<String> {
+    let head = head(path);
+    let line = head.split(|&b| b == b'\n').next()?;
+    String::from_utf8(line.to_owned()).ok()
+}
+
 fn head(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     if path.is_file()

@@ -130,8 +130,11 @@ fn text(node: &Node) -> Option<String> {
 fn flag_meant(node: &Node) -> Wrong {
     let meant = match &node.value {
         Value::Text(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "1" => Some("`true`, without quotes"),
-            "false" | "no" | "off" | "0" => Some("`false`, without quotes"),
+            "true" | "1" => Some("`true`, without quotes"),
+            "false" | "0" => Some("`false`, without quotes"),
+            // YAML 1.1 had these words, and many files still do.
+            "yes" | "on" => Some("`true`, since `yes` and `on` are only texts"),
+            "no" | "off" => Some("`false`, since `no` and `off` are only texts"),
             _ => None,
         },
         Value::Number(n) if n.value == 0.0 => Some("`false`"),

@@ -1,8 +1,9 @@
 //! The way up: home, lock, log, limits, store, processes, doors; then orders and signals until one
 //! of them says to end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -39,9 +40,10 @@ use crate::outbound::{Outbound, Policy};
 use crate::problem::chain;
 use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
-use crate::supervisor::journal::{Journal, JournalError};
+use crate::supervisor::dump::Read;
+use crate::supervisor::journal::{Journal, JournalError, Left};
 use crate::supervisor::usage::{self, Sampler};
-use crate::supervisor::{Setup, Supervisor, actor, clock, dump, proc, watch};
+use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
@@ -189,14 +191,18 @@ async fn live(
     };
     let logs = Logs::start(rules.clone()).map_err(system("start the thread that captures logs"))?;
     log.attach(rules.clone(), logs.clone());
-    let journal = Journal::open(&home.run_db(), &proc::boot_id())?;
+    let (journal, left) = Journal::open(&home.run_db(), &proc::boot_id())?;
+    let mut warnings: Vec<String> = warning.into_iter().collect();
+    warnings.extend(left.warning.clone());
+    let (left, unlisted) = unlisted(left, &home).await?;
+    warnings.extend(unlisted);
     let keys = vault.clone();
     let supervisor = actor::start(Setup {
         home: home.path().to_owned(),
         run_dir: home.run_dir(),
         logs_dir: home.logs_dir(),
         pids_dir: home.pids_dir(),
-        journal,
+        journal: (journal, left),
         logs: logs.clone(),
         limits,
         router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
@@ -235,14 +241,13 @@ async fn live(
             users,
             api: routes::service(api.clone(), Door::Tcp),
             in_force,
-            warnings: warning.into_iter().collect(),
+            warnings,
         },
         chosen,
     )
     .await;
     let socket = server::bind(&home.socket()).map_err(system("open its socket"))?;
-    std::fs::write(home.pid_file(), std::process::id().to_string())
-        .map_err(system("write its pid file"))?;
+    write_pid(&home.pid_file()).map_err(system("write its pid file"))?;
 
     let mut tasks = JoinSet::new();
     let called = Arc::new(Notify::new());
@@ -289,10 +294,12 @@ async fn live(
                 Some(DaemonOrder::Stop { keep, done }) => {
                     break (if keep { Reason::Keep } else { Reason::Kill }, Some(done));
                 }
-                Some(DaemonOrder::Apply { settings, file, done }) => {
+                Some(DaemonOrder::Apply { settings, file, environment, done }) => {
                     let idle = supervisor.snapshot().processes.is_empty();
-                    let block = Block { file, settings };
-                    let applied = apply(&mut sources, block, idle, &own, &front, &store).await;
+                    let block = (settings != Settings::default())
+                        .then_some(Block { file, settings });
+                    let asked = Asked { block, environment };
+                    let applied = apply(&mut sources, asked, idle, &own, &front, &store).await;
                     if let Ok(Some(chosen)) = &applied && chosen.log_rotate != rules.daemon {
                         rules.daemon = chosen.log_rotate;
                         logs.rotate(rules.daemon).await;
@@ -346,6 +353,29 @@ async fn reopen(log: &OwnLog, logs: &Logs) {
     tracing::info!("opened all logs anew");
 }
 
+/// Whole from the moment it is there: scripts wait for it and read it at once.
+fn write_pid(path: &Path) -> std::io::Result<()> {
+    let new = path.with_extension("pid.new");
+    std::fs::write(&new, std::process::id().to_string())?;
+    std::fs::rename(new, path)
+}
+
+/// Looks for what an earlier daemon left running and no row names, and says so.
+async fn unlisted(left: Left, home: &Home) -> Result<(Left, Option<String>), DaemonError> {
+    let path = home.path().to_owned();
+    let look = move || {
+        let found = adopt::unlisted(&left.rows, &path, &left.home_id);
+        (left, adopt::warning(&found))
+    };
+    let (left, warning) = tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|_| DaemonError::Bug("the search for processes of this home"))?;
+    if let Some(warning) = &warning {
+        tracing::warn!("{warning}");
+    }
+    Ok((left, warning))
+}
+
 /// What flags, environment and files say.
 async fn sources(
     options: &DaemonOptions,
@@ -358,7 +388,7 @@ async fn sources(
         ..Settings::default()
     };
     let mut strong = vec![Source {
-        name: "flag".into(),
+        name: settings::FLAG.into(),
         settings: flags,
     }];
     let environment = settings::from_environment(|name| std::env::var(name).ok());
@@ -407,32 +437,59 @@ impl Block {
     }
 }
 
-/// Takes the settings of an ecosystem file. What contradicts those in force is refused while
-/// processes run; an idle daemon moves. Returns the new settings when they are others.
+/// What one `start` says about settings.
+struct Asked {
+    /// Of its ecosystem file.
+    block: Option<Block>,
+    /// Of its shell.
+    environment: BTreeMap<String, String>,
+}
+
+/// Takes the settings of a start. What contradicts those in force is refused while processes run;
+/// an idle daemon moves. Returns the new settings when they are others.
 async fn apply(
     sources: &mut Sources,
-    block: Block,
+    Asked { block, environment }: Asked,
     idle: bool,
     settings_file: &str,
     front: &Front,
     store: &StoreHandle,
 ) -> Result<Option<Chosen>, String> {
     let before = settings::choose(sources).map_err(|error| error.to_string())?;
+    let shell = settings::from_environment(|name| environment.get(name).cloned())?;
     let mut next = sources.clone();
-    // One block is in force; `mcpm.json` is the other file, and the last.
-    next.files.retain(|file| file.name == settings_file);
-    next.files.insert(0, block.source());
+    next.take_shell(&shell);
+    if let Some(block) = &block {
+        // One block is in force; `mcpm.json` is the other file, and the last.
+        next.files.retain(|file| file.name == settings_file);
+        next.files.insert(0, block.source());
+    }
     let after = settings::choose(&next).map_err(|error| error.to_string())?;
-    if !after.same_values(&before) && !idle && !before.only_defaults_change(&after) {
+    let wished = settings::choose(&Sources {
+        strong: shell,
+        files: block.iter().map(Block::source).collect(),
+    });
+    let wished = wished.map_err(|error| error.to_string())?;
+    let moves = idle || before.only_defaults_change(&after);
+    let mut refused = if moves { &after } else { &before }.refused(&wished);
+    if refused.is_empty() && !moves {
+        // What the last file said and this one does not.
+        refused = before.difference(&after);
+    }
+    if !refused.is_empty() && !idle {
         return Err(format!(
-            "the running daemon has other settings than this file ({}): `mcpm kill` and start \
-             again, or make them equal",
-            before.difference(&after)
+            "the running daemon has other settings than this start ({refused}): `mcpm kill` and \
+             start again, or make them equal"
         ));
     }
-    let kept = serde_json::to_vec(&block).expect("settings hold nothing that JSON can't");
-    if let Err(error) = store.put_setting(BLOCK_SETTING, kept).await {
-        return Err(format!("the settings could not be kept: {error}"));
+    if !refused.is_empty() {
+        tracing::warn!("a stronger setting is in force: {refused}");
+    }
+    if let Some(block) = block {
+        let kept = serde_json::to_vec(&block).expect("settings hold nothing that JSON can't");
+        if let Err(error) = store.put_setting(BLOCK_SETTING, kept).await {
+            return Err(format!("the settings could not be kept: {error}"));
+        }
     }
     *sources = next;
     if after.same_values(&before) {
@@ -444,7 +501,10 @@ async fn apply(
 
 async fn resurrect(home: &Home, supervisor: &Supervisor) {
     match dump::read(&home.dump()) {
-        Ok(saved) => {
+        Ok(Read { saved, warning }) => {
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
             if let Err(error) = supervisor.resurrect(saved).await {
                 tracing::error!(%error, "cannot bring back the saved list");
             }

@@ -16,6 +16,9 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080
 /// Largest request body when nobody says: above the 4 MiB at which MCP servers stop.
 const BODY_MAX: u64 = 8 * 1024 * 1024;
 
+/// The name of what the command line says.
+pub(super) const FLAG: &str = "flag";
+
 /// What one source says.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -32,6 +35,18 @@ pub(super) struct Sources {
     pub(super) strong: Vec<Source>,
     /// The ecosystem file's block and `mcpm.json`.
     pub(super) files: Vec<Source>,
+}
+
+impl Sources {
+    /// Takes what the shell of a start says: weaker than flags, in the place of what the daemon's
+    /// own environment says under these names.
+    pub(super) fn take_shell(&mut self, shell: &[Source]) {
+        let said = |source: &Source| shell.iter().any(|said| said.name == source.name);
+        self.strong.retain(|source| !said(source));
+        let flags = self.strong.iter().take_while(|source| source.name == FLAG);
+        let at = flags.count();
+        self.strong.splice(at..at, shell.iter().cloned());
+    }
 }
 
 /// Settings with nothing left open, and where each comes from.
@@ -153,12 +168,26 @@ impl Chosen {
             .all(|((now, then), origin)| now == then || origin == "default")
     }
 
-    /// What is different, for people.
+    /// What somebody has wished for and does not have here, for people; empty when all is as
+    /// wished.
+    pub(super) fn refused(&self, wished: &Self) -> String {
+        self.differences(wished, |by| by != "default")
+    }
+
+    /// All that is different in `next`, for people.
     pub(super) fn difference(&self, next: &Self) -> String {
-        let pairs = self.values().into_iter().zip(next.values());
-        let changed = pairs.filter(|(now, then)| now != then);
-        let words = changed
-            .map(|((name, now), (_, then))| format!("`{name}` is `{now}`, the file says `{then}`"));
+        self.differences(next, |_| true)
+    }
+
+    fn differences(&self, other: &Self, counts: impl Fn(&str) -> bool) -> String {
+        let ours = self.values().into_iter().zip(&self.origins);
+        let theirs = other.values().into_iter().zip(&other.origins);
+        let different = ours
+            .zip(theirs)
+            .filter(|((now, _), (then, by))| counts(by) && now != then);
+        let words = different.map(|(((name, now), from), ((_, then), by))| {
+            format!("`{name}` is `{now}` ({from}), {by} says `{then}`")
+        });
         words.collect::<Vec<_>>().join("; ")
     }
 
@@ -272,6 +301,38 @@ mod tests {
         assert_eq!(chosen.listen.port(), 1);
         assert_eq!(chosen.rows("u")[0].source, "flag");
         assert_eq!(chosen.rows("u")[1].source, "default");
+    }
+
+    #[test]
+    fn a_start_that_loses_is_told_and_one_that_agrees_is_not() {
+        let mut sources = Sources {
+            strong: vec![source("MCPM_LISTEN", "127.0.0.1:2")],
+            files: Vec::new(),
+        };
+        let now = choose(&sources).unwrap();
+        let wish = |by: &str, listen: &str| {
+            choose(&Sources {
+                strong: vec![source(by, listen)],
+                files: Vec::new(),
+            })
+            .unwrap()
+        };
+        let said = now.refused(&wish("/e.json", "127.0.0.1:3"));
+        assert_eq!(
+            said,
+            "`listen` is `127.0.0.1:2` (MCPM_LISTEN), /e.json says `127.0.0.1:3`"
+        );
+        assert_eq!(now.refused(&wish("/e.json", "127.0.0.1:2")), "");
+        assert_eq!(now.refused(&choose(&Sources::default()).unwrap()), "");
+        // An idle daemon takes the shell's word for its own environment's, not for a flag.
+        sources.take_shell(&[source("MCPM_LISTEN", "127.0.0.1:4")]);
+        assert_eq!(choose(&sources).unwrap().listen.port(), 4);
+        assert_eq!(sources.strong.len(), 1);
+        sources.strong.insert(0, source(FLAG, "127.0.0.1:5"));
+        sources.take_shell(&[source("MCPM_LISTEN", "127.0.0.1:6")]);
+        let now = choose(&sources).unwrap();
+        assert_eq!(now.listen.port(), 5);
+        assert_ne!(now.refused(&wish("MCPM_LISTEN", "127.0.0.1:6")), "");
     }
 
     #[test]

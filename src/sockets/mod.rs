@@ -6,6 +6,7 @@
 //! [`keep_off`] was told; [`can_bind`] and [`listener_owner`] say whether a
 //! port is free, and who has it when it is not.
 
+pub mod ephemeral;
 mod listener;
 mod outgoing;
 

@@ -122,7 +122,8 @@ fn bind_one(socket: &Socket, to: SocketAddr, range: &RangeInclusive<u16>) -> io:
     Err(last)
 }
 
-fn parse(text: &str) -> Option<RangeInclusive<u16>> {
+/// Two numbers, as `/proc` writes a range.
+pub(super) fn parse(text: &str) -> Option<RangeInclusive<u16>> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse);
     Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
 }

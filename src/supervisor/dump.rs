@@ -43,6 +43,15 @@ pub enum DumpError {
     },
 }
 
+/// A saved list.
+#[derive(Debug)]
+pub struct Read {
+    /// What was saved.
+    pub saved: Vec<Saved>,
+    /// That it is an older one, and why.
+    pub warning: Option<String>,
+}
+
 /// Saves the list.
 ///
 /// # Errors
@@ -95,11 +104,34 @@ fn entry(process: &Process) -> Value {
     Value::Object(fields)
 }
 
-/// Reads a list, ours or PM2's. Entries that are no apps are left out with a warning.
+/// Reads a list, ours or PM2's; one that is broken gives way to the one before it, which
+/// [`write`] has kept. Entries that are no apps are left out with a warning.
 ///
 /// # Errors
-/// When there is none, or it can't be read. Nothing is changed then.
-pub fn read(path: &Path) -> Result<Vec<Saved>, DumpError> {
+/// When there is none, or neither can be read. Nothing is changed then.
+pub fn read(path: &Path) -> Result<Read, DumpError> {
+    let error = match read_one(path) {
+        Ok(saved) => {
+            return Ok(Read {
+                saved,
+                warning: None,
+            });
+        }
+        Err(error @ DumpError::Missing(_)) => return Err(error),
+        Err(error) => error,
+    };
+    let older = path.with_extension("pm2.bak");
+    let Ok(saved) = read_one(&older) else {
+        return Err(error);
+    };
+    let warning = format!("{error}; took the list before it, `{}`", older.display());
+    Ok(Read {
+        saved,
+        warning: Some(warning),
+    })
+}
+
+fn read_one(path: &Path) -> Result<Vec<Saved>, DumpError> {
     let at = || path.to_owned();
     let failed = |source| DumpError::Read { path: at(), source };
     let size = match path.metadata() {
@@ -113,13 +145,15 @@ pub fn read(path: &Path) -> Result<Vec<Saved>, DumpError> {
         return Err(DumpError::Broken { path: at(), why });
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    let entries: Vec<Map<String, Value>> =
-        serde_json::from_slice(&bytes).map_err(|error| DumpError::Broken {
-            path: at(),
-            why: error.to_string(),
-        })?;
+    let broken = |why| DumpError::Broken { path: at(), why };
+    let entries = entries(&bytes).map_err(broken)?;
     let mut saved = Vec::new();
-    for (number, fields) in entries.iter().enumerate() {
+    for (number, entry) in entries.iter().enumerate() {
+        let Value::Object(fields) = entry else {
+            let file = path.display();
+            tracing::warn!(%file, entry = number, "an entry is not an app; left out");
+            continue;
+        };
         if fields.get("pmx_module") == Some(&Value::Bool(true)) {
             continue;
         }
@@ -136,6 +170,21 @@ pub fn read(path: &Path) -> Result<Vec<Saved>, DumpError> {
         }
     }
     Ok(saved)
+}
+
+/// The list that a text is, or why it is none.
+fn entries(bytes: &[u8]) -> Result<Vec<Value>, String> {
+    let what = match serde_json::from_slice(bytes) {
+        Ok(Value::Array(entries)) => return Ok(entries),
+        Ok(Value::Object(_)) => "an object",
+        Ok(_) => "a single value",
+        Err(error) if error.is_eof() => return Err("it is cut off".to_owned()),
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            return Err(format!("it is no JSON at line {line}, column {column}"));
+        }
+    };
+    Err(format!("it holds {what} in place of a list of apps"))
 }
 
 fn instance(fields: &Map<String, Value>) -> u32 {
@@ -167,7 +216,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let saved = read(&path).unwrap();
+        let Read { saved, warning } = read(&path).unwrap();
+        assert_eq!(warning, None);
         assert_eq!((saved[0].instance, saved[0].stopped), (1, true));
         assert_eq!(*saved[0].spec, spec);
     }
@@ -180,5 +230,36 @@ mod tests {
         std::fs::write(&path, "[{").unwrap();
         assert!(matches!(read(&path), Err(DumpError::Broken { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"[{");
+    }
+
+    #[test]
+    fn a_broken_list_gives_way_to_the_one_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump.pm2");
+        let process = Process::registered(PmId(3), 1, Arc::new(testing::spec("a")));
+        let snapshot = Snapshot {
+            processes: vec![Arc::new(process)],
+        };
+        write(&path, &snapshot).unwrap();
+        write(&path, &snapshot).unwrap();
+        for (text, why) in [
+            ("", "it is cut off"),
+            ("[{", "it is cut off"),
+            ("[1 2]", "it is no JSON at line 1, column 4"),
+            (
+                "{\"apps\": []}",
+                "it holds an object in place of a list of apps",
+            ),
+            ("3", "it holds a single value in place of a list of apps"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let Read { saved, warning } = read(&path).unwrap();
+            assert_eq!(saved.len(), 1);
+            let warning = warning.unwrap();
+            assert!(
+                warning.contains(why) && warning.contains("dump.pm2.bak"),
+                "{warning}"
+            );
+        }
     }
 }

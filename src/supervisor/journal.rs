@@ -8,11 +8,11 @@
 //! After `kill -9` of the daemon every row that was acknowledged by [`Journal::flush`] is there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::config::AppSpec;
@@ -133,30 +133,38 @@ pub struct Left {
     pub rows: Vec<Row>,
     /// Names the home in the environment of its processes; made at its first start.
     pub home_id: String,
+    /// What an operator should know about the file.
+    pub warning: Option<String>,
 }
 
 impl Journal {
     /// Opens or makes the file, reads what the last daemon left, and starts the thread. Rows of
-    /// another boot are dropped.
+    /// another boot are dropped. A damaged file is put aside: without its rows running services
+    /// are not adopted, but without a daemon there is no service at all.
     ///
     /// # Errors
     /// When the file can't be used, or is of a newer release.
     pub fn open(path: &Path, boot_id: &str) -> Result<(Self, Left), JournalError> {
-        let shown = path.display().to_string();
         let failed = |source| JournalError::Open {
-            path: shown.clone(),
+            path: path.display().to_string(),
             source,
         };
-        make_private(path);
-        let db = Connection::open(path).map_err(failed)?;
-        let found: i64 = db
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(failed)?;
-        if found > SCHEMA {
-            return Err(JournalError::Newer { path: shown, found });
-        }
-        prepare(&db).map_err(failed)?;
-        let left = read(&db, boot_id).map_err(failed)?;
+        let (db, left) = match load(path, boot_id) {
+            Err(JournalError::Open { source, .. }) if is_damage(&source) => {
+                let kept = put_aside(path);
+                let warning = format!(
+                    "`{}` was damaged ({source}) and is now `{}`: services that an earlier daemon \
+                     left running are not supervised",
+                    path.display(),
+                    kept.display()
+                );
+                tracing::error!("{warning}");
+                let (db, left) = load(path, boot_id)?;
+                let warning = Some(warning);
+                (db, Left { warning, ..left })
+            }
+            loaded => loaded?,
+        };
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
@@ -204,6 +212,49 @@ impl Journal {
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn load(path: &Path, boot_id: &str) -> Result<(Connection, Left), JournalError> {
+    let failed = |source| JournalError::Open {
+        path: path.display().to_string(),
+        source,
+    };
+    make_private(path);
+    let db = Connection::open(path).map_err(failed)?;
+    let found: i64 = db
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    if found > SCHEMA {
+        let path = path.display().to_string();
+        return Err(JournalError::Newer { path, found });
+    }
+    prepare(&db).map_err(failed)?;
+    let left = read(&db, boot_id).map_err(failed)?;
+    Ok((db, left))
+}
+
+/// The file itself is wrong, which no second try mends.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    )
+}
+
+/// Gives the file and what SQLite keeps beside it another name, and returns that.
+fn put_aside(path: &Path) -> PathBuf {
+    let beside = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let kept = beside(path, &format!(".broken-{}", Timestamp::now().as_millis()));
+    for suffix in ["", "-wal", "-shm"] {
+        // Some are not there; one that cannot be renamed is found to be damaged once more.
+        let _ = std::fs::rename(beside(path, suffix), beside(&kept, suffix));
+    }
+    kept
 }
 
 /// It holds complete environments. What SQLite makes beside it gets the same mode.
@@ -298,7 +349,11 @@ fn read(db: &Connection, boot_id: &str) -> rusqlite::Result<Left> {
             spec,
         });
     }
-    Ok(Left { rows, home_id })
+    Ok(Left {
+        rows,
+        home_id,
+        warning: None,
+    })
 }
 
 fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {

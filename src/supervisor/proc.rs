@@ -81,6 +81,17 @@ pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
     all_pids().filter_map(find).collect()
 }
 
+/// The value of a variable in the environment that a process was started with.
+pub fn variable(pid: u32, name: &str) -> Option<String> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |variable: &[u8]| {
+        let rest = variable.strip_prefix(name.as_bytes())?;
+        let value = rest.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    environ.split(|&b| b == 0).find_map(value)
+}
+
 fn all_pids() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

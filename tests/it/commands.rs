@@ -201,6 +201,26 @@ fn what_was_saved_is_resurrected_after_a_kill() {
 }
 
 #[test]
+fn a_broken_dump_gives_way_to_the_one_before_it_with_a_warning() {
+    let mcpm = Mcpm::start([sh("web", SLEEP)]);
+    mcpm.ok(&["save"]);
+    mcpm.ok(&["save"]);
+    mcpm.ok(&["kill"]);
+    let dump = mcpm.home().join("dump.pm2");
+    std::fs::write(&dump, "{}").unwrap();
+    let ran = mcpm.run(&["resurrect"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    for part in ["warning: ", "in place of a list of apps", "dump.pm2.bak"] {
+        assert!(ran.stderr.contains(part), "{part} in {ran}");
+    }
+    assert!(mcpm.list()["web"].is_up());
+    mcpm.ok(&["delete", "all"]);
+    std::fs::remove_file(mcpm.home().join("dump.pm2.bak")).unwrap();
+    let said = mcpm.fails(&["resurrect"]);
+    assert!(said.contains("an object in place of a list"), "{said}");
+}
+
+#[test]
 fn an_empty_list_is_saved_only_by_force() {
     let mcpm = Mcpm::new();
     assert!(mcpm.fails(&["resurrect"]).contains("mcpm save"));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::harness::{App, Mcpm, demo, job, kill, service, sh};
+use crate::harness::{App, Mcpm, demo, is_alive, job, kill, service, sh, wait_for};
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -90,6 +90,31 @@ fn without_node_a_javascript_file_is_refused_by_name() {
     assert_eq!(output.status.code(), Some(1));
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_says(&complaint, &["ecosystem.config.js", "node"]);
+}
+
+#[test]
+fn a_javascript_file_that_does_not_end_dies_with_the_command() {
+    if !has_node() {
+        eprintln!("skipped: there is no node here");
+        return;
+    }
+    let mcpm = Mcpm::new();
+    let file = mcpm.write("ecosystem.config.js", "while (true) {}");
+    let start = mcpm.spawn(&["start", &file]);
+    let node = wait_for(|| evaluating(&file), "node");
+    kill(start.pid(), "KILL");
+    wait_for(|| (!is_alive(node)).then_some(()), "node's end");
+}
+
+/// The process that evaluates this file.
+fn evaluating(file: &str) -> Option<u32> {
+    let pids = std::fs::read_dir("/proc").ok()?.flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(|pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.contains(file) && line.contains("pathToFileURL")
+        })
 }
 
 fn has_node() -> bool {

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::harness::{Mcpm, demo, sh};
+use crate::harness::{Mcpm, demo, reserve, sh};
 
 /// Runs `ls` in a home, which needs a daemon; returns what was complained of.
 #[track_caller]
@@ -159,12 +159,17 @@ fn a_router_address_that_is_taken_warns_and_services_run_all_the_same() {
         .env("MCPM_LISTEN", &address)
         .output()
         .unwrap();
+    assert_eq!(output.status.code(), Some(1), "no user can reach a service");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let us = std::process::id().to_string();
     for part in ["warning:", &address, "is taken by", &us, "MCPM_LISTEN"] {
         assert!(said.contains(part), "{part} in {said}");
     }
     assert!(mcpm.list()["demo"].is_up());
+    for command in ["ls", "services", "config"] {
+        let said = mcpm.run(&[command]).stderr;
+        assert!(said.contains("is taken by"), "{command}: {said}");
+    }
     drop(taken);
     crate::harness::wait_for(
         || std::net::TcpStream::connect(&address).ok(),
@@ -187,6 +192,58 @@ fn settings_that_are_wrong_are_refused_by_name() {
     mcpm.ok(&["kill"]);
     fs::write(mcpm.home().join("mcpm.json"), "{ \"listen\": true }").unwrap();
     assert_says(&mcpm.fails(&["ls"]), &["mcpm.json:1:13", "`listen`"]);
+}
+
+#[test]
+fn a_second_start_with_another_address_is_refused_and_names_both() {
+    let mcpm = Mcpm::start([demo("demo")]);
+    let own = mcpm.origin().replace("http://", "");
+    let app = "apps: [{ name: 'web', script: '/bin/sh', args: '-c \"exec sleep 1000\"' }]";
+    let file = mcpm.write("plain.json", &format!("{{ {app} }}"));
+    let other = "127.0.0.1:1";
+    let complaint = refused(mcpm.command(&["start", &file]).env("MCPM_LISTEN", other));
+    assert_says(&complaint, &[&own, other, "MCPM_LISTEN", "mcpm kill"]);
+
+    let block = format!("{{ mcpm: {{ listen: '{other}' }}, {app} }}");
+    let block = mcpm.write("block.json", &block);
+    let complaint = refused(mcpm.command(&["start", &block]).env_remove("MCPM_LISTEN"));
+    assert_says(&complaint, &[&own, other, "MCPM_LISTEN", "block.json"]);
+    assert_eq!(mcpm.list().all().len(), 1, "nothing was started");
+
+    // Where the shell agrees with the daemon, it wins over the file as ever.
+    mcpm.ok(&["start", &block]);
+    // An idle daemon moves.
+    mcpm.ok(&["delete", "all"]);
+    let free = reserve();
+    let address = format!("127.0.0.1:{free}");
+    let output = mcpm
+        .command(&["start", &file])
+        .env("MCPM_LISTEN", &address)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_holds(&mcpm.ok(&["config"]), &[&address, "MCPM_LISTEN"]);
+}
+
+#[test]
+fn a_damaged_run_db_is_put_aside_and_what_runs_is_named() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let pid = mcpm.list()["web"].pid;
+    mcpm.kill_daemon();
+    for beside in ["run.db-wal", "run.db-shm"] {
+        let _ = fs::remove_file(mcpm.home().join(beside));
+    }
+    fs::write(mcpm.home().join("run.db"), "no database ".repeat(200)).unwrap();
+    let ran = mcpm.run(&["ls"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let named = format!("pid {pid} (`web`)");
+    assert_holds(&ran.stderr, &["warning: ", "run.db.broken-", &named]);
+    assert!(mcpm.daemon_log().contains("ERROR"), "it is logged, too");
+    // Told as long as this daemon runs; the next one finds its own file in order.
+    mcpm.ok(&["kill"]);
+    let said = mcpm.run(&["ls"]).stderr;
+    assert!(!said.contains("run.db.broken-"), "{said}");
+    assert_holds(&said, &[&named]);
 }
 
 #[test]

@@ -129,6 +129,41 @@ fn a_job_that_ends_well_is_no_failure_and_one_that_ends_badly_is() {
 }
 
 #[test]
+fn an_app_that_crashes_at_once_is_never_called_online() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("bad", "echo too bad >&2; exit 3"), sh("good", TICK)]);
+    let ran = mcpm.run(&["start", &file]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    let line = |begin: &str| ran.stdout.lines().find(|line| line.starts_with(begin));
+    assert_eq!(line("✓ bad"), None, "{ran}");
+    assert!(
+        line("✗ bad").is_some_and(|line| line.contains("exited with code 3")),
+        "{ran}"
+    );
+    assert!(line("✓ good").is_some(), "{ran}");
+    assert_eq!(mcpm.list()["bad"].status, "errored");
+}
+
+#[test]
+fn a_service_that_crashes_again_and_again_is_one_line_with_the_true_reason() {
+    let mcpm = Mcpm::new();
+    let crash = service("crash")
+        .with("/script", "/bin/sh")
+        .with("/args", json!(["-c", "exit 4"]));
+    let file = mcpm.ecosystem([crash]);
+    let ran = mcpm.run(&["start", &file, "--timeout", "2"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    let lines = |begin: &str| {
+        let found = ran.stdout.lines().filter(|line| line.starts_with(begin));
+        found.collect::<Vec<_>>()
+    };
+    assert!(lines("… crash").len() <= 1, "{ran}");
+    let verdict = lines("✗ crash");
+    assert_eq!(verdict.len(), 1, "{ran}");
+    assert!(verdict[0].contains("exited with code 4"), "{ran}");
+}
+
+#[test]
 fn apps_with_autostart_off_are_registered_only() {
     let mcpm = Mcpm::new();
     let file = mcpm.ecosystem([sh("later", TICK).with("/autostart", false)]);

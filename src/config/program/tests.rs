@@ -69,6 +69,35 @@ impl Room {
 }
 
 #[test]
+fn the_program_of_a_first_line_must_be_there() {
+    let room = Room::new(&["python3"]);
+    let missing = |line: &str| {
+        room.put(room.file.path(), "run", &format!("{line}\nwork\n"), 0o755);
+        room.find("run", |_| {}).err()
+    };
+    for (line, named) in [
+        ("#!/opt/none/bin/ruby -w", "`/opt/none/bin/ruby`"),
+        ("#!/bin/sh\r", "first line"),
+        ("#! /usr/bin/env nothing", "`nothing`"),
+    ] {
+        let (key, message) = missing(line).expect(line);
+        assert_eq!(key, "script");
+        assert!(
+            message.contains(named) && message.contains("first line"),
+            "{message}"
+        );
+    }
+    for line in [
+        "#!/bin/sh",
+        "#! /bin/sh -e",
+        "#!/usr/bin/env python3",
+        "#!/usr/bin/env -S nothing",
+    ] {
+        assert_eq!(missing(line), None, "{line}");
+    }
+}
+
+#[test]
 fn the_word_mcpm_is_this_program() {
     let room = Room::new(&["mcpm", "bash"]);
     for (script, args) in [

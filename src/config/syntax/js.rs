@@ -86,6 +86,25 @@ pub(crate) fn evaluate(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    // A file that does not end must not outlive the command that reads it.
+    let parent = std::process::id();
+    let follow = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
+        // It was too late to be told.
+        if now.map(|pid| pid.get().cast_unsigned()) != Some(parent) {
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        Ok(())
+    };
+    #[expect(
+        unsafe_code,
+        reason = "std offers a death signal only through pre_exec"
+    )]
+    // SAFETY: the closure makes two system calls; it allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(follow);
+    }
     let child = command
         .spawn()
         .map_err(|e| JsError::Node(format!("but `{}` can't be started: {e}", node.display())))?;

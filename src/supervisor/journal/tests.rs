@@ -68,3 +68,23 @@ fn a_newer_schema_is_refused_and_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    let nonsense = "this is no database ".repeat(100);
+    std::fs::write(&path, &nonsense).unwrap();
+    let (journal, left) = Journal::open(&path, "boot").unwrap();
+    let warning = left.warning.unwrap();
+    assert!(warning.contains("run.db.broken-"), "{warning}");
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    let kept = names
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains("run.db.broken-"));
+    assert_eq!(std::fs::read_to_string(kept.unwrap()).unwrap(), nonsense);
+    journal.put(row(0, Wanted::Up));
+    journal.flush(LIMIT);
+    let (_, again) = Journal::open(&path, "boot").unwrap();
+    assert_eq!((again.rows.len(), again.warning), (1, None));
+}
