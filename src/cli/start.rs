@@ -121,6 +121,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     }
     let mut daemon = session.daemon().await?;
     let mut started = Started::default();
+    // All of it, and nothing was done: there is nothing to show.
+    let mut is_refused = true;
     for wanted in wanted {
         let (daemon, started) = (&mut daemon, &mut started);
         let done = match wanted {
@@ -128,7 +130,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             Wanted::Script(loaded) => start_script(loaded, wait, daemon, session, started).await,
             Wanted::Word(word) => start_word(&word, &args, wait, daemon, session, started).await,
         };
+        is_refused &= done.is_err();
         exit = exit.and(told(done, &session.output)?);
+    }
+    if is_refused {
+        return Ok(exit);
     }
     // The list that is shown decides: what was online a moment ago may have ended since.
     let listed = list::processes(&mut daemon).await?;
