@@ -12,8 +12,9 @@ use crate::ids::PmId;
 
 use super::units;
 
-/// For what has no `start_timeout` of its own.
-const PLAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// For what has no `start_timeout` of its own; on top of `listen_timeout`, where the app says when it
+/// is ready.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A plain app counts when one run has been online for so long: what cannot run at all has ended by
 /// then.
 const SETTLING: Duration = Duration::from_millis(150);
@@ -170,6 +171,7 @@ impl Progress {
             let mcp = process.spec.mcp.as_ref();
             let name = process.name.as_str();
             let only = named.get(name) == Some(&1);
+            let plain = || PLAIN_TIMEOUT + process.spec.ready_within.unwrap_or_default();
             Step {
                 id: process.pm_id,
                 label: if only {
@@ -178,7 +180,7 @@ impl Progress {
                     format!("{name} ({})", process.pm_id)
                 },
                 place: mcp.map(|mcp| format!("127.0.0.1:{}", mcp.port)),
-                limit: limit.unwrap_or(mcp.map_or(PLAIN_TIMEOUT, |mcp| mcp.start_timeout)),
+                limit: limit.unwrap_or_else(|| mcp.map_or_else(plain, |mcp| mcp.start_timeout)),
                 restarts: process.restarts,
                 ended: None,
                 failure: None,

@@ -1,6 +1,6 @@
 //! Keeps an eye on every service that runs: one task per run, from its start to its end.
 //!
-//! Readiness first: probed every [`READY_EVERY`] until it answers or `start_timeout` is over; then
+//! Readiness first: probed every `READY_EVERY` until it answers or `start_timeout` is over; then
 //! the listener must belong to the service's own session, else somebody else has its port and it
 //! gets no credentials; then liveness every `interval`. What is learnt goes to the supervisor, which
 //! shows it and restarts what has failed.

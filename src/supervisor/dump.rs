@@ -105,7 +105,7 @@ fn entry(process: &Process) -> Value {
 }
 
 /// Reads a list, ours or PM2's; one that is broken gives way to the one before it, which
-/// [`write`] has kept. Entries that are no apps are left out with a warning.
+/// [`write()`] has kept. Entries that are no apps are left out with a warning.
 ///
 /// # Errors
 /// When there is none, or neither can be read. Nothing is changed then.
