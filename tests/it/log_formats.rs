@@ -116,6 +116,7 @@ fn logs_has_pm2s_flags() {
         "{line}"
     );
     let logs = mcpm.spawn(&["logs", "--lines", "0"]);
+    logs.line(|line| line.ends_with("oh tick"));
     mcpm.ok(&["reloadLogs"]);
     logs.line(|line| line.starts_with("PM2        | ") && line.contains("opened all logs anew"));
     let error = mcpm.fails(&["logs", "a", "nobody", "--nostream"]);

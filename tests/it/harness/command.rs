@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::wait::eventually;
+use super::wait::{Patience, eventually};
 
 /// A command that says nothing for so long hangs.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -120,9 +120,10 @@ impl Running {
     /// The next line that is like this; those before it are dropped.
     #[track_caller]
     pub(crate) fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let patience = Patience::new();
         let mut seen = Vec::new();
         loop {
-            match self.lines.recv_timeout(LIMIT) {
+            match self.lines.recv_timeout(patience.left()) {
                 Ok(line) if wanted(&line) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("the line never came; these did: {seen:#?}"),

@@ -1,23 +1,41 @@
 //! Waiting for states. The only file of the tests that looks at a clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine with two cores.
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// Asks until it is so; `false` when it has not become so in a long time.
-pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+/// A wait that has begun.
+pub(crate) struct Patience {
+    began: Instant,
+}
+
+impl Patience {
     #[expect(
         clippy::disallowed_methods,
         reason = "another program's state is waited for"
     )]
-    let began = std::time::Instant::now();
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+        }
+    }
+
+    /// What is left of it: nothing when it has lasted longer than anything takes.
+    pub(crate) fn left(&self) -> Duration {
+        LIMIT.saturating_sub(self.began.elapsed())
+    }
+}
+
+/// Asks until it is so; `false` when it has not become so in a long time.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    let patience = Patience::new();
     loop {
         if is_so() {
             return true;
         }
-        if began.elapsed() > LIMIT {
+        if patience.left().is_zero() {
             return false;
         }
         #[expect(
