@@ -42,7 +42,7 @@ use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
 use crate::supervisor::journal::{Journal, JournalError, Left};
-use crate::supervisor::usage::{self, Sampler};
+use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
@@ -258,7 +258,7 @@ async fn live(
     tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;
     tasks.spawn(health::watch::run(supervisor.clone(), seen));
-    tasks.spawn(usage::guard(supervisor.clone()));
+    tasks.spawn(crate::supervisor::guard(supervisor.clone()));
     tasks.spawn(clock::run(supervisor.clone()));
     tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone()));

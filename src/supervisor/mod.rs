@@ -1,8 +1,8 @@
 //! Keeps processes as the specs want them.
 //!
 //! Decisions are pure (`plan`, `machine`, `restart`, `backoff`, `target`, `waits`, `child_env`,
-//! `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `usage`, `clock` and
-//! `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `adopt` and
+//! `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `memory_guard`,
+//! `clock` and `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `adopt` and
 //! `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
@@ -27,6 +27,7 @@ pub mod proc;
 pub mod journal;
 pub mod dump;
 pub mod memory;
+mod memory_guard;
 pub mod usage;
 pub mod triggers;
 pub mod clock;
@@ -37,5 +38,6 @@ mod testing;
 pub use actor::Setup;
 pub use handle::{Action, CommandError, Saved, Supervisor};
 pub use kill::Life;
+pub use memory_guard::guard;
 pub use plan::Count;
 pub use snapshot::{Process, Snapshot};

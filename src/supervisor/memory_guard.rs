@@ -1,0 +1,301 @@
+//! Looks at the memory of processes that have a limit, when `memory.rs` says so.
+//!
+//! A thread of its own, which sleeps for good while nothing that runs has a limit. Otherwise it reads
+//! one number of the whole machine every half second; single processes only when that has grown so
+//! much that one of them could be over its limit, or when their own time has come.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::handle::{Message, Supervisor};
+use super::machine::Event;
+use super::memory::{self, Growth, Rise, Verdict};
+use super::proc;
+use super::snapshot::{Snapshot, Status};
+use crate::ids::PmId;
+
+/// Who is in whose group is asked anew when all programs together took so much more: 16 MiB.
+const WALK_AFTER: u64 = 16 * 1024 * 1024;
+
+/// A run that has a memory limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Limited {
+    id: PmId,
+    generation: u64,
+    pid: u32,
+    limit: u64,
+}
+
+/// What the thread is to look at; replaced whole.
+#[derive(Default)]
+struct Wanted {
+    runs: Vec<Limited>,
+    changed: bool,
+    closed: bool,
+}
+
+/// Reports runs that take more memory than they may, until the supervisor is gone. A thread looks,
+/// and sleeps for good while nothing that runs has a limit.
+pub async fn guard(supervisor: Supervisor) {
+    let shared: Arc<(Mutex<Wanted>, Condvar)> = Arc::default();
+    let (thread, inbox) = (shared.clone(), supervisor.inbox.clone());
+    let started = std::thread::Builder::new()
+        .name("mcpm-memory".into())
+        .spawn(move || look_on(&thread, &inbox));
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread for `max_memory_restart`, which has no effect");
+    }
+    let mut table = supervisor.subscribe();
+    let mut last = Vec::new();
+    loop {
+        let runs = limited(&table.borrow_and_update());
+        if runs != last {
+            last.clone_from(&runs);
+            let mut wanted = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+            (wanted.runs, wanted.changed) = (runs, true);
+            shared.1.notify_one();
+        }
+        if table.changed().await.is_err() {
+            let mut wanted = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted.closed = true;
+            shared.1.notify_one();
+            return;
+        }
+    }
+}
+
+fn limited(snapshot: &Snapshot) -> Vec<Limited> {
+    let runs = snapshot.processes.iter().filter_map(|process| {
+        let runs = matches!(process.status, Status::Online | Status::Launching);
+        Some(Limited {
+            id: process.id,
+            generation: process.generation,
+            pid: process.pid.filter(|_| runs)?,
+            limit: process.spec.triggers.memory_max?,
+        })
+    });
+    runs.collect()
+}
+
+/// One run, as the thread knows it.
+struct Track {
+    run: Limited,
+    gauge: Gauge,
+    growth: Growth,
+    due: Instant,
+}
+
+fn look_on(shared: &(Mutex<Wanted>, Condvar), inbox: &mpsc::Sender<Message>) {
+    let mut tracks: Vec<Track> = Vec::new();
+    let mut members = Members::default();
+    let machine = Machine::open();
+    loop {
+        let due = (!tracks.is_empty()).then(|| Instant::now() + memory::SOONEST);
+        let Some(news) = next(shared, due) else {
+            return;
+        };
+        let now = Instant::now();
+        let taken = machine.taken();
+        if let Some(runs) = news {
+            tracks = follow(tracks, runs, now);
+        }
+        members.note(taken);
+        for track in &mut tracks {
+            let could_be = track.growth.could_be_over(track.run.limit, taken);
+            if track.due > now && !could_be {
+                continue;
+            }
+            let resident = track.gauge.resident(members.of(&track.run, now));
+            let verdict = track.growth.look(resident, track.run.limit, now);
+            track.due = now
+                + match verdict {
+                    Verdict::Fine(wait) => wait,
+                    Verdict::Over => memory::LATEST,
+                };
+            if verdict == Verdict::Over && inbox.blocking_send(over(&track.run, resident)).is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for a new list or the next look; `None` at the end.
+fn next(
+    (wanted, changed): &(Mutex<Wanted>, Condvar),
+    due: Option<Instant>,
+) -> Option<Option<Vec<Limited>>> {
+    let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
+    let idle = |wanted: &mut Wanted| !wanted.changed && !wanted.closed;
+    let mut wanted = match due {
+        Some(due) => {
+            let patience = due.saturating_duration_since(Instant::now());
+            let (wanted, _) = changed
+                .wait_timeout_while(wanted, patience, idle)
+                .unwrap_or_else(PoisonError::into_inner);
+            wanted
+        }
+        None => changed
+            .wait_while(wanted, idle)
+            .unwrap_or_else(PoisonError::into_inner),
+    };
+    if wanted.closed {
+        return None;
+    }
+    let news = std::mem::take(&mut wanted.changed);
+    Some(news.then(|| wanted.runs.clone()))
+}
+
+/// Keeps what is known of runs that go on.
+fn follow(tracks: Vec<Track>, runs: Vec<Limited>, now: Instant) -> Vec<Track> {
+    let mut known: HashMap<(PmId, u64), Track> = tracks
+        .into_iter()
+        .map(|track| ((track.run.id, track.run.generation), track))
+        .collect();
+    runs.into_iter()
+        .map(|run| match known.remove(&(run.id, run.generation)) {
+            Some(track) => Track { run, ..track },
+            None => Track {
+                gauge: Gauge::of(run.pid),
+                growth: Growth::new(now),
+                due: now + memory::SOONEST,
+                run,
+            },
+        })
+        .collect()
+}
+
+fn over(run: &Limited, resident: u64) -> Message {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
+    let why = format!(
+        "it took {:.1} MiB of memory, and `max_memory_restart` is {:.1} MiB",
+        mib(resident),
+        mib(run.limit)
+    );
+    Message::Happened {
+        id: run.id,
+        generation: run.generation,
+        event: Event::Unhealthy { why },
+    }
+}
+
+/// Files of `/proc` that stay open: a look is two reads.
+struct Gauge {
+    pid: u32,
+    statm: Option<File>,
+    children: Option<File>,
+}
+
+impl Gauge {
+    fn of(pid: u32) -> Self {
+        let open = |path: String| File::open(path).ok();
+        Self {
+            pid,
+            statm: open(format!("/proc/{pid}/statm")),
+            children: open(format!("/proc/{pid}/task/{pid}/children")),
+        }
+    }
+
+    /// Bytes of the process, of its group as it was found (`known`), and of its children's children
+    /// that came since. Pages that a child shares with its parent count twice.
+    fn resident(&self, known: &[u32]) -> u64 {
+        let root = self.statm.as_ref().and_then(|file| {
+            let text = read_again(file)?;
+            text.split(' ').nth(1)?.parse::<u64>().ok()
+        });
+        let mut found: BTreeSet<u32> = known.iter().copied().collect();
+        let mut open: Vec<u32> = numbers(self.children.as_ref().and_then(read_again).as_deref());
+        while let Some(pid) = open.pop() {
+            if found.insert(pid) {
+                let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+                open.extend(numbers(children.ok().as_deref()));
+            }
+        }
+        let member = |&pid: &u32| proc::stat(pid).filter(|stat| stat.group == self.pid);
+        let others: u64 = found
+            .iter()
+            .filter_map(member)
+            .map(|stat| stat.resident_pages)
+            .sum();
+        (root.unwrap_or(0) + others) * rustix::param::page_size() as u64
+    }
+}
+
+fn numbers(text: Option<&str>) -> Vec<u32> {
+    let words = text.unwrap_or_default().split_ascii_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// A file of `/proc` from its beginning, as it is now. What is longer is cut: nobody has so many
+/// children.
+fn read_again(file: &File) -> Option<String> {
+    let mut buffer = [0; 4096];
+    let length = file.read_at(&mut buffer, 0).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// What all programs of the machine take together.
+struct Machine(Option<File>);
+
+impl Machine {
+    fn open() -> Self {
+        Self(File::open("/proc/meminfo").ok())
+    }
+
+    /// Bytes that programs have filled: anonymous and shared memory. 0 when the kernel does not say.
+    fn taken(&self) -> u64 {
+        let text = self.0.as_ref().and_then(read_again).unwrap_or_default();
+        let kib = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+        let wanted = |line: &&str| line.starts_with("AnonPages:") || line.starts_with("Shmem:");
+        text.lines().filter(wanted).filter_map(kib).sum::<u64>() * 1024
+    }
+}
+
+/// Who is in whose group: one walk of `/proc` for all, at most every [`memory::LATEST`], and only when
+/// something has grown since the last.
+#[derive(Default)]
+struct Members {
+    groups: HashMap<u32, Vec<u32>>,
+    walked: Option<Instant>,
+    rise: Rise,
+    has_grown: bool,
+}
+
+impl Members {
+    fn note(&mut self, taken: u64) {
+        self.has_grown |= self.rise.until(taken) >= WALK_AFTER;
+    }
+
+    fn of(&mut self, run: &Limited, now: Instant) -> &[u32] {
+        let old = self
+            .walked
+            .is_none_or(|at| self.has_grown && now - at >= memory::LATEST);
+        if old {
+            self.groups = proc::groups();
+            self.walked = Some(now);
+            self.rise = Rise::default();
+            self.has_grown = false;
+        }
+        self.groups.get(&run.pid).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_the_root_and_what_descends_from_it() {
+        let gauge = Gauge::of(std::process::id());
+        let alone = gauge.resident(&[]);
+        assert!(alone > 1024 * 1024, "{alone}");
+        // Of a stranger's group nothing counts.
+        assert!(gauge.resident(&[1]).abs_diff(alone) < alone / 2);
+    }
+}
