@@ -140,7 +140,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             output.data_to_stderr(&error)?;
         }
     }
-    Ok(Exit::Fine)
+    if args.nostream {
+        return Ok(Exit::Fine);
+    }
+    // The daemon may say goodbye before it goes.
+    Err(events.left().into())
 }
 
 #[cfg(test)]

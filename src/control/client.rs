@@ -339,13 +339,16 @@ impl<T: DeserializeOwned> Lines<T> {
                     }
                 }
                 // Always the daemon's end, whatever the protocol engine calls it.
-                Some(Err(_)) => {
-                    return Err(ClientError::Left {
-                        socket: self.socket.clone(),
-                    });
-                }
+                Some(Err(_)) => return Err(self.left()),
                 None => return Ok(None),
             }
+        }
+    }
+
+    /// What an answer's end means that was to go on for ever.
+    pub fn left(&self) -> ClientError {
+        ClientError::Left {
+            socket: self.socket.clone(),
         }
     }
 

@@ -92,8 +92,8 @@ fn logs_follows_what_arrives_of_apps_that_come_later_too() {
 fn the_pieces_of_a_line_stay_together() {
     let writer = |word: &str| {
         format!(
-            "i=0; while [ $i -lt 50 ]; do printf '{word}-'; sleep 0.002; printf '{word}\\n'; \
-             i=$((i+1)); done; {SLEEP}"
+            "i=0; while [ $i -lt 50 ]; do printf '{word}-'; j=0; while [ $j -lt 500 ]; do \
+             j=$((j+1)); done; printf '{word}\\n'; i=$((i+1)); done; {SLEEP}"
         )
     };
     let shared = |name: &str| {

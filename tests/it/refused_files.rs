@@ -1,7 +1,7 @@
 //! Ecosystem files and scripts that cannot be started: one clear message, exit code 1, and
 //! everything that runs already runs on.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::json;
 
@@ -262,14 +262,20 @@ fn a_script_that_vanishes_while_it_runs_ends_errored_with_the_reason() {
 fn a_port_that_a_stranger_has_fails_that_service_and_names_the_stranger() {
     let wanted = demo("demo");
     let port = wanted.port();
-    let stranger = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let mcpm = Mcpm::new();
+    // A program of its own: a test that starts commands shares its sockets with them for a moment.
+    let serve = format!("bridge demo --no-router-secret --port {port}");
+    let stranger = mcpm.spawn(&serve.split(' ').collect::<Vec<_>>());
+    wait_for(
+        || TcpStream::connect(("127.0.0.1", port)).ok(),
+        "the stranger's port",
+    );
     let file = mcpm.ecosystem([wanted, sh("rest", SLEEP)]);
     let ran = mcpm.run(&["start", &file]);
     assert_eq!(ran.code, Some(1), "{ran}");
-    let (us, port) = (std::process::id().to_string(), port.to_string());
+    let (them, port) = (stranger.pid().to_string(), port.to_string());
     let said = format!("{}{}", ran.stdout, ran.stderr);
-    assert_says(&said, &["demo", &port, "taken", &us]);
+    assert_says(&said, &["demo", &port, "taken", &them]);
     let list = mcpm.list();
     assert!(list["rest"].is_up());
     // It stays so while the port is tried again and again, and each try is not news.
@@ -279,7 +285,7 @@ fn a_port_that_a_stranger_has_fails_that_service_and_names_the_stranger() {
         assert_eq!(list["demo"].restarts, 0, "nothing was started");
     }
     assert_eq!(mcpm.daemon_log().matches("is taken by").count(), 1);
-    assert_says(&mcpm.ok(&["describe", "demo"]), &["taken", &us]);
+    assert_says(&mcpm.ok(&["describe", "demo"]), &["taken", &them]);
     // Once it is free the service comes by itself.
     drop(stranger);
     mcpm.wait_until(|list| list["demo"].is_up());
