@@ -1,11 +1,13 @@
 //! `mcpm ls` and `mcpm jlist`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::api::List;
 use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
-use crate::ids::Timestamp;
+use crate::ids::{AppName, Timestamp};
 
 use super::actions::{script_behind, told};
 use super::exit::Exit;
@@ -148,5 +150,27 @@ pub(crate) fn print(processes: &[Process], sort: Sort, output: &Output) -> std::
     let sorted = sort.apply(processes);
     let columns = output.size().map(|size| size.columns);
     let table = process_table::render(&sorted, Timestamp::now(), columns, output.palette());
-    output.text(&table)
+    output.text(&table)?;
+    for warning in spare(processes) {
+        output.warning(warning);
+    }
+    Ok(())
+}
+
+/// Why replicas are stopped that nobody has stopped: one sentence for each app.
+fn spare(processes: &[Process]) -> Vec<String> {
+    let mut apps: BTreeMap<&AppName, Vec<&Process>> = BTreeMap::new();
+    for process in processes.iter().filter(|p| p.unshared.is_some()) {
+        apps.entry(&process.name).or_default().push(process);
+    }
+    let sentence = |(name, spare): (&AppName, Vec<&Process>)| {
+        let ids: Vec<String> = spare.iter().map(|p| p.pm_id.to_string()).collect();
+        let why = spare.first().and_then(|p| p.reason.as_deref());
+        format!(
+            "{name} ({}) stopped: {}",
+            ids.join(", "),
+            why.unwrap_or("its port is taken")
+        )
+    };
+    apps.into_iter().map(sentence).collect()
 }

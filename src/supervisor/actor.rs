@@ -7,6 +7,7 @@
 mod commands;
 mod steps;
 mod runs;
+mod reload;
 mod record;
 mod adoption;
 mod publish;
@@ -20,11 +21,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::reload::Second;
 use super::channel::Lines;
-use super::handle::{INBOX, Message, Reply, Supervisor};
+use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
 use super::journal::{Journal, Left, Row};
 use super::kill::Handle;
-use super::machine::{Event, State};
+use super::machine::{Event, State, Wish};
 use super::snapshot::{Process, Snapshot};
 use super::spawn::{self, OperatorLimits, Order};
 use super::waits::Wait;
@@ -137,6 +139,16 @@ struct Slot {
     next: Option<(Arc<AppSpec>, u32)>,
     /// What its health checks said, between that and its end.
     unhealthy: Option<String>,
+    /// The other run, while it is reloaded.
+    beside: Option<Second>,
+    /// What the main run's machine is to hear once nothing stands beside it.
+    held: Option<Event>,
+    /// Why its last reload has left the old run where it was.
+    gave_up: Option<String>,
+    /// The generation of its newest run, which need not be the main one.
+    newest: u64,
+    /// A sibling has the port that its last run wanted.
+    unshared: Option<Unshared>,
     /// The reason that was logged last, and when.
     said: Option<(String, Instant)>,
 }
@@ -144,14 +156,25 @@ struct Slot {
 impl Slot {
     fn new(process: Process, state: State, handle: Option<Handle>) -> Self {
         Self {
+            newest: process.generation,
             process,
             state,
             handle,
             lines: Lines::default(),
             next: None,
             unhealthy: None,
+            beside: None,
+            held: None,
+            gave_up: None,
+            unshared: None,
             said: None,
         }
+    }
+
+    /// Of the run that a restart brings: the one that is being started, when there is one.
+    fn next_generation(&self) -> u64 {
+        let under_way = matches!(self.state, State::Launching { wish: Wish::Run });
+        self.newest + u64::from(!under_way)
     }
 
     /// Shows why it is in its state. A crash loop says the same again and again: it is logged once
@@ -221,7 +244,11 @@ impl Actor {
                 count,
                 reply,
             } => self.scale(&target, count, reply),
-            Message::Replace { id, spec, reply } => self.replace(id, spec, reply),
+            Message::Reload {
+                asked,
+                begun,
+                reply,
+            } => self.reload(asked, begun, reply),
             Message::Reset { target, reply } => self.reset(&target, reply),
             Message::Signal {
                 target,
@@ -233,13 +260,17 @@ impl Actor {
                 id,
                 generation,
                 event,
+            } => self.feed_run(id, generation, event),
+            Message::Retire { id, generation } => self.retire(id, generation),
+            Message::Unshared {
+                id,
+                generation,
+                unshared,
             } => {
-                if self
-                    .slots
-                    .get(&id)
-                    .is_some_and(|slot| slot.process.generation == generation)
+                if let Some(slot) = self.slots.get_mut(&id)
+                    && slot.process.generation == generation
                 {
-                    self.feed(id, event);
+                    slot.unshared = Some(unshared);
                 }
             }
             Message::Health {

@@ -3,11 +3,16 @@
 use tokio::time::Instant;
 
 use super::super::adopt::{self, Found};
+use super::super::channel::Lines;
+use super::super::handle::Unshared;
 use super::super::journal::Row;
 use super::super::kill::Handle;
+use super::super::machine::Effect;
+use super::super::overlap::{Beside, Order};
 use super::super::snapshot::Readiness;
+use super::reload::Second;
 use super::{Actor, Slot};
-use crate::ids::Timestamp;
+use crate::ids::{PmId, Timestamp};
 
 impl Actor {
     /// Takes over what the journal names.
@@ -23,6 +28,8 @@ impl Actor {
             handle,
             channel,
             news: first,
+            newest,
+            beside,
         } in found
         {
             let id = process.id;
@@ -38,12 +45,20 @@ impl Actor {
             let lives = handle.is_some();
             let to = self.listener(id, process.generation);
             let mut slot = Slot::new(process, state, handle);
+            slot.newest = newest;
+            slot.unshared = slot.process.unshared.map(|port| Unshared {
+                port,
+                why: slot.process.reason.clone().unwrap_or_default(),
+            });
             if let Some(end) = channel {
                 slot.lines.listen(end, to, &mut self.tasks);
             }
             self.slots.insert(id, slot);
             if lives && let Some(capture) = self.capture(id) {
                 self.tasks.spawn(capture);
+            }
+            if let Some((generation, handle)) = beside {
+                self.end_left_beside(id, generation, handle, now);
             }
             self.settle(id);
             news.extend(first.map(|event| (id, event)));
@@ -55,5 +70,28 @@ impl Actor {
         for (id, event) in news {
             self.feed(id, event);
         }
+    }
+
+    /// A daemon died during a reload. Its journal says which run is the process; the other is ended,
+    /// whether it was to come or to go.
+    fn end_left_beside(&mut self, id: PmId, generation: u64, handle: Handle, now: Instant) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let (pid, spec) = (handle.pid(), slot.process.spec.clone());
+        tracing::info!(app = %spec.name, pid, "ended: the other run of a reload that was cut short");
+        let kill_at = now + spec.stop.grace;
+        slot.beside = Some(Second {
+            state: Beside::Retiring { pid, kill_at },
+            generation,
+            instance: slot.process.instance,
+            started_at: None,
+            handle: Some(handle.clone()),
+            lines: Lines::default(),
+            spec,
+        });
+        self.watch(id, generation, handle);
+        self.carry_out(id, Order::Beside(Effect::Terminate(pid)));
+        self.carry_out(id, Order::Beside(Effect::WakeAt(kill_at)));
     }
 }

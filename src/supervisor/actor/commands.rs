@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::handle::{Action, CommandError, Reply, Saved};
-use super::super::machine::{Event, State, Wish};
+use super::super::machine::{Event, State};
 use super::super::plan::{self, Count};
 use super::super::target::Target;
 use super::super::triggers::{self, Cause};
@@ -160,13 +160,9 @@ impl Actor {
         let goal = match action {
             Action::Stop => Goal::Stopped,
             Action::Delete => Goal::Gone,
-            Action::Start | Action::Restart => {
-                let under_way = matches!(slot.state, State::Launching { wish: Wish::Run });
-                let next = u64::from(!under_way);
-                Goal::Started {
-                    generation: slot.process.generation + next,
-                }
-            }
+            Action::Start | Action::Restart => Goal::Started {
+                generation: slot.next_generation(),
+            },
         };
         wait.open.insert(id, (slot.process.spec.name.clone(), goal));
     }
@@ -202,26 +198,6 @@ impl Actor {
             Ok(steps) => self.follow(steps, reply),
             Err(error) => drop(reply.send(Err(error))),
         }
-    }
-
-    pub(super) fn replace(&mut self, id: PmId, spec: Arc<AppSpec>, reply: Reply) {
-        let snapshot = self.snapshot();
-        if let Err(error) = plan::clash(&snapshot, std::slice::from_ref(&spec)) {
-            return drop(reply.send(Err(error.into())));
-        }
-        let same_app = |slot: &&mut Slot| slot.process.spec.name == spec.name;
-        let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
-            return drop(reply.send(Err(CommandError::Unknown(id.to_string()))));
-        };
-        slot.next = Some((spec, slot.process.instance));
-        slot.process.created_at = Timestamp::now();
-        let mut wait = Wait {
-            open: BTreeMap::new(),
-            outcomes: Vec::new(),
-            reply,
-        };
-        self.expect(&mut wait, id, Action::Restart);
-        self.begin(wait, vec![(id, Event::RestartAsked)]);
     }
 
     pub(super) fn reset(&mut self, target: &str, reply: Reply) {

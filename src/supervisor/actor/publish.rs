@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::snapshot::Snapshot;
-use super::super::waits::{self, Outcome};
+use super::super::waits::{self, Look, Outcome};
 use super::{Actor, Slot};
 use crate::ids::PmId;
 
@@ -16,11 +16,14 @@ impl Actor {
                 if changed.is_some_and(|changed| changed != id) {
                     return true;
                 }
-                let slot = slots.get(&id);
-                let generation = slot.map_or(0, |slot| slot.process.generation);
-                let reason = slot.and_then(|slot| slot.process.reason.as_deref());
-                let state = slot.map(|slot| &slot.state);
-                let Some(end) = waits::reached(*goal, state, generation, reason) else {
+                let look = slots.get(&id).map(|slot| Look {
+                    state: &slot.state,
+                    generation: slot.process.generation,
+                    alone: slot.beside.is_none() && slot.held.is_none(),
+                    reason: slot.process.reason.as_deref(),
+                    gave_up: slot.gave_up.as_deref(),
+                });
+                let Some(end) = waits::reached(*goal, look) else {
                     return true;
                 };
                 outcomes.push(Outcome {

@@ -1,6 +1,6 @@
 //! What the journal gets to know of a process.
 
-use super::super::journal::{Record, Row, Wanted};
+use super::super::journal::{BesideRecord, Record, Row, Wanted};
 use super::super::machine::{Exit, State, Then, Wish};
 use super::Actor;
 use crate::ids::PmId;
@@ -62,6 +62,15 @@ impl Actor {
                 reason: process.reason.clone(),
                 restarted_for: process.restarted_for.clone(),
                 held: process.held,
+                newest: slot.newest,
+                beside: slot.beside.as_ref().map(|second| BesideRecord {
+                    generation: second.generation,
+                    identity: second
+                        .handle
+                        .as_ref()
+                        .map(|handle| (handle.pid(), handle.start_time())),
+                }),
+                unshared: process.unshared,
                 channel: slot
                     .lines
                     .identity()

@@ -1,66 +1,96 @@
-//! An event goes into a machine, and its effects are carried out.
+//! An event goes into the machines of a process, and their orders are carried out.
 
 use tokio::time::Instant;
 
+use super::super::channel::Lines;
 use super::super::kill::Handle;
-use super::super::machine::{self, Effect, Event, Policy, State};
+use super::super::machine::{Effect, Event, Policy, State};
+use super::super::overlap::{self, Beside, Order, Pair, Policies, Whose};
 use super::super::snapshot::{Readiness, Status};
-use super::Actor;
+use super::{Actor, Slot};
+use crate::config::AppSpec;
+use crate::config::spec::StopPolicy;
 use crate::ids::{PmId, Timestamp};
 
 impl Actor {
-    /// One step of one machine.
+    /// Something happened to a process, or to its main run.
     pub(super) fn feed(&mut self, id: PmId, event: Event) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.note(&event);
+            self.step(id, Whose::Main, event);
+        }
+    }
+
+    /// Something happened to one of a process's runs; news of a run that is over is dropped.
+    pub(super) fn feed_run(&mut self, id: PmId, generation: u64, event: Event) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
-        let now = Instant::now();
-        let mut ended = None;
-        match &event {
-            Event::Exited { exit, .. } => {
-                slot.lines = Lines::default();
-                slot.process.last_exit = Some((*exit, Timestamp::now()));
-                slot.process.ended_for = slot.unhealthy.take();
-                slot.process.health.readiness = Readiness::Down;
-                ended = Some(*exit);
-            }
-            Event::Unhealthy { why }
-                if matches!(slot.state, State::Starting { .. } | State::Online { .. }) =>
-            {
-                slot.process.restarted_for = Some((why.clone(), Timestamp::now()));
-                slot.unhealthy = Some(why.clone());
-            }
-            Event::Spawned { .. } => slot.process.reason = None,
-            // What people want is what counts until they want something else.
-            Event::StartAsked | Event::RestartAsked => slot.process.held = false,
-            Event::StopAsked => slot.process.held = true,
-            _ => {}
+        if slot.process.generation == generation {
+            return self.feed(id, event);
         }
-        let spec = slot.process.spec.clone();
-        let policy = Policy {
-            restart: &spec.restart,
-            stop: &spec.stop,
-            service: spec.mcp.is_some(),
-            ready_within: spec.ready_within,
+        let Some(second) = slot.beside.as_mut() else {
+            return;
         };
-        let state = std::mem::replace(&mut slot.state, State::Stopped);
-        let step = machine::step(state, event, slot.process.history, policy, now);
-        slot.state = step.state;
+        if second.generation != generation {
+            return;
+        }
+        if let Event::Exited { exit, .. } = &event {
+            second.lines = Lines::default();
+            if matches!(second.state, Beside::Retiring { .. }) {
+                slot.process.last_exit = Some((*exit, Timestamp::now()));
+                slot.process.ended_for = None;
+            }
+        }
+        self.step(id, Whose::Beside, event);
+    }
+
+    fn step(&mut self, id: PmId, whose: Whose, event: Event) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let ended = match (&event, whose) {
+            (Event::Exited { exit, .. }, Whose::Main) => Some(*exit),
+            _ => None,
+        };
+        let spec = slot.process.spec.clone();
+        let second = slot.beside.as_ref();
+        let other = second.map_or_else(|| spec.clone(), |second| second.spec.clone());
+        let unshared = slot.unshared.as_ref().map(|unshared| unshared.why.clone());
+        let policies = Policies {
+            main: Policy {
+                unshared: unshared.as_deref(),
+                ..policy(&spec)
+            },
+            beside: policy(&other),
+        };
+        let pair = Pair {
+            main: std::mem::replace(&mut slot.state, State::Stopped),
+            beside: second.map(|second| second.state.clone()),
+            held: slot.held.take(),
+        };
+        let history = slot.process.history;
+        let step = overlap::step(pair, whose, event, history, policies, Instant::now());
+        slot.state = step.pair.main;
+        slot.held = step.pair.held;
         slot.process.history = step.history;
+        if let (Some(second), Some(state)) = (slot.beside.as_mut(), step.pair.beside) {
+            second.state = state;
+        }
         if step.history.unstable == 0 {
             // It ran well meanwhile: what comes now is news.
             slot.said = None;
         }
-        let explained = |effect: &Effect| matches!(effect, Effect::Explain(_));
+        let explained = |order: &Order| matches!(order, Order::Main(Effect::Explain(_)));
         if let Some(exit) = ended
-            && !step.effects.iter().any(explained)
+            && !step.orders.iter().any(explained)
         {
             tracing::info!(app = %slot.process.spec.name, pm_id = %id, "{exit}");
         }
         let mut forget = false;
-        for effect in step.effects {
-            forget |= effect == Effect::Forget;
-            self.carry_out(id, effect);
+        for order in step.orders {
+            forget |= order == Order::Main(Effect::Forget);
+            self.carry_out(id, order);
         }
         if forget {
             self.forget(id);
@@ -70,45 +100,75 @@ impl Actor {
         self.check_waits(Some(id));
     }
 
-    pub(super) fn carry_out(&mut self, id: PmId, effect: Effect) {
-        match effect {
-            Effect::Spawn => self.order(id),
-            Effect::Terminate(_) => {
-                let Some(slot) = self.slots.get(&id) else {
-                    return;
-                };
-                if slot.process.spec.stop.message && slot.lines.shut_down() {
-                    return;
-                }
-                let (signal, tree) = (
-                    slot.process.spec.stop.signal,
-                    slot.process.spec.stop.treekill,
-                );
-                if let Some(handle) = slot.handle.clone() {
-                    if tree {
-                        self.signal_group(handle, signal);
-                    } else {
-                        handle.signal_root(signal);
-                    }
+    pub(super) fn carry_out(&mut self, id: PmId, order: Order) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        match order {
+            Order::Main(Effect::Spawn) => self.order(id),
+            Order::Main(Effect::Terminate(_)) => {
+                let (stop, lines) = (slot.process.spec.stop.clone(), &slot.lines);
+                if !(stop.message && lines.shut_down()) {
+                    let handle = slot.handle.clone();
+                    self.terminate(handle, &stop);
                 }
             }
-            Effect::KillGroup(_) => {
-                if let Some(handle) = self.slots.get(&id).and_then(|slot| slot.handle.clone()) {
-                    self.signal_group(handle, rustix::process::Signal::KILL.as_raw());
+            Order::Beside(Effect::Terminate(_)) => match &slot.beside {
+                Some(second) if matches!(second.state, Beside::Retiring { .. }) => {
+                    let generation = second.generation;
+                    self.retire_once_written(id, generation);
                 }
+                _ => self.terminate_beside(id),
+            },
+            Order::Main(Effect::KillGroup(_)) => {
+                let handle = slot.handle.clone();
+                self.kill_group(handle);
             }
-            Effect::WakeAt(at) => drop(self.timers.insert((at, id))),
-            Effect::Explain(why) => {
-                if let Some(slot) = self.slots.get_mut(&id) {
-                    slot.explain(why, Instant::now());
-                }
+            Order::Beside(Effect::KillGroup(_)) => {
+                let handle = slot
+                    .beside
+                    .as_ref()
+                    .and_then(|second| second.handle.clone());
+                self.kill_group(handle);
             }
-            // The caller forgets it, after all effects.
-            Effect::Forget => {}
+            Order::Main(Effect::WakeAt(at)) | Order::Beside(Effect::WakeAt(at)) => {
+                self.timers.insert((at, id));
+            }
+            Order::Main(Effect::Explain(why)) => slot.explain(why, Instant::now()),
+            Order::Swap => self.swap(id),
+            Order::Alone(failure) => self.end_reload(id, failure),
+            // The caller forgets it, after all orders; the rest is never said of a run beside.
+            Order::Main(Effect::Forget)
+            | Order::Beside(Effect::Spawn | Effect::Explain(_) | Effect::Forget) => {}
         }
     }
 
-    pub(super) fn signal_group(&mut self, handle: Handle, signal: i32) {
+    pub(super) fn terminate_beside(&mut self, id: PmId) {
+        let second = self.slots.get(&id).and_then(|slot| slot.beside.as_ref());
+        if let Some(second) = second {
+            let stop = second.spec.stop.clone();
+            if !(stop.message && second.lines.shut_down()) {
+                let handle = second.handle.clone();
+                self.terminate(handle, &stop);
+            }
+        }
+    }
+
+    fn terminate(&mut self, handle: Option<Handle>, stop: &StopPolicy) {
+        match handle {
+            Some(handle) if stop.treekill => self.signal_group(handle, stop.signal),
+            Some(handle) => handle.signal_root(stop.signal),
+            None => {}
+        }
+    }
+
+    fn kill_group(&mut self, handle: Option<Handle>) {
+        if let Some(handle) = handle {
+            self.signal_group(handle, rustix::process::Signal::KILL.as_raw());
+        }
+    }
+
+    fn signal_group(&mut self, handle: Handle, signal: i32) {
         // At once where one system call does it; else `/proc` is walked, and that blocks.
         if !handle.signal_unreaped_group(signal) {
             self.tasks
@@ -133,6 +193,12 @@ impl Actor {
         };
         slot.process.status = status;
         slot.process.pid = pid;
+        slot.process.beside = slot.beside.as_ref().and_then(super::reload::Second::view);
+        let is_unshared = slot.state == State::Stopped;
+        let unshared = slot.unshared.as_ref().filter(|_| is_unshared);
+        slot.process.unshared = unshared.map(|unshared| unshared.port);
+        // Nobody wants it to be tried again before somebody says so.
+        slot.process.held |= slot.process.unshared.is_some();
         if pid.is_none() && !matches!(slot.state, State::Launching { .. }) {
             let _ = std::fs::remove_file(&slot.process.pid_file);
             let waits = matches!(slot.state, State::Waiting { .. });
@@ -142,5 +208,51 @@ impl Actor {
         }
         self.write_down(id);
         self.dirty.insert(id);
+    }
+}
+
+impl Slot {
+    /// Keeps what an event of the main run says beside what its machine makes of it.
+    fn note(&mut self, event: &Event) {
+        let is_reloaded = matches!(
+            self.beside.as_ref().map(|second| &second.state),
+            Some(Beside::Launching { .. } | Beside::Proving { .. })
+        );
+        match event {
+            Event::Exited { exit, .. } => {
+                self.lines = Lines::default();
+                self.process.last_exit = Some((*exit, Timestamp::now()));
+                self.process.ended_for = self.unhealthy.take();
+                self.process.health.readiness = Readiness::Down;
+            }
+            Event::Unhealthy { why }
+                if !is_reloaded
+                    && matches!(self.state, State::Starting { .. } | State::Online { .. }) =>
+            {
+                self.process.restarted_for = Some((why.clone(), Timestamp::now()));
+                self.unhealthy = Some(why.clone());
+            }
+            Event::Spawned { .. } => self.process.reason = None,
+            // What people want is what counts until they want something else.
+            Event::StartAsked | Event::RestartAsked => {
+                self.process.held = false;
+                self.unshared = None;
+            }
+            Event::StopAsked => {
+                self.process.held = true;
+                self.unshared = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn policy(spec: &AppSpec) -> Policy<'_> {
+    Policy {
+        restart: &spec.restart,
+        stop: &spec.stop,
+        service: spec.mcp.is_some(),
+        ready_within: spec.ready_within,
+        unshared: None,
     }
 }
