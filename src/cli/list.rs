@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::api::List;
+use crate::api::process_table::{ProcessTable, Row};
 use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
 use crate::ids::{AppName, Timestamp};
@@ -42,21 +43,26 @@ pub(crate) struct JlistArgs {
 /// Prints the table; an empty one is fine.
 pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let processes = processes(&mut daemon).await?;
-    let sort = args.sort.unwrap_or_default();
     if args.json {
-        let list = match args.sort {
-            Some(sort) => sort.apply(&processes).into_iter().cloned().collect(),
-            None => processes,
-        };
+        let mut list = processes(&mut daemon).await?;
+        if let Some(sort) = args.sort {
+            list.sort_by(|a, b| sort.compare(&Row::from(a), &Row::from(b)));
+        }
         session.output.json(&List::whole(list))?;
-    } else if args.mini_list {
-        let list = process_table::mini_list(&sort.apply(&processes), Timestamp::now());
+        next::warn(&mut daemon, &session.output).await?;
+        return Ok(Exit::Fine);
+    }
+    let ProcessTable { mut rows, warnings } = table(&mut daemon).await?;
+    args.sort.unwrap_or_default().apply(&mut rows);
+    if args.mini_list {
+        let list = process_table::mini_list(&rows, Timestamp::now());
         session.output.text(&list)?;
     } else {
-        print(&processes, sort, &session.output)?;
+        print(&rows, &session.output)?;
     }
-    next::warn(&mut daemon, &session.output).await?;
+    for warning in warnings {
+        session.output.warning(warning);
+    }
     Ok(Exit::Fine)
 }
 
@@ -139,33 +145,39 @@ pub(crate) async fn selected_by_all(
     Ok((found, exit))
 }
 
+/// Rows of all processes, by id.
+pub(crate) async fn table(daemon: &mut Client) -> Result<ProcessTable, ClientError> {
+    daemon.get("/api/v1/admin/processes/table").await
+}
+
 /// Asks for the processes and prints their table.
 pub(crate) async fn print_table(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
-    print(&processes(daemon).await?, Sort::default(), output)?;
+    let mut rows = table(daemon).await?.rows;
+    Sort::default().apply(&mut rows);
+    print(&rows, output)?;
     Ok(())
 }
 
-/// Prints the table of these.
-pub(crate) fn print(processes: &[Process], sort: Sort, output: &Output) -> std::io::Result<()> {
-    let sorted = sort.apply(processes);
+/// Prints the table of these, in this order.
+pub(crate) fn print(rows: &[Row], output: &Output) -> std::io::Result<()> {
     let columns = output.size().map(|size| size.columns);
-    let table = process_table::render(&sorted, Timestamp::now(), columns, output.palette());
+    let table = process_table::render(rows, Timestamp::now(), columns, output.palette());
     output.text(&table)?;
-    for warning in spare(processes) {
+    for warning in spare(rows) {
         output.warning(warning);
     }
     Ok(())
 }
 
 /// Why replicas are stopped that nobody has stopped: one sentence for each app.
-fn spare(processes: &[Process]) -> Vec<String> {
-    let mut apps: BTreeMap<&AppName, Vec<&Process>> = BTreeMap::new();
-    for process in processes.iter().filter(|p| p.unshared.is_some()) {
-        apps.entry(&process.name).or_default().push(process);
+fn spare(rows: &[Row]) -> Vec<String> {
+    let mut apps: BTreeMap<&AppName, Vec<&Row>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.unshared.is_some()) {
+        apps.entry(&row.name).or_default().push(row);
     }
-    let sentence = |(name, spare): (&AppName, Vec<&Process>)| {
-        let ids: Vec<String> = spare.iter().map(|p| p.pm_id.to_string()).collect();
-        let why = spare.first().and_then(|p| p.reason.as_deref());
+    let sentence = |(name, spare): (&AppName, Vec<&Row>)| {
+        let ids: Vec<String> = spare.iter().map(|row| row.pm_id.to_string()).collect();
+        let why = spare.first().and_then(|row| row.reason.as_deref());
         format!(
             "{name} ({}) stopped: {}",
             ids.join(", "),
