@@ -13,7 +13,7 @@ use super::processes::{Outcome, outcomes, refuse_other_version};
 use super::state::Api;
 use super::{List, Problem, logs};
 use crate::config::AppSpec;
-use crate::ids::PmId;
+use crate::ids::{AppName, PmId};
 use crate::logs::pipes::Pipes;
 use crate::supervisor::machine::signal_number;
 use crate::supervisor::{self, Count};
@@ -42,15 +42,27 @@ pub struct ReplaceRequest {
     /// Which process.
     #[schema(value_type = u32)]
     pub pm_id: PmId,
-    /// What it is to be made from; of the same name.
+    /// What it is to be made from.
     #[schema(value_type = Object)]
     pub spec: AppSpec,
+    /// The name that it has now, when the spec brings another one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub renamed_from: Option<AppName>,
 }
 
 /// `POST /api/v1/admin/processes/reset`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResetRequest {
+    /// As in `TargetRequest`.
+    pub target: String,
+}
+
+/// `POST /api/v1/admin/processes/unwatch`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnwatchRequest {
     /// As in `TargetRequest`.
     pub target: String,
 }
@@ -105,7 +117,13 @@ pub(super) async fn replace(
     Json(request): Json<ReplaceRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
     refuse_other_version(request.spec_version)?;
-    let replaced = api.supervisor.replace(request.pm_id, request.spec).await?;
+    let name = request
+        .renamed_from
+        .unwrap_or_else(|| request.spec.name.clone());
+    let replaced = api
+        .supervisor
+        .replace(request.pm_id, name, request.spec)
+        .await?;
     Ok(outcomes(replaced))
 }
 
@@ -119,6 +137,18 @@ pub(super) async fn reset(
     Json(request): Json<ResetRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
     Ok(outcomes(api.supervisor.reset(&request.target).await?))
+}
+
+/// Changed files restart these no longer.
+#[utoipa::path(post, path = "/api/v1/admin/processes/unwatch", tag = "processes",
+    request_body = UnwatchRequest,
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn unwatch(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<UnwatchRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    Ok(outcomes(api.supervisor.unwatch(&request.target).await?))
 }
 
 /// Sends a signal to the root process of each.

@@ -36,6 +36,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(process_orders::scale))
         .routes(routes!(process_orders::replace))
         .routes(routes!(process_orders::reset))
+        .routes(routes!(process_orders::unwatch))
         .routes(routes!(process_orders::signal))
         .routes(routes!(process_orders::send))
         .routes(routes!(logs::read))

@@ -12,9 +12,10 @@ use crate::api::processes::{Outcome, Process, StartRequest};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, Env, SPEC_VERSION};
 use crate::control::client::Client;
-use crate::ids::PmId;
+use crate::ids::{AppName, PmId};
 
 use super::actions::{self, report, told};
+use super::change::Change;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::session::Session;
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     update_env: bool,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Arguments of the `startOr…` verbs.
@@ -52,6 +55,8 @@ struct Turn {
     label: String,
     /// What it is to be made from, when that may be new.
     spec: Option<AppSpec>,
+    /// Its name so far.
+    name: Option<AppName>,
 }
 
 /// Fine when every process is back. No table, as in PM2.
@@ -64,7 +69,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         let done = if loading::is_file(target) {
             file(target, &args.selection, &mut daemon, session).await
         } else {
-            listed(target, env.clone(), &mut daemon, session).await
+            let change = &args.change;
+            listed(target, change, env.clone(), &mut daemon, session).await
         };
         exit = exit.and(told(done, &session.output)?);
     }
@@ -89,15 +95,20 @@ pub(crate) async fn start_or_restart(args: FileArgs, session: &Session) -> anyho
 
 async fn listed(
     target: &str,
+    change: &Change,
     env: Option<Env>,
     daemon: &mut Client,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    let found = list::selected(daemon, target, false).await?;
+    let found = list::selected(daemon, target, true).await?;
     if found.is_empty() {
         return report(&session.output, "reloaded", &[]);
     }
-    let turns: Vec<Turn> = found.iter().map(|process| turn(process, None)).collect();
+    let mut turns = Vec::new();
+    for process in &found {
+        let spec = change.of(&process.spec, env.as_ref())?;
+        turns.push(turn(process, spec.as_ref()));
+    }
     in_turn(&turns, env, daemon, session).await
 }
 
@@ -137,6 +148,7 @@ async fn file(
 /// The `mcpm` block counts, too, when every app is known.
 async fn take_settings(loaded: Loaded, daemon: &mut Client) -> anyhow::Result<()> {
     let request = StartRequest {
+        force: false,
         spec_version: SPEC_VERSION,
         apps: Vec::new(),
         settings: loaded.settings,
@@ -176,6 +188,7 @@ fn turn(process: &Process, spec: Option<&AppSpec>) -> Turn {
         id: process.pm_id,
         label: format!("{} ({})", process.name, process.pm_id),
         spec: spec.cloned(),
+        name: Some(process.name.clone()),
     }
 }
 
@@ -214,6 +227,7 @@ async fn one(
         None => actions::act(daemon, "restart", &turn.id.to_string(), env).await?,
         Some(spec) => {
             let request = ReplaceRequest {
+                renamed_from: turn.name.clone(),
                 spec_version: SPEC_VERSION,
                 pm_id: turn.id,
                 spec: spec.clone(),

@@ -212,7 +212,11 @@ impl Actor {
     /// Deals with one message; `true` ends the task.
     fn take(&mut self, message: Message) -> bool {
         match message {
-            Message::Start { specs, reply } => self.start(specs, reply),
+            Message::Start {
+                specs,
+                beside,
+                reply,
+            } => self.start(specs, beside, reply),
             Message::Act {
                 action,
                 target,
@@ -225,8 +229,14 @@ impl Actor {
                 count,
                 reply,
             } => self.scale(&target, count, reply),
-            Message::Replace { id, spec, reply } => self.replace(id, spec, reply),
+            Message::Replace {
+                id,
+                name,
+                spec,
+                reply,
+            } => self.replace(id, &name, spec, reply),
             Message::Reset { target, reply } => self.reset(&target, reply),
+            Message::Unwatch { target, reply } => self.unwatch(&target, reply),
             Message::Signal {
                 target,
                 signal,
@@ -276,9 +286,14 @@ impl Actor {
 
     // ── commands ──
 
-    fn start(&mut self, specs: Vec<Arc<AppSpec>>, reply: Reply) {
+    fn start(&mut self, specs: Vec<Arc<AppSpec>>, beside: bool, reply: Reply) {
         let snapshot = self.snapshot();
-        let steps = match plan::start(&snapshot, specs) {
+        let planned = if beside {
+            plan::start_beside(&snapshot, specs)
+        } else {
+            plan::start(&snapshot, specs)
+        };
+        let steps = match planned {
             Ok(steps) => steps,
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
@@ -485,10 +500,7 @@ impl Actor {
     fn place(&self, process: &mut Process) {
         let spec = &process.spec;
         process.logs = LogFiles::of(spec, process.id, &self.logs_dir);
-        process.pid_file = spec.pid_file.clone().unwrap_or_else(|| {
-            let name = files::file_name(spec.name.as_str());
-            self.pids_dir.join(format!("{name}-{}.pid", process.id))
-        });
+        process.pid_file = files::pid_file(spec, process.id, &self.pids_dir);
     }
 
     fn spawned(

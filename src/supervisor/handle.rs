@@ -13,7 +13,7 @@ use super::triggers::Cause;
 use super::waits::Outcome;
 use crate::config::AppSpec;
 use crate::config::spec::Env;
-use crate::ids::PmId;
+use crate::ids::{AppName, PmId};
 
 /// Messages under way to the supervisor. Each process has at most a few at a time, so a boot of
 /// hundreds fits; a sender beyond that waits.
@@ -68,6 +68,8 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, CommandError>>;
 pub(super) enum Message {
     Start {
         specs: Vec<Arc<AppSpec>>,
+        /// Beside processes of the same names, which are left alone.
+        beside: bool,
         reply: Reply,
     },
     Act {
@@ -87,10 +89,16 @@ pub(super) enum Message {
     },
     Replace {
         id: PmId,
+        /// Its app's name so far.
+        name: AppName,
         spec: Arc<AppSpec>,
         reply: Reply,
     },
     Reset {
+        target: String,
+        reply: Reply,
+    },
+    Unwatch {
         target: String,
         reply: Reply,
     },
@@ -148,7 +156,27 @@ impl Supervisor {
     /// When nothing was begun.
     pub async fn start(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
         let specs = specs.into_iter().map(Arc::new).collect();
-        self.ask(|reply| Message::Start { specs, reply }).await
+        self.ask(|reply| Message::Start {
+            specs,
+            beside: false,
+            reply,
+        })
+        .await
+    }
+
+    /// Starts these apps beside processes of the same names; answers when each was started or has
+    /// failed to.
+    ///
+    /// # Errors
+    /// When nothing was begun.
+    pub async fn start_beside(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
+        let specs = specs.into_iter().map(Arc::new).collect();
+        self.ask(|reply| Message::Start {
+            specs,
+            beside: true,
+            reply,
+        })
+        .await
     }
 
     /// Does this to the processes that `target` means; answers when each is there or has failed.
@@ -194,13 +222,25 @@ impl Supervisor {
         .await
     }
 
-    /// Restarts one process with another spec of its app; answers when it runs or has failed.
+    /// Restarts one process of the app of this name with another spec; answers when it runs or has
+    /// failed.
     ///
     /// # Errors
     /// When there is no such process, or the spec clashes with another app's.
-    pub async fn replace(&self, id: PmId, spec: AppSpec) -> Result<Vec<Outcome>, CommandError> {
+    pub async fn replace(
+        &self,
+        id: PmId,
+        name: AppName,
+        spec: AppSpec,
+    ) -> Result<Vec<Outcome>, CommandError> {
         let spec = Arc::new(spec);
-        self.ask(|reply| Message::Replace { id, spec, reply }).await
+        self.ask(|reply| Message::Replace {
+            id,
+            name,
+            spec,
+            reply,
+        })
+        .await
     }
 
     /// Counts restarts from 0 again.
@@ -210,6 +250,15 @@ impl Supervisor {
     pub async fn reset(&self, target: &str) -> Result<Vec<Outcome>, CommandError> {
         let target = target.to_owned();
         self.ask(|reply| Message::Reset { target, reply }).await
+    }
+
+    /// Restarts these for changed files no longer.
+    ///
+    /// # Errors
+    /// When `target` means none.
+    pub async fn unwatch(&self, target: &str) -> Result<Vec<Outcome>, CommandError> {
+        let target = target.to_owned();
+        self.ask(|reply| Message::Unwatch { target, reply }).await
     }
 
     /// Sends a signal to the root process, and to it alone; its children are its own business.

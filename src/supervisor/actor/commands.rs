@@ -9,7 +9,7 @@ use super::super::plan::{self, Count};
 use super::super::waits::{Outcome, Wait};
 use super::{Actor, Slot};
 use crate::config::AppSpec;
-use crate::ids::{PmId, Timestamp};
+use crate::ids::{AppName, PmId, Timestamp};
 
 impl Actor {
     pub(super) fn scale(&mut self, target: &str, count: Count, reply: Reply) {
@@ -23,12 +23,12 @@ impl Actor {
         }
     }
 
-    pub(super) fn replace(&mut self, id: PmId, spec: Arc<AppSpec>, reply: Reply) {
+    pub(super) fn replace(&mut self, id: PmId, name: &AppName, spec: Arc<AppSpec>, reply: Reply) {
         let snapshot = self.snapshot();
         if let Err(error) = plan::clash(&snapshot, std::slice::from_ref(&spec)) {
             return drop(reply.send(Err(error.into())));
         }
-        let same_app = |slot: &&mut Slot| slot.process.spec.name == spec.name;
+        let same_app = |slot: &&mut Slot| slot.process.spec.name == *name;
         let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
             return drop(reply.send(Err(CommandError::Unknown(id.to_string()))));
         };
@@ -52,6 +52,22 @@ impl Actor {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.process.history.restarts = 0;
                 slot.process.history.unstable = 0;
+            }
+            self.write_down(id);
+            self.dirty.insert(id);
+        }
+        let outcomes = self.outcomes(&ids, |_| None);
+        drop(reply.send(Ok(outcomes)));
+    }
+
+    pub(super) fn unwatch(&mut self, target: &str, reply: Reply) {
+        let ids = match self.selected(target) {
+            Ok(ids) => ids,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        for &id in &ids {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                Arc::make_mut(&mut slot.process.spec).triggers.watch = None;
             }
             self.write_down(id);
             self.dirty.insert(id);
