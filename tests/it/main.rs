@@ -25,6 +25,7 @@ mod restarting;
 mod triggers;
 mod ipc;
 mod stopping;
+mod unruly;
 mod health;
 mod log_formats;
 mod log_rotation;
