@@ -14,6 +14,7 @@ mod harness;
 mod starting;
 mod commands;
 mod selectors;
+mod compat;
 mod verbs;
 mod instances;
 mod foreground;
