@@ -12,6 +12,7 @@ pub mod problem;
 pub mod sockets;
 pub mod outbound;
 pub mod config;
+pub mod pm2;
 pub mod store;
 pub mod vault;
 pub mod logs;

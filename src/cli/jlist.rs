@@ -84,7 +84,7 @@ fn pm2_env(process: &Process, home: &str) -> Value {
         "automation": false,
         "pmx_module": false,
         "axm_actions": [],
-        "axm_monitor": {},
+        "axm_monitor": process.metrics,
         "axm_options": {},
         "axm_dynamic": {},
     });

@@ -11,9 +11,9 @@ use super::exit::{Exit, is_closed_pipe};
 use super::render::Output;
 use super::session::Session;
 use super::{
-    actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
-    kill, line, list, logs, orders, ping, refused, reload, reload_logs, report, runtime, saving,
-    scale, services, start, startup, users,
+    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
+    init, instances, kill, line, list, logs, orders, ping, refused, reload, reload_logs, report,
+    runtime, saving, scale, services, start, startup, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
@@ -89,6 +89,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Reset(args) => orders::reset(args, session).await,
         Command::SendSignal(args) => orders::signal(args, session).await,
         Command::Send(args) => orders::send(args, session).await,
+        Command::Attach(args) => attach::run(args, session).await,
         Command::Id(args) => facts::id(args, session).await,
         Command::Pid(args) => facts::pid(args, session).await,
         Command::Env(args) => facts::env(args, session).await,
@@ -105,6 +106,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Ping => ping::run(session).await,
         Command::Save(args) => saving::save(&args, session).await,
         Command::Resurrect => saving::resurrect(session).await,
+        Command::Import(args) => import::run(args, session).await,
         Command::Kill(args) => kill::run(&args, session).await,
         Command::Services(args) => services::run(&args, session).await,
         Command::Instances(args) => instances::run(args, session).await,

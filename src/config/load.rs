@@ -285,6 +285,15 @@ fn build(
     Ok(loaded)
 }
 
+/// Resolves one app, as an ecosystem file would hold it, that stands in none. `Loaded` has one app,
+/// or one failure. What apps may not share with each other is not looked at.
+///
+/// # Errors
+/// The app has mistakes; all are named.
+pub fn load_app(app: &serde_json::Value, shell: &Shell) -> Result<Loaded, ConfigError> {
+    build_one(&Node::from_json(app), shell)
+}
+
 /// One app that has no file.
 pub(crate) fn build_one(app: &Node, shell: &Shell) -> Result<Loaded, ConfigError> {
     let mut report = Report::new(None);

@@ -36,7 +36,7 @@ pub mod reference;
 
 pub use command_line::{CommandLineApp, from_command_line};
 pub use error::{AppFailure, ConfigError, Position, Warning};
-pub use load::{LoadOptions, Loaded, Shell, is_ecosystem_file, load_file, load_text};
+pub use load::{LoadOptions, Loaded, Shell, is_ecosystem_file, load_app, load_file, load_text};
 pub use settings::Settings;
 pub use spec::AppSpec;
 pub mod pm2_env;

@@ -23,6 +23,7 @@ use super::handle::{Action, CommandError, INBOX, Message, Reply, Saved, Supervis
 use super::journal::{Journal, Left, Record, Row, Wanted};
 use super::kill::Handle;
 use super::machine::{self, Effect, Event, Exit, Policy, State, Then, Wish};
+use super::metrics::Metrics;
 use super::plan;
 use super::snapshot::{Process, Readiness, Snapshot, Status};
 use super::spawn::{self, OperatorLimits, Order, Run, Spawned};
@@ -519,8 +520,10 @@ impl Actor {
             }) => {
                 self.watch(id, generation, handle.clone());
                 let pid = handle.pid();
-                let to = self.listener(id, generation);
+                let metrics = Metrics::default();
+                let to = self.listener(id, generation, metrics.clone());
                 if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.process.metrics = metrics;
                     if let Some(end) = channel {
                         slot.lines.listen(end, to.clone(), &mut self.tasks);
                     }
@@ -555,11 +558,12 @@ impl Actor {
         }
     }
 
-    fn listener(&self, id: PmId, generation: u64) -> Listener {
+    fn listener(&self, id: PmId, generation: u64, metrics: Metrics) -> Listener {
         Listener {
             id,
             generation,
             inbox: self.inbox.clone(),
+            metrics,
         }
     }
 
@@ -712,6 +716,7 @@ impl Actor {
         slot.handle = None;
         slot.lines = Lines::default();
         slot.process.life = None;
+        slot.process.metrics = Metrics::default();
         let mut process = slot.process.clone();
         self.place(&mut process);
         let service = process.spec.mcp.as_ref();
@@ -912,7 +917,7 @@ impl Actor {
             }
             process.life = handle.as_ref().map(Handle::life);
             let lives = handle.is_some();
-            let to = self.listener(id, process.generation);
+            let to = self.listener(id, process.generation, process.metrics.clone());
             let mut slot = Slot::new(process, state, handle);
             if let Some(end) = channel {
                 slot.lines.listen(end, to, &mut self.tasks);

@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 
 use super::handle::Message;
 use super::machine::Event;
+use super::metrics::Metrics;
 use crate::ids::PmId;
 
 /// Longer messages are not looked at; they are read all the same, so that nobody waits.
@@ -180,6 +181,8 @@ pub struct Listener {
     /// Which of its starts.
     pub generation: u64,
     pub(super) inbox: mpsc::Sender<Message>,
+    /// What it says about itself.
+    pub(super) metrics: Metrics,
 }
 
 impl Listener {
@@ -207,6 +210,8 @@ async fn read_channel(stream: Arc<UnixStream>, to: Listener) {
                 for line in splitter.feed(&buffer[..count]) {
                     if is_ready(&line) {
                         to.ready().await;
+                    } else {
+                        to.metrics.hear(&line);
                     }
                 }
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::kill::Life;
 use super::machine::{Exit, History};
+use super::metrics::Metrics;
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
 use crate::logs::files::LogFiles;
@@ -120,6 +121,8 @@ pub struct Process {
     pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
+    /// What this run says about itself.
+    pub metrics: Metrics,
     /// Where its output goes.
     pub logs: LogFiles,
     /// Pid file.
@@ -147,6 +150,7 @@ impl Process {
             last_exit: None,
             ended_for: None,
             health: Health::default(),
+            metrics: Metrics::default(),
             logs: LogFiles::default(),
             pid_file: PathBuf::new(),
         }

@@ -30,6 +30,8 @@ mod log_formats;
 mod log_rotation;
 mod logs;
 mod adoption;
+mod importing;
+mod attaching;
 mod refused_files;
 mod refused_calls;
 mod refused_homes;
