@@ -22,6 +22,7 @@ pub mod health;
 pub mod users;
 pub mod instances;
 pub mod bridge;
+pub mod site;
 pub mod router;
 // ── doors ──
 pub mod api;

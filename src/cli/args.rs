@@ -7,8 +7,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, kill, list, logs, orders, reload, runtime, saving, scale, services, start,
-    startup, users,
+    init, instances, kill, list, logs, man, orders, reload, runtime, saving, scale, serve,
+    services, start, startup, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -135,10 +135,18 @@ pub(crate) enum Command {
     Runtime(Box<runtime::Args>),
     /// Run the daemon in the foreground
     Daemon(daemon::Args),
+    /// Serve a folder's files over HTTP, by a process in the list
+    #[command(visible_alias = "expose")]
+    Serve(serve::Args),
+    /// Be the process of `serve`
+    #[command(hide = true)]
+    Site,
     /// Run an MCP server that mcpm brings with it
     Bridge(bridge::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print the manual page, or write one for each command into a folder
+    Man(man::Args),
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ mod daemon;
 mod orphans;
 mod runtime;
 mod bridge;
+mod serve;
 mod completions;
+mod man;
 
 pub use run::run;

@@ -12,13 +12,19 @@ use super::render::Output;
 use super::session::Session;
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, kill, line, list, logs, orders, ping, refused, reload, reload_logs, report,
-    runtime, saving, scale, services, start, startup, users,
+    init, instances, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
+    report, runtime, saving, scale, serve, services, start, startup, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let line = line::arrange(args.into_iter().collect(), &Cli::command());
+    let args: Vec<OsString> = args.into_iter().collect();
+    match completions::answer(&args) {
+        Ok(false) => {}
+        Ok(true) => return Exit::Fine.into(),
+        Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
+    }
+    let line = line::arrange(args, &Cli::command());
     let cli = match Cli::try_parse_from(line.args) {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
@@ -58,7 +64,9 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         // These bring a runtime of their own, or need none.
         Command::Daemon(args) => daemon::run(args),
         Command::Bridge(args) => bridge::run(args),
+        Command::Site => serve::run_site(),
         Command::Completions(args) => completions::run(&args, &output),
+        Command::Man(args) => man::run(&args, &output),
         Command::Runtime(args) => runtime::run(&args, Session::new(output)?),
         Command::Init(args) => init::run(&args, &output),
         Command::Set(args) => conf::set(&args, &Session::new(output)?),
@@ -112,10 +120,13 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Instances(args) => instances::run(args, session).await,
         Command::Users(args) => users::run(args, session).await,
         Command::Tokens(args) => users::tokens(&args, session).await,
+        Command::Serve(args) => serve::run(args, session).await,
         Command::Config(args) => config::run(&args, session).await,
         Command::Daemon(_)
         | Command::Bridge(_)
+        | Command::Site
         | Command::Completions(_)
+        | Command::Man(_)
         | Command::Runtime(_)
         | Command::Init(_)
         | Command::Set(_)

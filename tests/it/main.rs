@@ -32,6 +32,8 @@ mod logs;
 mod adoption;
 mod importing;
 mod attaching;
+mod serving;
+mod completing;
 mod refused_files;
 mod refused_calls;
 mod refused_homes;
