@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod processes;
+pub mod process_table;
 pub mod process_orders;
 pub mod logs;
 pub mod saved;

@@ -327,7 +327,7 @@ fn redacted(spec: &AppSpec) -> AppSpec {
     spec
 }
 
-fn status(status: supervisor::snapshot::Status) -> Status {
+pub(super) fn status(status: supervisor::snapshot::Status) -> Status {
     use supervisor::snapshot::Status as Inner;
     match status {
         Inner::Launching => Status::Launching,
@@ -339,19 +339,23 @@ fn status(status: supervisor::snapshot::Status) -> Status {
     }
 }
 
+pub(super) fn readiness(readiness: &supervisor::snapshot::Readiness) -> Readiness {
+    use supervisor::snapshot::Readiness as Inner;
+    match readiness {
+        Inner::Down => Readiness::Down,
+        Inner::Starting => Readiness::Starting,
+        Inner::Ready => Readiness::Ready,
+        Inner::Unhealthy => Readiness::Unhealthy,
+        Inner::PortTaken => Readiness::PortTaken,
+    }
+}
+
 /// Health as the API shows it.
 pub(super) fn health(health: &supervisor::snapshot::Health) -> Health {
-    use supervisor::snapshot::Readiness as Inner;
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
     let percent = |good: u64, total: u64| good as f64 * 100.0 / total as f64;
     Health {
-        readiness: match health.readiness {
-            Inner::Down => Readiness::Down,
-            Inner::Starting => Readiness::Starting,
-            Inner::Ready => Readiness::Ready,
-            Inner::Unhealthy => Readiness::Unhealthy,
-            Inner::PortTaken => Readiness::PortTaken,
-        },
+        readiness: readiness(&health.readiness),
         last_check: health.last_check,
         response_ms: health.response.map(|took| took.as_secs_f64() * 1000.0),
         consecutive_failures: health.failures,
@@ -405,7 +409,17 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
     }
 }
 
-/// The name of the user that processes run as.
+/// Names of the users that processes run as, each looked up once.
+#[derive(Default)]
+pub(super) struct UserNames(HashMap<Option<u32>, String>);
+
+impl UserNames {
+    pub(super) fn of(&mut self, process: &supervisor::Process) -> &str {
+        let uid = process.spec.run_as.map(|user| user.uid);
+        self.0.entry(uid).or_insert_with(|| user_name(uid))
+    }
+}
+
 fn user_name(uid: Option<u32>) -> String {
     let uid = uid.map_or_else(nix::unistd::geteuid, nix::unistd::Uid::from_raw);
     match nix::unistd::User::from_uid(uid) {
@@ -415,21 +429,16 @@ fn user_name(uid: Option<u32>) -> String {
 }
 
 fn views(
-    snapshot: &supervisor::Snapshot,
-    usage: &HashMap<u32, Usage>,
+    processes: &[Arc<supervisor::Process>],
+    usage: &HashMap<PmId, Usage>,
     spec: impl Fn(&AppSpec) -> AppSpec,
 ) -> List<Process> {
-    let mut names: HashMap<Option<u32>, String> = HashMap::new();
+    let mut users = UserNames::default();
     let one = |process: &Arc<supervisor::Process>| {
-        let uid = process.spec.run_as.map(|user| user.uid);
-        let user = names.entry(uid).or_insert_with(|| user_name(uid));
-        let usage = process
-            .pid
-            .and_then(|pid| usage.get(&pid).copied())
-            .unwrap_or_default();
-        view(process, usage, spec(&process.spec), user)
+        let usage = usage.get(&process.id).copied().unwrap_or_default();
+        view(process, usage, spec(&process.spec), users.of(process))
     };
-    List::whole(snapshot.processes.iter().map(one).collect())
+    List::whole(processes.iter().map(one).collect())
 }
 
 pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<Outcome>> {
@@ -460,15 +469,9 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Answer<Reply<List<Process>>> {
     let target = logs::target(query.target.as_deref())?;
-    let snapshot = supervisor::Snapshot {
-        processes: logs::selected(&api.supervisor.snapshot(), &target)?,
-    };
-    let pids = snapshot
-        .processes
-        .iter()
-        .filter_map(|process| process.pid)
-        .collect();
-    let usage = api.sampler.sample(pids).await;
+    let snapshot = api.supervisor.snapshot();
+    let processes = logs::selected(&snapshot, &target)?;
+    let usage = api.sampler.sample(snapshot, processes.clone()).await;
     let spec = |spec: &AppSpec| {
         if query.secrets {
             spec.clone()
@@ -476,7 +479,7 @@ pub(super) async fn list(
             redacted(spec)
         }
     };
-    Ok(Reply(views(&snapshot, &usage, spec)))
+    Ok(Reply(views(&processes, &usage, spec)))
 }
 
 /// The list at once and again after each change, a line of JSON each, without environments.
@@ -499,7 +502,7 @@ pub(super) async fn watch(_: Admin, State(api): State<Api>) -> Response {
                 () = sender.closed() => return,
             }
             let snapshot = table.borrow_and_update().clone();
-            let list = views(&snapshot, &HashMap::new(), bare);
+            let list = views(&snapshot.processes, &HashMap::new(), bare);
             if sender.send(list).await.is_err() {
                 return;
             }

@@ -8,7 +8,10 @@ use utoipa_axum::routes;
 
 use super::door::{self, Door, Known, Reply};
 use super::state::Api;
-use super::{daemon, instances, logs, openapi, process_orders, processes, saved, services, users};
+use super::{
+    daemon, instances, logs, openapi, process_orders, process_table, processes, saved, services,
+    users,
+};
 
 /// The document's frame; paths and types come from the routes.
 #[derive(OpenApi)]
@@ -31,6 +34,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(daemon::config))
         .routes(routes!(daemon::stop))
         .routes(routes!(processes::list, processes::start))
+        .routes(routes!(process_table::table))
         .routes(routes!(processes::watch))
         .routes(routes!(processes::act))
         .routes(routes!(process_orders::scale))

@@ -122,11 +122,8 @@ async fn act_on_listed(
     selection: &Selection,
 ) -> anyhow::Result<Vec<Outcome>> {
     let loaded = loading::load(file, selection)?;
-    let listed: BTreeSet<_> = list::processes(daemon)
-        .await?
-        .into_iter()
-        .map(|p| p.name)
-        .collect();
+    let rows = list::table(daemon).await?.rows;
+    let listed: BTreeSet<_> = rows.into_iter().map(|row| row.name).collect();
     let names: BTreeSet<_> = loaded.apps.iter().map(|app| app.name.clone()).collect();
     let mut outcomes = Vec::new();
     for name in names.intersection(&listed) {

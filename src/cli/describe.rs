@@ -176,7 +176,10 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ("namespace", spec.namespace.clone()),
         ("version", spec.version.clone().unwrap_or_else(missing)),
         ("restarts", process.restarts.to_string()),
-        ("uptime", process_table::uptime(process, now)),
+        (
+            "uptime",
+            process_table::uptime(process.status, process.started_at, now),
+        ),
         ("script path", spec.program.script.display().to_string()),
         ("script args", words(&spec.program.args)),
         ("entire log path", log(&process.combined_log)),

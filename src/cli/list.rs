@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::List;
+use crate::api::process_table::{ProcessTable, Row};
 use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
 use crate::ids::Timestamp;
@@ -40,21 +41,26 @@ pub(crate) struct JlistArgs {
 /// Prints the table; an empty one is fine.
 pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let processes = processes(&mut daemon).await?;
-    let sort = args.sort.unwrap_or_default();
     if args.json {
-        let list = match args.sort {
-            Some(sort) => sort.apply(&processes).into_iter().cloned().collect(),
-            None => processes,
-        };
+        let mut list = processes(&mut daemon).await?;
+        if let Some(sort) = args.sort {
+            list.sort_by(|a, b| sort.compare(&Row::from(a), &Row::from(b)));
+        }
         session.output.json(&List::whole(list))?;
-    } else if args.mini_list {
-        let list = process_table::mini_list(&sort.apply(&processes), Timestamp::now());
+        next::warn(&mut daemon, &session.output).await?;
+        return Ok(Exit::Fine);
+    }
+    let ProcessTable { mut rows, warnings } = table(&mut daemon).await?;
+    args.sort.unwrap_or_default().apply(&mut rows);
+    if args.mini_list {
+        let list = process_table::mini_list(&rows, Timestamp::now());
         session.output.text(&list)?;
     } else {
-        print(&processes, sort, &session.output)?;
+        print(&rows, &session.output)?;
     }
-    next::warn(&mut daemon, &session.output).await?;
+    for warning in warnings {
+        session.output.warning(warning);
+    }
     Ok(Exit::Fine)
 }
 
@@ -137,16 +143,22 @@ pub(crate) async fn selected_by_all(
     Ok((found, exit))
 }
 
+/// Rows of all processes, by id.
+pub(crate) async fn table(daemon: &mut Client) -> Result<ProcessTable, ClientError> {
+    daemon.get("/api/v1/admin/processes/table").await
+}
+
 /// Asks for the processes and prints their table.
 pub(crate) async fn print_table(daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
-    print(&processes(daemon).await?, Sort::default(), output)?;
+    let mut rows = table(daemon).await?.rows;
+    Sort::default().apply(&mut rows);
+    print(&rows, output)?;
     Ok(())
 }
 
-/// Prints the table of these.
-pub(crate) fn print(processes: &[Process], sort: Sort, output: &Output) -> std::io::Result<()> {
-    let sorted = sort.apply(processes);
+/// Prints the table of these, in this order.
+pub(crate) fn print(rows: &[Row], output: &Output) -> std::io::Result<()> {
     let columns = output.size().map(|size| size.columns);
-    let table = process_table::render(&sorted, Timestamp::now(), columns, output.palette());
+    let table = process_table::render(rows, Timestamp::now(), columns, output.palette());
     output.text(&table)
 }

@@ -1,8 +1,10 @@
 //! The `ls` table, in PM2's columns and widths. Pure.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::api::processes::{Process, Status};
+use crate::api::process_table::Row;
+use crate::api::processes::Status;
 use crate::config::spec::ExecMode;
 use crate::ids::Timestamp;
 
@@ -115,121 +117,112 @@ impl Sort {
         Ok(Self { by, descending })
     }
 
-    /// The processes in this order; equal ones by id.
-    pub(crate) fn apply(self, processes: &[Process]) -> Vec<&Process> {
-        let mut sorted: Vec<&Process> = processes.iter().collect();
-        sorted.sort_by_key(|process| process.pm_id);
-        sorted.sort_by(|a, b| {
-            let order = match self.by {
-                Key::Name => a.name.as_str().cmp(b.name.as_str()),
-                Key::Namespace => a.spec.namespace.cmp(&b.spec.namespace),
-                Key::Pid => a.pid.cmp(&b.pid),
-                Key::Id => a.pm_id.cmp(&b.pm_id),
-                Key::Cpu => a.cpu.total_cmp(&b.cpu),
-                Key::Memory => a.memory.cmp(&b.memory),
-                // The longest run began first; what does not run has none.
-                Key::Uptime => begun(b).cmp(&begun(a)),
-                Key::Status => a.status.as_str().cmp(b.status.as_str()),
-            };
-            if self.descending {
-                order.reverse()
-            } else {
-                order
-            }
-        });
-        sorted
+    /// Puts rows in this order.
+    pub(crate) fn apply(self, rows: &mut [Row]) {
+        rows.sort_by(|a, b| self.compare(a, b));
+    }
+
+    /// Which of two comes first; of equal ones the lower id.
+    pub(crate) fn compare(self, a: &Row, b: &Row) -> Ordering {
+        let order = match self.by {
+            Key::Name => a.name.as_str().cmp(b.name.as_str()),
+            Key::Namespace => a.namespace.cmp(&b.namespace),
+            Key::Pid => a.pid.cmp(&b.pid),
+            Key::Id => a.pm_id.cmp(&b.pm_id),
+            Key::Cpu => a.cpu.total_cmp(&b.cpu),
+            Key::Memory => a.memory.cmp(&b.memory),
+            // The longest run began first; what does not run has none.
+            Key::Uptime => begun(b).cmp(&begun(a)),
+            Key::Status => a.status.as_str().cmp(b.status.as_str()),
+        };
+        let order = if self.descending {
+            order.reverse()
+        } else {
+            order
+        };
+        order.then(a.pm_id.cmp(&b.pm_id))
     }
 }
 
-fn begun(process: &Process) -> i64 {
-    let online = process.status == Status::Online;
-    let start = process.started_at.filter(|_| online);
+fn begun(row: &Row) -> i64 {
+    let online = row.status == Status::Online;
+    let start = row.started_at.filter(|_| online);
     start.map_or(i64::MAX, Timestamp::as_millis)
 }
 
 /// A block of lines for each process, as PM2's `ls -m`.
-pub(crate) fn mini_list(processes: &[&Process], now: Timestamp) -> String {
-    let block = |process: &&Process| {
+pub(crate) fn mini_list(rows: &[Row], now: Timestamp) -> String {
+    let block = |row: &Row| {
         let null = std::path::PathBuf::from("/dev/null");
-        let log = process.error_log.as_ref().unwrap_or(&null);
-        let version = process.spec.version.as_deref().unwrap_or("N/A");
-        let mut text = format!("+--- {}\n", tame(process.name.as_str()));
+        let log = row.error_log.as_ref().unwrap_or(&null);
+        let version = row.version.as_deref().unwrap_or("N/A");
+        let mut text = format!("+--- {}\n", tame(row.name.as_str()));
         for (name, value) in [
-            ("namespace", process.spec.namespace.clone()),
+            ("namespace", row.namespace.clone()),
             ("version", version.to_owned()),
-            ("pid", process.pid.to_string()),
-            ("pm2 id", process.pm_id.to_string()),
-            ("status", process.status.as_str().to_owned()),
-            ("mode", mode(process).to_owned()),
-            ("restarted", process.restarts.to_string()),
-            ("uptime", uptime(process, now)),
-            ("memory usage", units::memory(process.memory)),
+            ("pid", row.pid.to_string()),
+            ("pm2 id", row.pm_id.to_string()),
+            ("status", row.status.as_str().to_owned()),
+            ("mode", mode(row).to_owned()),
+            ("restarted", row.restarts.to_string()),
+            ("uptime", uptime(row.status, row.started_at, now)),
+            ("memory usage", units::memory(row.memory)),
             ("error log", log.display().to_string()),
             (
                 "watching",
-                if is_watched(process) { "yes" } else { "no" }.to_owned(),
+                if row.watched { "yes" } else { "no" }.to_owned(),
             ),
-            ("PID file", process.pid_file.display().to_string()),
+            ("PID file", row.pid_file.display().to_string()),
         ] {
             text += &format!("{name} : {}\n", tame(&value));
         }
         text + "\n"
     };
-    processes.iter().map(block).collect()
-}
-
-/// Do changed files restart it?
-fn is_watched(process: &Process) -> bool {
-    process.spec.triggers.watch.is_some()
+    rows.iter().map(block).collect()
 }
 
 /// The table for so many columns of a terminal (`None`: not a terminal, all there is).
 pub(crate) fn render(
-    sorted: &[&Process],
+    rows: &[Row],
     now: Timestamp,
     columns: Option<usize>,
     palette: Palette,
 ) -> String {
-    let layout = choose(sorted, columns);
-    let fields = layout.fields(any_service(sorted));
-    let header = fields.iter().map(|&field| column(field, sorted, layout));
+    let layout = choose(rows, columns);
+    let fields = layout.fields(any_service(rows));
+    let header = fields.iter().map(|&field| column(field, rows, layout));
     let mut grid = Grid::new(header.collect());
-    for process in sorted {
-        grid.row(
-            fields
-                .iter()
-                .map(|&field| cell(field, process, now))
-                .collect(),
-        );
+    for row in rows {
+        grid.row(fields.iter().map(|&field| cell(field, row, now)).collect());
     }
     grid.render(palette)
 }
 
-fn any_service(processes: &[&Process]) -> bool {
-    processes.iter().any(|process| process.spec.mcp.is_some())
+fn any_service(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.port.is_some())
 }
 
 /// The widest layout that fits; the smallest when none does.
-fn choose(processes: &[&Process], columns: Option<usize>) -> Layout {
+fn choose(rows: &[Row], columns: Option<usize>) -> Layout {
     let Some(columns) = columns else {
         return Layout::Full;
     };
     let fits = |layout: &Layout| {
-        let fields = layout.fields(any_service(processes));
-        let wide: usize = fields.iter().map(|&field| wide(field, processes)).sum();
+        let fields = layout.fields(any_service(rows));
+        let wide: usize = fields.iter().map(|&field| wide(field, rows)).sum();
         wide + fields.len() < columns
     };
     Layout::ALL.into_iter().find(fits).unwrap_or(Layout::Mini)
 }
 
-fn wide(field: Field, processes: &[&Process]) -> usize {
+fn wide(field: Field, rows: &[Row]) -> usize {
     match field {
         Field::Id => {
-            let highest = processes.iter().map(|p| p.pm_id).max();
+            let highest = rows.iter().map(|p| p.pm_id).max();
             highest.map_or(4, |id| (id.to_string().len() + 2).max(4))
         }
         Field::Name => {
-            let longest = processes.iter().map(|p| width(p.name.as_str())).max();
+            let longest = rows.iter().map(|p| width(p.name.as_str())).max();
             longest.map_or(11, |name| (name + 5).min(NAME_WIDE_MAX))
         }
         Field::Namespace => 13,
@@ -243,7 +236,7 @@ fn wide(field: Field, processes: &[&Process]) -> usize {
     }
 }
 
-fn column(field: Field, processes: &[&Process], layout: Layout) -> Column {
+fn column(field: Field, rows: &[Row], layout: Layout) -> Column {
     let title = match field {
         Field::Id => "id",
         Field::Name => "name",
@@ -262,49 +255,49 @@ fn column(field: Field, processes: &[&Process], layout: Layout) -> Column {
         Field::User => "user",
         Field::Watching => "watching",
     };
-    Column::fixed(title, wide(field, processes))
+    Column::fixed(title, wide(field, rows))
 }
 
-fn cell(field: Field, process: &Process, now: Timestamp) -> Cell {
+fn cell(field: Field, row: &Row, now: Timestamp) -> Cell {
     match field {
-        Field::Id => Cell::painted(process.pm_id.to_string(), Paint::Head),
-        Field::Name => Cell::new(process.name.as_str()),
-        Field::Namespace => Cell::new(&process.spec.namespace),
-        Field::Version => Cell::new(process.spec.version.as_deref().unwrap_or("N/A")),
-        Field::Mode => Cell::new(mode(process)),
-        Field::Pid => Cell::new(process.pid.to_string()),
-        Field::Uptime => Cell::new(uptime(process, now)),
-        Field::Restarts => Cell::new(process.restarts.to_string()),
-        Field::Status => Cell::painted(process.status.as_str(), colour(process.status)),
+        Field::Id => Cell::painted(row.pm_id.to_string(), Paint::Head),
+        Field::Name => Cell::new(row.name.as_str()),
+        Field::Namespace => Cell::new(&row.namespace),
+        Field::Version => Cell::new(row.version.as_deref().unwrap_or("N/A")),
+        Field::Mode => Cell::new(mode(row)),
+        Field::Pid => Cell::new(row.pid.to_string()),
+        Field::Uptime => Cell::new(uptime(row.status, row.started_at, now)),
+        Field::Restarts => Cell::new(row.restarts.to_string()),
+        Field::Status => Cell::painted(row.status.as_str(), colour(row.status)),
         Field::Port => {
-            let port = process.spec.mcp.as_ref().map(|mcp| mcp.port.to_string());
+            let port = row.port.map(|port| port.to_string());
             Cell::new(port.unwrap_or_default())
         }
-        Field::Health => match &process.health {
-            Some(health) => {
-                let (word, paint) = readiness(health.readiness);
+        Field::Health => match row.readiness {
+            Some(now) => {
+                let (word, paint) = readiness(now);
                 Cell::painted(word, paint)
             }
             None => Cell::new(""),
         },
-        Field::Cpu => Cell::new(units::percent(process.cpu)),
-        Field::Memory => Cell::new(units::memory(process.memory)),
-        Field::User => Cell::new(&process.user),
-        Field::Watching if is_watched(process) => Cell::painted("enabled", Paint::Good),
+        Field::Cpu => Cell::new(units::percent(row.cpu)),
+        Field::Memory => Cell::new(units::memory(row.memory)),
+        Field::User => Cell::new(&row.user),
+        Field::Watching if row.watched => Cell::painted("enabled", Paint::Good),
         Field::Watching => Cell::painted("disabled", Paint::Dim),
     }
 }
 
-fn mode(process: &Process) -> &'static str {
-    match process.spec.exec_mode {
+fn mode(row: &Row) -> &'static str {
+    match row.exec_mode {
         ExecMode::ForkMode => "fork",
         ExecMode::ClusterMode => "cluster",
     }
 }
 
 /// Since the last start while it is online, else `0`.
-pub(crate) fn uptime(process: &Process, now: Timestamp) -> String {
-    match (process.status, process.started_at) {
+pub(crate) fn uptime(status: Status, started: Option<Timestamp>, now: Timestamp) -> String {
+    match (status, started) {
         (Status::Online, Some(start)) => {
             let ms = now.as_millis().saturating_sub(start.as_millis());
             units::uptime(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
@@ -325,19 +318,16 @@ pub(crate) fn colour(status: Status) -> Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::processes::Readiness;
+    use crate::api::processes::{Process, Readiness};
     use crate::cli::samples::{process, service};
     use crate::config::spec::WatchSpec;
 
     const NOW: i64 = 1_795_391_347_550;
 
     fn at(columns: Option<usize>, processes: &[Process]) -> String {
-        render(
-            &Sort::default().apply(processes),
-            Timestamp::from_millis(NOW),
-            columns,
-            Palette::PLAIN,
-        )
+        let mut rows: Vec<Row> = processes.iter().map(Row::from).collect();
+        Sort::default().apply(&mut rows);
+        render(&rows, Timestamp::from_millis(NOW), columns, Palette::PLAIN)
     }
 
     #[test]
@@ -433,8 +423,9 @@ mod tests {
         list[2].memory = 9;
         list[1].started_at = None;
         let order = |text: &str| -> Vec<u32> {
-            let sorted = Sort::parse(text).unwrap().apply(&list);
-            sorted.iter().map(|p| p.pm_id.0).collect()
+            let mut rows: Vec<Row> = list.iter().map(Row::from).collect();
+            Sort::parse(text).unwrap().apply(&mut rows);
+            rows.iter().map(|row| row.pm_id.0).collect()
         };
         assert_eq!(order("name"), [1, 0, 2]);
         assert_eq!(order("name:desc"), [2, 0, 1]);
@@ -447,7 +438,7 @@ mod tests {
     #[test]
     fn the_mini_list_is_pm2s() {
         let app = process(3, "app");
-        let text = mini_list(&[&app], Timestamp::from_millis(NOW));
+        let text = mini_list(&[Row::from(&app)], Timestamp::from_millis(NOW));
         assert!(
             text.starts_with("+--- app\nnamespace : default\nversion : N/A\npid : 1003\n"),
             "{text}"
@@ -465,7 +456,7 @@ mod tests {
             ignore: Vec::new(),
             delay: Duration::from_millis(100),
         });
-        let mini = mini_list(&[&app], Timestamp::from_millis(NOW));
+        let mini = mini_list(&[Row::from(&app)], Timestamp::from_millis(NOW));
         assert!(mini.contains("watching : yes\n"), "{mini}");
         let table = at(None, &[app, process(1, "b")]);
         assert!(
@@ -492,13 +483,19 @@ mod tests {
     fn only_what_is_online_has_an_uptime() {
         let mut app = process(0, "app");
         app.started_at = Some(Timestamp::from_millis(NOW - 120_000));
-        assert_eq!(uptime(&app, Timestamp::from_millis(NOW)), "2m");
         assert_eq!(
-            uptime(&app, Timestamp::from_millis(0)),
+            uptime(app.status, app.started_at, Timestamp::from_millis(NOW)),
+            "2m"
+        );
+        assert_eq!(
+            uptime(app.status, app.started_at, Timestamp::from_millis(0)),
             "0s",
             "a clock that went back"
         );
         app.status = Status::Stopped;
-        assert_eq!(uptime(&app, Timestamp::from_millis(NOW)), "0");
+        assert_eq!(
+            uptime(app.status, app.started_at, Timestamp::from_millis(NOW)),
+            "0"
+        );
     }
 }

@@ -21,7 +21,8 @@ const LOG_BYTES: usize = 64 * 1024;
 pub(crate) async fn run(session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let info: DaemonInfo = daemon.get("/api/v1/admin/daemon").await?;
-    let processes = list::processes(&mut daemon).await?;
+    let mut rows = list::table(&mut daemon).await?.rows;
+    Sort::default().apply(&mut rows);
     let now = Timestamp::now();
     let system = rustix::system::uname();
     let word = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
@@ -47,12 +48,7 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<Exit> {
     );
     row("cpus", &cpus.to_string());
     text += &heading("mcpm list");
-    text += &process_table::render(
-        &Sort::default().apply(&processes),
-        now,
-        None,
-        Palette { on: false },
-    );
+    text += &process_table::render(&rows, now, None, Palette { on: false });
     text += &heading("Daemon log");
     for line in last_lines(&session.home.log()) {
         text += &format!("{}\n", tame(&line));

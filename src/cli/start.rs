@@ -10,6 +10,7 @@ use anyhow::bail;
 use tokio::time::Instant;
 
 use crate::api::List;
+use crate::api::process_table::Row;
 use crate::api::processes::{Outcome, Process, StartRequest, Status};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, SPEC_VERSION};
@@ -137,7 +138,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         return Ok(exit);
     }
     // The list that is shown decides: what was online a moment ago may have ended since.
-    let listed = list::processes(&mut daemon).await?;
+    let mut listed = list::table(&mut daemon).await?.rows;
     for process in fallen(&listed, &started.there) {
         let why = process.reason.as_deref();
         let why = why.unwrap_or_else(|| process.status.as_str());
@@ -147,7 +148,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         ));
         exit = Exit::Failed;
     }
-    list::print(&listed, Sort::default(), &session.output)?;
+    Sort::default().apply(&mut listed);
+    list::print(&listed, &session.output)?;
     let ports = service_ports(&listed, &started.all);
     if let Some(warning) = ephemeral::warning(&ports) {
         session.output.warning(warning);
@@ -157,17 +159,16 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
 }
 
 /// Those that were there and no longer are.
-fn fallen<'a>(listed: &'a [Process], there: &[PmId]) -> impl Iterator<Item = &'a Process> {
+fn fallen<'a>(listed: &'a [Row], there: &[PmId]) -> impl Iterator<Item = &'a Row> {
     listed.iter().filter(|process| {
         there.contains(&process.pm_id)
             && matches!(process.status, Status::Errored | Status::WaitingRestart)
     })
 }
 
-fn service_ports(listed: &[Process], started: &[PmId]) -> Vec<u16> {
-    let ours = listed.iter().filter(|p| started.contains(&p.pm_id));
-    ours.filter_map(|process| Some(process.spec.mcp.as_ref()?.port.get()))
-        .collect()
+fn service_ports(listed: &[Row], started: &[PmId]) -> Vec<u16> {
+    let ours = listed.iter().filter(|row| started.contains(&row.pm_id));
+    ours.filter_map(|row| row.port).collect()
 }
 
 /// `restart FILE`: known apps are restarted with what the file says now, missing ones started.
@@ -411,6 +412,7 @@ mod tests {
         let mut listed = [process(0, "a"), process(1, "b"), process(2, "c")];
         listed[1].status = Status::Errored;
         listed[2].status = Status::WaitingRestart;
+        let listed = listed.each_ref().map(Row::from);
         let fallen = |there: &[PmId]| fallen(&listed, there).count();
         assert_eq!(fallen(&[PmId(0), PmId(1), PmId(2)]), 2);
         assert_eq!(fallen(&[PmId(0)]), 0, "others are not its business");

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::handle::{Message, Supervisor};
 use super::machine::Event;
 use super::memory::{self, Growth, Rise, Verdict};
-use super::proc;
+use super::proc::{self, Statm};
 use super::snapshot::{Snapshot, Status};
 use crate::ids::PmId;
 
@@ -188,27 +188,23 @@ fn over(run: &Limited, resident: u64) -> Message {
 /// Files of `/proc` that stay open: a look is two reads.
 struct Gauge {
     pid: u32,
-    statm: Option<File>,
+    statm: Option<Statm>,
     children: Option<File>,
 }
 
 impl Gauge {
     fn of(pid: u32) -> Self {
-        let open = |path: String| File::open(path).ok();
         Self {
             pid,
-            statm: open(format!("/proc/{pid}/statm")),
-            children: open(format!("/proc/{pid}/task/{pid}/children")),
+            statm: Statm::open(pid),
+            children: File::open(format!("/proc/{pid}/task/{pid}/children")).ok(),
         }
     }
 
     /// Bytes of the process, of its group as it was found (`known`), and of its children's children
     /// that came since. Pages that a child shares with its parent count twice.
     fn resident(&self, known: &[u32]) -> u64 {
-        let root = self.statm.as_ref().and_then(|file| {
-            let text = read_again(file)?;
-            text.split(' ').nth(1)?.parse::<u64>().ok()
-        });
+        let root = self.statm.as_ref().and_then(Statm::resident);
         let mut found: BTreeSet<u32> = known.iter().copied().collect();
         let mut open: Vec<u32> = numbers(self.children.as_ref().and_then(read_again).as_deref());
         while let Some(pid) = open.pop() {
@@ -223,7 +219,7 @@ impl Gauge {
             .filter_map(member)
             .map(|stat| stat.resident_pages)
             .sum();
-        (root.unwrap_or(0) + others) * rustix::param::page_size() as u64
+        root.unwrap_or(0) + others * rustix::param::page_size() as u64
     }
 }
 

