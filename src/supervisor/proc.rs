@@ -46,7 +46,7 @@ fn parse(text: &str) -> Option<Stat> {
     })
 }
 
-/// A process's memory. The file stays open, which makes a look five times as fast as opening it, and
+/// A process's memory. The file stays open, which makes a look three times as fast as opening it, and
 /// which fails once the process is gone although another has its number.
 #[derive(Debug)]
 pub struct Statm(File);
