@@ -64,7 +64,7 @@ pub enum HomeError {
     },
 }
 
-/// `$MCPM_HOME`: owned by one daemon, mode 0700 (`product.md`, "State folder").
+/// `$MCPM_HOME`: owned by one daemon, mode 0700.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home(PathBuf);
 

@@ -1,7 +1,7 @@
 //! The nouns all rooms share.
 //!
 //! Each is parsed once, at the door, and trusted behind it: who holds a [`ServiceType`] holds one
-//! that fits into a URL. Rules come from `product.md`'s contracts, named at each type.
+//! that fits into a URL. Rules are named at each type.
 
 use std::fmt;
 use std::num::NonZeroU16;

@@ -97,6 +97,7 @@ impl From<CommandError> for ApiError {
             CommandError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_process"),
             CommandError::Pattern(_) => (StatusCode::BAD_REQUEST, "bad_pattern"),
             CommandError::Plan(_) => (StatusCode::CONFLICT, "clash"),
+            CommandError::Reloading { .. } => (StatusCode::CONFLICT, "reloading"),
             CommandError::TooMany(_) => (StatusCode::CONFLICT, "too_many_processes"),
             CommandError::Closing => return Self::stopping(),
         };

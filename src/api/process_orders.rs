@@ -13,10 +13,12 @@ use super::processes::{Outcome, outcomes, refuse_other_version};
 use super::state::Api;
 use super::{List, Problem, logs};
 use crate::config::AppSpec;
-use crate::ids::PmId;
+use crate::config::spec::Env;
+use crate::ids::{AppName, PmId};
 use crate::logs::pipes::Pipes;
 use crate::supervisor::machine::signal_number;
-use crate::supervisor::{self, Count};
+use crate::supervisor::reload::How;
+use crate::supervisor::{self, CommandError, Count};
 
 /// Longest line that `send` takes: what a pipe holds.
 const LINE_MAX: usize = 64 * 1024;
@@ -33,18 +35,42 @@ pub struct ScaleRequest {
     pub count: String,
 }
 
-/// `POST /api/v1/admin/processes/replace`.
+/// `POST /api/v1/admin/processes/reload`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ReplaceRequest {
+pub struct ReloadRequest {
     /// As in `StartRequest`.
     pub spec_version: u32,
     /// Which process.
     #[schema(value_type = u32)]
     pub pm_id: PmId,
-    /// What it is to be made from; of the same name.
-    #[schema(value_type = Object)]
-    pub spec: AppSpec,
+    /// What it is to be made from, of the same name; `null` for what it is made from now.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub spec: Option<AppSpec>,
+    /// Variables to merge into those of the spec.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub env: Option<Env>,
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reloaded {
+    /// Which process.
+    #[schema(value_type = u32)]
+    pub pm_id: PmId,
+    /// Its app's name.
+    #[schema(value_type = String)]
+    pub name: AppName,
+    /// The new run was started beside the old one, and has taken over from it. Otherwise the old one
+    /// ended first.
+    pub beside: bool,
+    /// What stood in the way of a second run beside the first: `listens on port 3000`.
+    pub obstacle: Option<String>,
+    /// Why it could not be done; `null` when it was. With `beside` the old run goes on.
+    pub error: Option<String>,
 }
 
 /// `POST /api/v1/admin/processes/reset`.
@@ -95,18 +121,37 @@ pub(super) async fn scale(
     ))
 }
 
-/// Restarts one process of an app with another spec; the app's other processes are left alone.
-#[utoipa::path(post, path = "/api/v1/admin/processes/replace", tag = "processes",
-    request_body = ReplaceRequest, responses((status = 200, body = List<Outcome>),
+/// Puts a new run in the place of one process's run: beside it where nothing stands in the way, else
+/// after it. Answers when the new one has taken over, or has failed to.
+#[utoipa::path(post, path = "/api/v1/admin/processes/reload", tag = "processes",
+    request_body = ReloadRequest, responses((status = 200, body = Reloaded),
     (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn replace(
+pub(super) async fn reload(
     _: Admin,
     State(api): State<Api>,
-    Json(request): Json<ReplaceRequest>,
-) -> Answer<Reply<List<Outcome>>> {
-    refuse_other_version(request.spec_version)?;
-    let replaced = api.supervisor.replace(request.pm_id, request.spec).await?;
-    Ok(outcomes(replaced))
+    Json(request): Json<ReloadRequest>,
+) -> Answer<Reply<Reloaded>> {
+    let ReloadRequest {
+        spec_version,
+        pm_id,
+        spec,
+        env,
+    } = request;
+    refuse_other_version(spec_version)?;
+    let (how, outcomes) = api.supervisor.reload(pm_id, spec, env).await?;
+    let Some(outcome) = outcomes.into_iter().next() else {
+        return Err(CommandError::Unknown(pm_id.to_string()).into());
+    };
+    Ok(Reply(Reloaded {
+        pm_id: outcome.id,
+        name: outcome.name,
+        beside: how == How::Beside,
+        obstacle: match how {
+            How::InPlace(Some(obstacle)) => Some(obstacle.to_string()),
+            How::InPlace(None) | How::Beside => None,
+        },
+        error: outcome.error,
+    }))
 }
 
 /// Counts restarts from 0 again.

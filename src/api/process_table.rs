@@ -14,7 +14,7 @@ use super::error::Answer;
 use super::processes::{Process, Readiness, Status, UserNames, readiness, status};
 use super::state::Api;
 use crate::config::spec::ExecMode;
-use crate::ids::{AppName, PmId, Timestamp};
+use crate::ids::{AppName, PmId, Port, Timestamp};
 use crate::supervisor;
 use crate::supervisor::usage::Usage;
 
@@ -59,6 +59,10 @@ pub struct Row {
     pub started_at: Option<Timestamp>,
     /// Port, for services only.
     pub port: Option<u16>,
+    /// A port that another replica of its app has: why this one is stopped.
+    #[serde(default)]
+    #[schema(value_type = Option<u16>)]
+    pub unshared: Option<Port>,
     /// May it get traffic? For services only.
     pub readiness: Option<Readiness>,
     /// Percent of one core since the last sample; 0 unless it runs.
@@ -91,6 +95,7 @@ impl From<&Process> for Row {
             restarts: process.restarts,
             started_at: process.started_at,
             port: process.spec.mcp.as_ref().map(|mcp| mcp.port.get()),
+            unshared: process.unshared,
             readiness: process.health.as_ref().map(|health| health.readiness),
             cpu: process.cpu,
             memory: process.memory,
@@ -116,6 +121,7 @@ fn row(process: &supervisor::Process, usage: Usage, user: &str) -> Row {
         restarts: process.history.restarts,
         started_at: process.started_at,
         port: mcp.map(|mcp| mcp.port.get()),
+        unshared: process.unshared,
         readiness: mcp.map(|_| readiness(&process.health.readiness)),
         cpu: usage.cpu,
         memory: usage.memory,

@@ -21,8 +21,9 @@ use super::state::{Api, DaemonOrder};
 use super::{List, Problem, logs};
 use crate::config::spec::{Env, SPEC_VERSION};
 use crate::config::{AppSpec, Settings};
-use crate::ids::{AppName, PmId, Timestamp};
+use crate::ids::{AppName, PmId, Port, Timestamp};
 use crate::supervisor::machine::{Exit, signal_name};
+use crate::supervisor::snapshot::Role;
 use crate::supervisor::usage::Usage;
 use crate::supervisor::{self, Action};
 
@@ -157,6 +158,17 @@ pub struct Process {
     /// Something that does not work, and does not keep it from running.
     #[serde(default)]
     pub note: Option<String>,
+    /// Stopped, since another process of its app listens on this port and two can't share it; the
+    /// reason says so.
+    #[serde(default)]
+    #[schema(value_type = Option<u16>)]
+    pub unshared: Option<Port>,
+    /// While it is reloaded: the new run, until it has taken over.
+    #[serde(default)]
+    pub successor_pid: Option<u32>,
+    /// While it is reloaded: the old run, until it has ended.
+    #[serde(default)]
+    pub predecessor_pid: Option<u32>,
     /// Resident memory in bytes; 0 unless it runs.
     pub memory: u64,
     /// Percent of one core since the last sample; 0 unless it runs.
@@ -304,8 +316,7 @@ pub enum Stream {
 
 // ── handlers ──
 
-/// Names of variables whose values are shown to nobody who did not ask for them
-/// (`product.md`, "Secrets").
+/// Names of variables whose values are shown to nobody who did not ask for them.
 fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["key", "token", "secret", "pass", "credential"]
@@ -375,6 +386,10 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
             why,
         }
     });
+    let other = |role| {
+        let run = process.beside.filter(|run| run.role == role);
+        run.map(|run| run.pid)
+    };
     Process {
         pm_id: process.id,
         name: process.spec.name.clone(),
@@ -392,6 +407,9 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
             .clone()
             .map(|(why, at)| LastRestart { why, at }),
         note: process.note.clone(),
+        unshared: process.unshared,
+        successor_pid: other(Role::Successor),
+        predecessor_pid: other(Role::Predecessor),
         memory: usage.memory,
         cpu: usage.cpu,
         user: user.to_owned(),

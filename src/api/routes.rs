@@ -38,7 +38,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(processes::watch))
         .routes(routes!(processes::act))
         .routes(routes!(process_orders::scale))
-        .routes(routes!(process_orders::replace))
+        .routes(routes!(process_orders::reload))
         .routes(routes!(process_orders::reset))
         .routes(routes!(process_orders::signal))
         .routes(routes!(process_orders::send))

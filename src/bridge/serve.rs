@@ -1,6 +1,6 @@
 //! The server under all bridges: streamable HTTP at `/mcp`, `ok` at `/health`, nothing else.
 //!
-//! * It listens on 127.0.0.1 only, and `/mcp` demands the router's secret (`design.md` §4): a local
+//! * It listens on 127.0.0.1 only, and `/mcp` demands the router's secret: a local
 //!   program cannot claim to be a user by writing `X-MCPM-User-Id`.
 //! * It keeps no sessions. MCP lets a server of any revision go without `Mcp-Session-Id`: each POST
 //!   is then served by itself, with the headers of that very request. So there is nothing that one

@@ -98,6 +98,14 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
     for (name, value) in pm2_rows(process, now) {
         row(name, Cell::new(value));
     }
+    for (name, pid) in [
+        ("successor pid", process.successor_pid),
+        ("predecessor pid", process.predecessor_pid),
+    ] {
+        if let Some(pid) = pid {
+            row(name, Cell::painted(pid.to_string(), Paint::Busy));
+        }
+    }
     if let Some(exit) = &process.last_exit {
         row("last exit", Cell::new(last_exit(exit)));
     }

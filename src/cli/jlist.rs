@@ -33,6 +33,9 @@ fn entry(process: &Process, home: &str) -> Value {
     if let (Some(mcp), Some(health)) = (&process.spec.mcp, &process.health) {
         entry["mcpm"] = json!({"service": mcp.service, "port": mcp.port, "health": health});
     }
+    if let Some(port) = process.unshared {
+        entry["mcpm"] = json!({"unshared": port, "reason": process.reason});
+    }
     entry
 }
 
@@ -46,6 +49,11 @@ fn pm2_env(process: &Process, home: &str) -> Value {
         .collect();
     fields.insert("PM2_HOME".to_owned(), json!(home));
     fields.insert(spec.instance_var.clone(), json!(process.instance));
+    let mut env = spec.env.clone();
+    if let Some((name, value)) = spec.incremented(process.instance) {
+        fields.insert(name.to_owned(), json!(value));
+        env.0.insert(name.to_owned(), value);
+    }
     let ours = json!({
         "name": process.name,
         "namespace": spec.namespace,
@@ -78,7 +86,7 @@ fn pm2_env(process: &Process, home: &str) -> Value {
         "merge_logs": spec.logs.merge,
         "watch": false,
         "username": process.user,
-        "env": spec.env,
+        "env": env,
         "vizion": false,
         "pmx": false,
         "automation": false,
@@ -105,6 +113,10 @@ fn only_when_set(process: &Process) -> Map<String, Value> {
         }
     };
     let restart = &spec.restart;
+    set(
+        "increment_var",
+        spec.increment_var.as_ref().map(|name| json!(name)),
+    );
     set(
         "args",
         (!spec.program.args.is_empty()).then(|| json!(spec.program.args)),

@@ -1,12 +1,14 @@
 //! `mcpm ls` and `mcpm jlist`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::api::List;
 use crate::api::process_table::{ProcessTable, Row};
 use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
-use crate::ids::Timestamp;
+use crate::ids::{AppName, Timestamp};
 
 use super::actions::{script_behind, told};
 use super::exit::Exit;
@@ -160,5 +162,27 @@ pub(crate) async fn print_table(daemon: &mut Client, output: &Output) -> anyhow:
 pub(crate) fn print(rows: &[Row], output: &Output) -> std::io::Result<()> {
     let columns = output.size().map(|size| size.columns);
     let table = process_table::render(rows, Timestamp::now(), columns, output.palette());
-    output.text(&table)
+    output.text(&table)?;
+    for warning in spare(rows) {
+        output.warning(warning);
+    }
+    Ok(())
+}
+
+/// Why replicas are stopped that nobody has stopped: one sentence for each app.
+fn spare(rows: &[Row]) -> Vec<String> {
+    let mut apps: BTreeMap<&AppName, Vec<&Row>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.unshared.is_some()) {
+        apps.entry(&row.name).or_default().push(row);
+    }
+    let sentence = |(name, spare): (&AppName, Vec<&Row>)| {
+        let ids: Vec<String> = spare.iter().map(|row| row.pm_id.to_string()).collect();
+        let why = spare.first().and_then(|row| row.reason.as_deref());
+        format!(
+            "{name} ({}) stopped: {}",
+            ids.join(", "),
+            why.unwrap_or("its port is taken")
+        )
+    };
+    apps.into_iter().map(sentence).collect()
 }

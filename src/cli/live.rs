@@ -133,6 +133,7 @@ impl Board {
         let (icon, paint) = match step.stage {
             Stage::Waiting(_) => (busy, Paint::Busy),
             Stage::Done(_) => ("✓", Paint::Good),
+            Stage::Spare(_) => ("–", Paint::Dim),
             Stage::Failed(_) => ("✗", Paint::Bad),
         };
         let mut rest = pad(&cut(&step.label, self.label_wide), self.label_wide);

@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_as_asked() {
-        let mut list = vec![process(0, "b"), process(1, "a"), process(2, "c")];
+        let mut list = [process(0, "b"), process(1, "a"), process(2, "c")];
         list[0].memory = 5;
         list[2].memory = 9;
         list[1].started_at = None;

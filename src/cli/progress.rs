@@ -18,6 +18,9 @@ const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A plain app counts when one run has been online for so long: what cannot run at all has ended by
 /// then.
 const SETTLING: Duration = Duration::from_millis(150);
+/// The same for one of several that have no port each: by then most have found out whether there is
+/// one for them.
+const SETTLING_OF_REPLICAS: Duration = Duration::from_secs(1);
 
 /// Where one process stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(crate) enum Stage {
     Waiting(String),
     /// There, with a word for it.
     Done(String),
+    /// Does not run, which is as it should be, and why.
+    Spare(String),
     /// Will not get there, and why.
     Failed(String),
 }
@@ -81,7 +86,10 @@ impl Step {
     pub(crate) fn note(&self) -> String {
         match (&self.stage, self.after) {
             (Stage::Done(word), Some(after)) => format!("{word} in {}", units::took(after)),
-            (Stage::Done(text) | Stage::Waiting(text) | Stage::Failed(text), _) => text.clone(),
+            (
+                Stage::Done(text) | Stage::Waiting(text) | Stage::Spare(text) | Stage::Failed(text),
+                _,
+            ) => text.clone(),
         }
     }
 
@@ -113,9 +121,11 @@ impl Step {
             same.unwrap_or_else(|| Run {
                 pid: process.pid,
                 seen: elapsed,
-                // One that has ended too early must show that it no longer does.
                 settling: if process.unstable_restarts > 0 {
+                    // One that has ended too early must show that it no longer does.
                     SETTLING.max(process.spec.restart.min_uptime)
+                } else if may_want_a_siblings_port(process) {
+                    SETTLING_OF_REPLICAS
                 } else {
                     SETTLING
                 },
@@ -307,6 +317,12 @@ fn stage(process: &Process) -> Stage {
     }
 }
 
+/// It is one of several that were not given a port each.
+fn may_want_a_siblings_port(process: &Process) -> bool {
+    let spec = &process.spec;
+    spec.instances > 1 && spec.increment_var.is_none() && spec.ready_within.is_none()
+}
+
 /// In the words that the daemon has for it.
 fn how_it_ended(exit: &LastExit) -> String {
     match (exit.code, &exit.signal) {
@@ -317,8 +333,11 @@ fn how_it_ended(exit: &LastExit) -> String {
     }
 }
 
-/// Registered only, or a job that is done already.
+/// Registered only, a job that is done already, or a replica without a port.
 fn stopped(process: &Process, reason: &str) -> Stage {
+    if process.unshared.is_some() {
+        return Stage::Spare(format!("stopped: {reason}"));
+    }
     if !process.spec.autostart && process.started_at.is_none() {
         return Stage::Done("registered, not started,".to_owned());
     }
@@ -497,6 +516,30 @@ mod tests {
         job.spec.autostart = false;
         job.started_at = None;
         assert!(matches!(stage(&job), Stage::Done(_)));
+    }
+
+    #[test]
+    fn a_replica_without_a_port_is_neither_there_nor_a_failure() {
+        let mut list = [process(0, "web"), process(1, "web")];
+        for process in &mut list {
+            process.spec.instances = 2;
+        }
+        let mut progress = Progress::new(&ids(&list), &list, None);
+        progress.observe(&list, MS);
+        assert!(
+            progress.expire(MS + SETTLING).is_empty(),
+            "too early to tell"
+        );
+        list[1].status = Status::Stopped;
+        list[1].reason = Some("replica 0 listens on port 3000".into());
+        list[1].unshared = crate::ids::Port::new(3000);
+        list[1].last_exit = exit(1);
+        progress.observe(&list, 300 * MS);
+        progress.expire(MS + SETTLING_OF_REPLICAS);
+        assert!(progress.is_settled() && !progress.has_failed());
+        assert_eq!(progress.done().collect::<Vec<_>>(), [PmId(0)]);
+        let note = progress.steps[1].note();
+        assert_eq!(note, "stopped: replica 0 listens on port 3000");
     }
 
     #[test]

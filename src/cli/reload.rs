@@ -1,24 +1,27 @@
-//! `mcpm reload` and the `startOr…` verbs: restart one process after another.
+//! `mcpm reload` and the `startOr…` verbs: one process after another gets a new run.
 //!
-//! The next one is restarted only when the one before is up (a service: ready). The first that does
-//! not come back ends it, and the others go on as they are. The process itself is restarted: a
-//! second one that takes over while the first still runs needs a port that both can listen on.
+//! The daemon starts the new run beside the old one, and ends the old one when the new one has proven
+//! itself; a process that has a port is restarted in place. The next one follows only when the one
+//! before is there (a service: ready). The first that is not ends it, and the others go on as they are.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use tokio::time::Instant;
 
 use crate::api::List;
-use crate::api::process_orders::{ReplaceRequest, ScaleRequest};
-use crate::api::processes::{Outcome, Process, StartRequest};
+use crate::api::process_orders::{ReloadRequest, Reloaded, ScaleRequest};
+use crate::api::processes::{Outcome, Process, StartRequest, Status};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, Env, SPEC_VERSION};
 use crate::control::client::Client;
-use crate::ids::PmId;
+use crate::ids::{AppName, PmId};
 
-use super::actions::{self, report, told};
+use super::actions::{report, told};
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::session::Session;
-use super::{list, live, start};
+use super::{list, live, start, units};
 
 /// Arguments of `reload`.
 #[derive(Debug, clap::Args)]
@@ -45,11 +48,16 @@ pub(crate) struct FileArgs {
     selection: Selection,
 }
 
-/// One process to restart.
+/// One process to reload.
 struct Turn {
     id: PmId,
+    app: AppName,
     /// `web (0)`.
     label: String,
+    /// Of the run that is there before.
+    pid: u32,
+    /// Where it says why it fails.
+    log: Option<PathBuf>,
     /// What it is to be made from, when that may be new.
     spec: Option<AppSpec>,
 }
@@ -174,27 +182,68 @@ async fn reload_app(
 fn turn(process: &Process, spec: Option<&AppSpec>) -> Turn {
     Turn {
         id: process.pm_id,
+        app: process.name.clone(),
         label: format!("{} ({})", process.name, process.pm_id),
+        pid: process.pid,
+        log: process.error_log.clone(),
         spec: spec.cloned(),
     }
 }
 
-/// One after the other, until one does not come back.
+/// One after the other, until one does not get there.
 async fn in_turn(
     turns: &[Turn],
     env: Option<Env>,
     daemon: &mut Client,
     session: &Session,
 ) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    let mut said = BTreeSet::new();
     for (at, turn) in turns.iter().enumerate() {
-        if one(turn, env.clone(), daemon, session).await? == Exit::Fine {
+        let began = Instant::now();
+        let request = ReloadRequest {
+            spec_version: SPEC_VERSION,
+            pm_id: turn.id,
+            spec: turn.spec.clone(),
+            env: env.clone(),
+        };
+        let path = "/api/v1/admin/processes/reload";
+        let done: Reloaded = daemon.post(path, &request).await?;
+        if let Some(obstacle) = &done.obstacle
+            && said.insert(&turn.app)
+        {
+            let several = turns.iter().filter(|other| other.app == turn.app).count() > 1;
+            let order = if several { ", one after another" } else { "" };
+            output.line(format_args!(
+                "{} {obstacle}: restarted in place{order}",
+                turn.app
+            ))?;
+        }
+        let exit = match &done.error {
+            Some(why) => {
+                let kept = is_kept(turn, done.beside, daemon).await?;
+                output.failed(failure(turn, why, kept));
+                Exit::Failed
+            }
+            None if done.beside => {
+                let took = units::took(began.elapsed());
+                output.line(format_args!("✓ reloaded {} in {took}", turn.label))?;
+                Exit::Fine
+            }
+            None => {
+                let path = "/api/v1/admin/processes/watch";
+                let lists = daemon.stream::<List<Process>>(path).await?;
+                let progress = live::follow(&[turn.id], lists, began, None, output).await?;
+                Exit::fine_if(!progress.has_failed())
+            }
+        };
+        if exit == Exit::Fine {
             continue;
         }
         let rest: Vec<&str> = turns[at + 1..].iter().map(|t| t.label.as_str()).collect();
         if !rest.is_empty() {
-            session.output.failed(format_args!(
-                "the reload ends here, since {} is not back; not restarted: {}",
-                turn.label,
+            output.failed(format_args!(
+                "the reload ends here; left as they are: {}",
                 rest.join(", ")
             ));
         }
@@ -203,32 +252,43 @@ async fn in_turn(
     Ok(Exit::Fine)
 }
 
-async fn one(
-    turn: &Turn,
-    env: Option<Env>,
-    daemon: &mut Client,
-    session: &Session,
-) -> anyhow::Result<Exit> {
-    let began = Instant::now();
-    let outcomes = match &turn.spec {
-        None => actions::act(daemon, "restart", &turn.id.to_string(), env).await?,
-        Some(spec) => {
-            let request = ReplaceRequest {
-                spec_version: SPEC_VERSION,
-                pm_id: turn.id,
-                spec: spec.clone(),
-            };
-            let path = "/api/v1/admin/processes/replace";
-            let outcomes: List<Outcome> = daemon.post(path, &request).await?;
-            outcomes.items
-        }
-    };
-    let refused: Vec<Outcome> = outcomes.into_iter().filter(|o| o.error.is_some()).collect();
-    if !refused.is_empty() {
-        return report(&session.output, "reloaded", &refused);
+/// The run of before is there still.
+async fn is_kept(turn: &Turn, beside: bool, daemon: &mut Client) -> anyhow::Result<bool> {
+    if !beside {
+        return Ok(false);
     }
-    let path = "/api/v1/admin/processes/watch";
-    let lists = daemon.stream::<List<Process>>(path).await?;
-    let progress = live::follow(&[turn.id], lists, began, None, &session.output).await?;
-    Ok(Exit::fine_if(!progress.has_failed()))
+    let listed = list::processes(daemon).await?;
+    Ok(listed.iter().any(|process| {
+        process.pm_id == turn.id && process.pid == turn.pid && process.status == Status::Online
+    }))
+}
+
+/// Which process, what happened, what runs now, and where to read on.
+fn failure(turn: &Turn, why: &str, kept: bool) -> String {
+    let mut text = format!("{} is not reloaded: {why}", turn.label);
+    if kept {
+        text += &format!("; the old run (pid {}) goes on", turn.pid);
+    }
+    if let Some(log) = &turn.log {
+        text += &format!("; its log: {}", log.display());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples::process;
+
+    #[test]
+    fn a_failure_says_what_happened_what_runs_and_where_to_read_on() {
+        let turn = turn(&process(1, "web"), None);
+        assert_eq!(
+            failure(&turn, "the new run exited with code 3 after 12 ms", true),
+            "web (1) is not reloaded: the new run exited with code 3 after 12 ms; \
+             the old run (pid 1001) goes on; its log: /h/logs/web-error.log"
+        );
+        let said = failure(&turn, "it was deleted", false);
+        assert!(!said.contains("goes on"), "{said}");
+    }
 }

@@ -76,11 +76,13 @@ pub(crate) fn read(
     }
     no_nul(&fields, report);
     triggers::check(&fields, report);
-    if let Some(name) = fields.text("instance_var")
-        && !env::is_name(name)
-    {
-        let message = format!("`instance_var` is {}; write a variable's name", shown(name));
-        report.mistake(fields.place("instance_var"), message);
+    for key in ["instance_var", "increment_var"] {
+        if let Some(name) = fields.text(key)
+            && !env::is_name(name)
+        {
+            let message = format!("`{key}` is {}; write a variable's name", shown(name));
+            report.mistake(fields.place(key), message);
+        }
     }
     let declared = env::declared(&fields, env_name, report);
     let is_bridge = script

@@ -1,6 +1,6 @@
 //! The variables of an app: the shell's, then `env`, then `env_<x>` with `--env x`; later wins.
 //!
-//! What the shell holds for somebody else is never passed on (`design.md` §7), and `filter_env`
+//! What the shell holds for somebody else is never passed on, and `filter_env`
 //! takes away more. Values that are no texts are JSON, as in PM2. Values appear in no message.
 
 use std::collections::BTreeMap;

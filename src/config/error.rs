@@ -1,6 +1,6 @@
 //! What is wrong with an ecosystem file, and where.
 //!
-//! Three grades (`product.md`, "Ecosystem file"): a [`Mistake`] refuses the whole file, an
+//! Three grades: a [`Mistake`] refuses the whole file, an
 //! [`AppFailure`] fails one app while the rest goes on, a [`Warning`] is only said. All mistakes of
 //! a file are reported at once. Values of environments, templates and secrets are never repeated.
 

@@ -2,7 +2,7 @@
 //!
 //! Every mistake of the map goes into the report; what is left can be read without looking at
 //! types again. `null` counts as absent, as in PM2; every other value counts, `0` and `false` too
-//! (PM2 loses them; `design.md` §7).
+//! (PM2 loses them).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

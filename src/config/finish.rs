@@ -66,6 +66,7 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         instance_var: fields
             .owned_text("instance_var")
             .unwrap_or_else(|| INSTANCE_VAR.to_owned()),
+        increment_var: fields.owned_text("increment_var"),
         autostart: fields.flag("autostart").unwrap_or(true),
         restart: app::restart(&fields),
         triggers: triggers::read(&fields, &cwd, bases),

@@ -362,8 +362,9 @@ fn about_replicas(spec: &AppSpec, fields: &Fields, report: &mut Report) {
     let message = match (&spec.mcp, spec.exec_mode) {
         _ if !asked => return,
         (Some(_), _) => "more than one process for a service is not acted upon yet: one serves it",
-        (None, ExecMode::ClusterMode) if spec.instances > 1 => {
-            "replicas do not share a port yet: each must listen on one of its own"
+        (None, ExecMode::ClusterMode) if spec.instances > 1 && spec.increment_var.is_none() => {
+            "replicas do not share a port yet: each must listen on one of its own \
+             (`increment_var: \"PORT\"` gives it one), else one of them runs"
         }
         (None, _) => return,
     };

@@ -1,7 +1,7 @@
 //! The `mcp` block → [`ServiceSpec`], its port agreed upon with the app's `port` and `PORT`.
 //!
-//! An app without the block, whose env has `MCP_TYPE` and `PORT`, is a service all the same
-//! (`product.md`): files that the reference system made need no edit.
+//! An app without the block, whose env has `MCP_TYPE` and `PORT`, is a service all the same:
+//! files that the reference system made need no edit.
 
 use std::time::Duration;
 

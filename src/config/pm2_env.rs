@@ -1,6 +1,6 @@
 //! An [`AppSpec`] as PM2's `pm2_env` fields, and back (pure): the form of `jlist` and `dump.pm2`.
 //!
-//! Field names and meanings: `reference/pm2.md` §7.1. PM2 ignores what it does not know, so our own
+//! Field names and meanings are PM2's. PM2 ignores what it does not know, so our own
 //! spec travels along under [`OWN_KEY`], without the variables, which PM2's `env` holds already.
 
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     set("exec_mode", json!(spec.exec_mode));
     set("instances", json!(spec.instances));
     set("instance_var", json!(spec.instance_var));
+    if let Some(name) = &spec.increment_var {
+        set("increment_var", json!(name));
+    }
     set("autorestart", json!(spec.restart.autorestart));
     set("autostart", json!(spec.autostart));
     set("max_restarts", json!(spec.restart.max_restarts));
@@ -185,6 +188,8 @@ pub fn spec(fields: &Map<String, Value>) -> Result<AppSpec, FieldsError> {
         instance_var: text("instance_var")
             .unwrap_or("NODE_APP_INSTANCE")
             .to_owned(),
+        // PM2 keeps each process's own value in its `env`.
+        increment_var: None,
         autostart: flag("autostart", true),
         restart: RestartPolicy {
             autorestart: flag("autorestart", true),

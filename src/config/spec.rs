@@ -52,6 +52,10 @@ pub struct AppSpec {
     pub instances: u32,
     /// Name of the variable that tells a process which of the `instances` it is.
     pub instance_var: String,
+    /// Name of a variable that counts up from process to process of the app, from the number that it
+    /// has in `env`, or 0: `PORT`, so that each listens on a port of its own.
+    #[serde(default)]
+    pub increment_var: Option<String>,
     /// `false`: registered as `stopped`, not launched.
     pub autostart: bool,
     /// Whether and when an ended process comes back.
@@ -77,6 +81,19 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
+    /// The variable that `increment_var` names, and its value in this process of the app. A value
+    /// that is no number counts as 0, as in PM2.
+    pub fn incremented(&self, instance: u32) -> Option<(&str, String)> {
+        let name = self.increment_var.as_deref()?;
+        let first = self
+            .env
+            .0
+            .get(name)
+            .and_then(|text| text.trim().parse().ok());
+        let value: i64 = first.unwrap_or(0_i64).saturating_add(instance.into());
+        Some((name, value.to_string()))
+    }
+
     /// It gets Node's IPC channel: node and bun look for it, and so may whoever has to say or hear
     /// something.
     pub fn has_channel(&self) -> bool {
@@ -119,7 +136,7 @@ pub struct RunAs {
     pub gid: u32,
 }
 
-/// Whether and when an ended process is started again (`design.md` §7).
+/// Whether and when an ended process is started again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartPolicy {
@@ -255,7 +272,7 @@ pub enum LogTarget {
     Nowhere,
 }
 
-/// The `mcp` block (`product.md`, "Ecosystem file").
+/// The `mcp` block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {

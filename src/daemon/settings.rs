@@ -1,7 +1,6 @@
 //! Which settings are in force, and where each comes from (pure).
 //!
-//! Order: flag, environment, then the ecosystem file's block and `mcpm.json`, which may not differ
-//! (`product.md`, "Ecosystem file").
+//! Order: flag, environment, then the ecosystem file's block and `mcpm.json`, which may not differ.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

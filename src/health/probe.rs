@@ -1,7 +1,7 @@
 //! One question to a service, and what it said.
 //!
 //! A probe opens no MCP session and reads the head of an answer only: the answer may be an open
-//! stream (`reference/mcp-transport.md` §12). Any status below 500 is alive unless `expect` says
+//! stream. Any status below 500 is alive unless `expect` says
 //! more.
 
 use std::fmt;

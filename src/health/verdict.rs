@@ -1,7 +1,7 @@
 //! Counts answers into ready or not (pure).
 //!
-//! One miss is not an outage; `unhealthy_after` misses in a row are (`reference/mcp-transport.md`
-//! §12: peers that stopped at the first miss got bug reports).
+//! One miss is not an outage; `unhealthy_after` misses in a row are
+//! (peers that stopped at the first miss got bug reports).
 
 /// What a service's last answers amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -213,7 +213,7 @@ impl Watch {
         change
     }
 
-    /// No credential goes to a port that a stranger has (`design.md` §4).
+    /// No credential goes to a port that a stranger has.
     async fn listener(&self) -> Listens {
         let (port, session) = (self.mcp.port, self.session);
         let look = tokio::task::spawn_blocking(move || sockets::listener_owner(port)).await;

@@ -1,7 +1,7 @@
 //! What a user hands over → the checked fields of a credential. Pure.
 //!
 //! `apiKey` fills the field `api_key`, else the first required secret field; `additionalCredentials`
-//! goes by field name (`product.md`, "REST API"). Behind this door every name is a field of the
+//! goes by field name. Behind this door every name is a field of the
 //! service, every required field is there, and no value can break out of a header. Errors name
 //! fields and never show values.
 

@@ -3,7 +3,7 @@
 //! Only an explicit good answer counts. "Wrong" is what the user can mend; a limit that was hit, a
 //! service that is down or an address that the guard refused is "could not check", and says why.
 //! The filling of templates is pure; values are opened here because this is a place where they
-//! leave (`style.md`, "The flow"). No verdict shows a value.
+//! leave. No verdict shows a value.
 
 use bytes::Bytes;
 use data_encoding::BASE64;

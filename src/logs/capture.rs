@@ -24,6 +24,7 @@ use super::dress::Dress;
 use super::files::{LogFiles, Stream};
 use super::lines::{self, Partial};
 use super::pipes::Pipes;
+use super::words;
 use crate::config::spec::{LogSpec, RotateSpec};
 use crate::ids::{AppName, PmId, Timestamp};
 
@@ -40,6 +41,12 @@ const FOLLOWER_LINES: usize = 4096;
 const ORDERS: usize = 40_000;
 /// At most one warning about a log that can't be written in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
+/// Words that are older when a run ends are not about its end.
+const WORDS_LAST: Duration = Duration::from_secs(5);
+/// How long a run's last words are waited for.
+const WORDS_WAIT: Duration = Duration::from_millis(200);
+/// More of a line is not kept.
+const WORDS_MAX: usize = 512;
 /// Mode of a log file: the operator's own, and readable for the group that is to look after logs.
 const MODE: u32 = 0o640;
 /// A larger buffer of lines with times is given back after use.
@@ -79,6 +86,8 @@ pub struct Output {
     pub files: LogFiles,
     /// In which form, and how long files get.
     pub spec: LogSpec,
+    /// What it says of a port that somebody else has is kept for [`Logs::last_words`].
+    pub is_heard: bool,
 }
 
 /// So many lines a follower was too slow for.
@@ -101,6 +110,7 @@ enum Order {
     },
     Settle {
         id: PmId,
+        heard: Option<mpsc::Sender<String>>,
     },
     Release {
         id: PmId,
@@ -116,7 +126,8 @@ enum Order {
 }
 
 enum Word {
-    Settle,
+    /// Whoever wants to know is told what was heard.
+    Settle(Option<mpsc::Sender<String>>),
     Write(Box<Sink>),
 }
 
@@ -168,7 +179,20 @@ impl Logs {
 
     /// A run has ended: what is in its pipes is read, and what is held of a line is let go.
     pub async fn settle(&self, id: PmId) {
-        let _ = self.orders.send(Order::Settle { id }).await;
+        let _ = self.orders.send(Order::Settle { id, heard: None }).await;
+    }
+
+    /// The same, and what the run has said of a taken port in its last moments. A disk that is slow
+    /// is not waited for.
+    pub async fn last_words(&self, id: PmId) -> Option<String> {
+        let (sender, mut heard) = mpsc::channel(2);
+        let order = Order::Settle {
+            id,
+            heard: Some(sender),
+        };
+        let _ = self.orders.send(order).await;
+        let last = tokio::time::timeout(WORDS_WAIT, heard.recv()).await;
+        last.ok().flatten()
     }
 
     /// The process is forgotten: the same, and its pipes are closed.
@@ -248,7 +272,7 @@ impl Shared {
     }
 
     fn sink(&self, source: &Source, stream: Stream, output: &Output) -> Sink {
-        let Output { files, spec } = output;
+        let Output { files, spec, .. } = output;
         let file = |path: Option<&Path>| path.map(|path| self.file(path, spec.rotate));
         let both = file(files.get(stream)).into_iter();
         let zone = &self.rules.borrow().zone;
@@ -256,6 +280,7 @@ impl Shared {
             files: both.chain(file(files.combined.as_deref())).collect(),
             is_told: !spec.disabled,
             dress: Dress::of(&spec.format, (source.id, &source.name), stream, zone),
+            ear: output.is_heard.then(Ear::default),
             losses: Losses::default(),
         }
     }
@@ -319,9 +344,9 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                 streams.insert(source.id, open);
                 let _ = done.send(());
             }
-            Order::Settle { id } => {
+            Order::Settle { id, heard } => {
                 for (_, sender) in streams.get(&id).into_iter().flatten() {
-                    let _ = sender.send(Word::Settle).await;
+                    let _ = sender.send(Word::Settle(heard.clone())).await;
                 }
             }
             // A stream's task ends when its sender is dropped, after a last read.
@@ -387,7 +412,13 @@ impl Task {
             tokio::select! {
                 biased;
                 word = self.words.recv() => match word {
-                    Some(Word::Settle) => self.drain(),
+                    Some(Word::Settle(heard)) => {
+                        self.drain();
+                        let words = self.sink.ear.as_mut().and_then(Ear::take);
+                        if let (Some(heard), Some(words)) = (heard, words) {
+                            let _ = heard.try_send(words);
+                        }
+                    }
                     Some(Word::Write(sink)) => self.sink = *sink,
                     None => break,
                 },
@@ -482,11 +513,15 @@ struct Sink {
     files: Vec<Rc<RefCell<LogFile>>>,
     is_told: bool,
     dress: Option<Dress>,
+    ear: Option<Ear>,
     losses: Losses,
 }
 
 impl Sink {
     fn take(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
+        if let Some(ear) = &mut self.ear {
+            ear.hear(piece);
+        }
         let Some(dress) = &mut self.dress else {
             self.store(piece, shared, source, stream);
             return;
@@ -522,6 +557,30 @@ impl Sink {
                 piece,
             );
         }
+    }
+}
+
+/// What a run has said of a port that somebody else has, and when.
+#[derive(Default)]
+struct Ear(Option<(String, Instant)>);
+
+impl Ear {
+    fn hear(&mut self, piece: &[u8]) {
+        let is_recent = |(_, at): &(String, Instant)| at.elapsed() < WORDS_LAST;
+        if self.0.as_ref().is_some_and(is_recent) {
+            return;
+        }
+        if let Some(line) = words::of_a_taken_port(piece) {
+            let line = &line[..line.len().min(WORDS_MAX)];
+            let text = String::from_utf8_lossy(line).into_owned();
+            self.0 = Some((text, Instant::now()));
+        }
+    }
+
+    /// The words, when they are its last ones.
+    fn take(&mut self) -> Option<String> {
+        let (words, at) = self.0.take()?;
+        (at.elapsed() < WORDS_LAST).then_some(words)
     }
 }
 
@@ -594,6 +653,7 @@ mod tests {
         let output = Output {
             files: files.clone(),
             spec,
+            is_heard: true,
         };
         logs.capture(source.clone(), pipes.clone(), output).await;
         Fixture {
@@ -670,6 +730,18 @@ mod tests {
             file.exists()
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn last_words_about_a_taken_port_are_heard_once() {
+        let it = fixture(|dir| dir.join("a.log")).await;
+        let mut child = File::from(it.pipes.child_ends().unwrap().stderr);
+        assert_eq!(it.logs.last_words(PmId(0)).await, None);
+        let said = b"Error: listen EADDRINUSE: address already in use :::3000\n    at x\n";
+        child.write_all(said).unwrap();
+        let heard = it.logs.last_words(PmId(0)).await.unwrap();
+        assert!(heard.ends_with("in use :::3000"), "{heard}");
+        assert_eq!(it.logs.last_words(PmId(0)).await, None);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What `log_date_format` and `log_type` make of lines (pure).
 //!
-//! Shapes: `reference/pm2.md` §5.3. Differences, since a chunk is no unit that anyone can see: a time
+//! Shapes are PM2's. Differences, since a chunk is no unit that anyone can see: a time
 //! stands before each line and never within one, and each line is a JSON object of its own.
 
 use jiff::tz::TimeZone;

@@ -1,6 +1,6 @@
 //! Where the output of a process goes (pure).
 //!
-//! Rule: PM2's file names (`reference/pm2.md` §5.2), so that scripts that read them go on working.
+//! Rule: PM2's file names, so that scripts that read them go on working.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! `log_date_format`: the time before each line of a log (pure).
 //!
-//! Rule: the tokens of dayjs, which PM2 hands the text to (`reference/pm2.md` §3.3). What stands in
+//! Rule: the tokens of dayjs, which PM2 hands the text to. What stands in
 //! square brackets, and what is no token, stands in the text as it is.
 
 use jiff::Zoned;

@@ -1,6 +1,6 @@
 //! Strip, forward, inject: what of a request reaches a service, and of an answer a client. Pure.
 //!
-//! Every rule names its source; `reference/mcp-transport.md` §4 is the list. Whatever is not named
+//! Every rule names its source. Whatever is not named
 //! here passes as it came.
 
 use data_encoding::BASE64;
@@ -304,8 +304,7 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
         .eq_ignore_ascii_case(b"text/event-stream")
 }
 
-/// A redirect to the service's own address becomes one to the instance's; others are left
-/// (`reference/mcp-transport.md` §5.2).
+/// A redirect to the service's own address becomes one to the instance's; others are left.
 fn map_location(
     location: &HeaderValue,
     (public, head): &(String, String),

@@ -1,7 +1,7 @@
 //! Requests that wait for a service which is about to be there.
 //!
 //! A service that restarts is back within milliseconds to seconds, and no MCP client tries again by
-//! itself (`reference/mcp-transport.md` §9). So a request that nothing was written of waits: bounded
+//! itself. So a request that nothing was written of waits: bounded
 //! in time, in number per service, and in number per instance, so that one user's requests leave
 //! room for the others'. What waits costs no memory but its head: its body is not read.
 

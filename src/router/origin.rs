@@ -1,7 +1,7 @@
 //! Is a request meant for us? `Host` and `Origin`, against the names we go by. Pure.
 //!
 //! On a loopback address this is what keeps web pages out that point a name of their own at it
-//! (DNS rebinding, `reference/mcp-transport.md` §11); it holds for the API as well. A request
+//! (DNS rebinding); it holds for the API as well. A request
 //! without `Origin` comes from no page.
 
 use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};

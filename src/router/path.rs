@@ -1,7 +1,7 @@
 //! Request path → instance id, service, rest; and the path that the service sees. Pure.
 //!
 //! Decided once, on the raw path: nothing is decoded, no `//` is joined and no `..` is resolved on
-//! the way (`reference/mcp-transport.md` §5.6), so what is checked is what is sent.
+//! the way, so what is checked is what is sent.
 
 use percent_encoding::percent_decode_str;
 
@@ -9,7 +9,7 @@ use crate::config::spec::{Protocol, ServiceSpec};
 use crate::ids::PublicId;
 
 /// First segments that are never an instance id: our own pages, and where clients look for OAuth
-/// at the root (`reference/mcp-transport.md` §10).
+/// at the root.
 const OWN: &[&str] = &["", "api", "health", "metrics", "favicon.ico", "robots.txt"];
 const DISCOVERY: &[&str] = &[".well-known", "register", "authorize", "token"];
 

@@ -1,7 +1,7 @@
 //! What the router itself answers: problem JSON (RFC 9457), one shape for all.
 //!
-//! `product.md`, "Instance URL", says which status: the one that real clients survive
-//! (`reference/mcp-transport.md` §9). An answer shows nothing of the instance that was asked for.
+//! A status is the one that real clients survive (measured with the official SDKs). An answer shows
+//! nothing of the instance that was asked for.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// Stable names; `product.md` owns them.
+    /// Stable names: programs read them.
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::UnknownInstance => "unknown_instance",

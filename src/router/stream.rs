@@ -3,8 +3,7 @@
 //! * A request's body is counted while it passes, whatever it declared, and may not stall.
 //! * An answer's body passes frame by frame. One that does not end by itself (an event stream) ends
 //!   with its instance, and when the router does. A service that dies in the middle resets the
-//!   client's stream: a clean end would make the answer look complete
-//!   (`reference/mcp-transport.md` §6).
+//!   client's stream: a clean end would make the answer look complete.
 //! * Nothing passes once the instance has ended, in either direction.
 //! * The last frame gives the connection back.
 

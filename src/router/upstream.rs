@@ -23,8 +23,7 @@ use crate::ids::Port;
 use crate::sockets;
 use crate::supervisor::Life;
 
-/// Longest reuse of an idle connection: Node closes after about 6 s, uvicorn after 5
-/// (`reference/mcp-transport.md` §6, measured).
+/// Longest reuse of an idle connection: Node closes after about 6 s, uvicorn after 5 (measured).
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections that are kept per service: a burst's worth, and few against the limit of open
 /// files.

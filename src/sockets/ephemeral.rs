@@ -1,4 +1,4 @@
-//! Service ports that an outgoing connection may take (`design.md` §2).
+//! Service ports that an outgoing connection may take.
 //!
 //! The kernel gives outgoing connections ports of one range, and a service whose port is one of
 //! them cannot bind while that connection lives. Only `net.ipv4.ip_local_reserved_ports` keeps

@@ -251,7 +251,7 @@ pub struct HealthRow {
     pub last_failure: Option<String>,
 }
 
-/// Something that is worth remembering (`design.md` §4 says what). Never holds a secret.
+/// Something that is worth remembering. Never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// When.

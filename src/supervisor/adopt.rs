@@ -30,6 +30,10 @@ pub struct Found {
     pub channel: Option<End>,
     /// What its machine must hear first.
     pub news: Option<Event>,
+    /// Generation of its newest run.
+    pub newest: u64,
+    /// What a reload has left beside it, alive.
+    pub beside: Option<(u64, Handle)>,
 }
 
 /// A process of this home that no row names.
@@ -131,20 +135,16 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
         (exit, at)
     });
     process.ended_for = row.record.ended_for;
-    let name = child_env::process_name(home_id, &process);
-    let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
-    let members = || {
-        let ours = named.iter().filter(|(_, found)| *found == entry);
-        ours.map(|(pid, _)| *pid)
+    process.unshared = row.record.unshared;
+    let run = |generation, identity| {
+        let name = child_env::run_name(home_id, row.id, generation);
+        root(&name, identity, named)
     };
-    let handle = match row.identity {
-        Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
-        // Was it started before the daemon could write its identity down?
-        None => members().find_map(|pid| root_of(pid, &entry)),
-    };
-    if handle.is_none() {
-        end_remains(members(), &entry);
-    }
+    let handle = run(row.generation, row.identity);
+    let beside = row.record.beside.and_then(|beside| {
+        let handle = run(beside.generation, beside.identity)?;
+        Some((beside.generation, handle))
+    });
     let (state, news) = match (&handle, row.wanted) {
         (Some(handle), wanted) => {
             let since = since(process.started_at, now, today);
@@ -181,7 +181,27 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
         handle,
         channel,
         news,
+        newest: row.record.newest.max(row.generation),
+        beside,
     }
+}
+
+/// The root process of this run, when it lives; what is left of a run whose root has died is ended.
+fn root(name: &str, identity: Option<(u32, u64)>, named: &[(u32, String)]) -> Option<Handle> {
+    let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
+    let members = || {
+        let ours = named.iter().filter(|(_, found)| *found == entry);
+        ours.map(|(pid, _)| *pid)
+    };
+    let handle = match identity {
+        Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
+        // Was it started before the daemon could write its identity down?
+        None => members().find_map(|pid| root_of(pid, &entry)),
+    };
+    if handle.is_none() {
+        end_remains(members(), &entry);
+    }
+    handle
 }
 
 /// Ends what a root that has died left running: it holds what the next run needs, such as a port.

@@ -1,6 +1,6 @@
 //! How long to wait before a restart (pure). Whether to restart at all is `restart.rs`'s.
 //!
-//! Rule: `design.md` §7, and for PM2's own two delays `reference/pm2.md` §4.3.
+//! PM2's own two delays are as PM2 has them.
 
 use std::time::Duration;
 

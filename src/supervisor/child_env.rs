@@ -1,6 +1,6 @@
 //! The variables that a child gets from us (pure).
 //!
-//! Rule: `design.md` §7: those that PM2's children read, our own `MCPM_…`, nothing else. Ours win
+//! Those that PM2's children read, our own `MCPM_…`, nothing else. Ours win
 //! over what the app's own environment says under these names.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::snapshot::Process;
 use crate::config::spec::ExecMode;
+use crate::ids::PmId;
 
 /// Names the process so that a daemon that lost its row finds it: `MCPM_PROCESS`.
 pub const PROCESS_VARIABLE: &str = "MCPM_PROCESS";
@@ -17,8 +18,8 @@ pub const ROUTER_SECRET_VARIABLE: &str = "MCPM_ROUTER_SECRET";
 pub const ALLOW_PRIVATE_VARIABLE: &str = "MCPM_ALLOW_PRIVATE";
 
 /// The value of [`PROCESS_VARIABLE`] for one run.
-pub fn process_name(home_id: &str, process: &Process) -> String {
-    format!("{home_id}.{}.{}", process.id, process.generation)
+pub fn run_name(home_id: &str, id: PmId, generation: u64) -> String {
+    format!("{home_id}.{id}.{generation}")
 }
 
 /// All variables of one run.
@@ -41,6 +42,9 @@ pub fn environment(
     set("name", spec.name.to_string());
     set("namespace", spec.namespace.clone());
     set(&spec.instance_var, process.instance.to_string());
+    if let Some((name, value)) = spec.incremented(process.instance) {
+        set(name, value);
+    }
     set("instances", spec.instances.to_string());
     set("exec_mode", mode.to_owned());
     set("PM2_HOME", text(home));
@@ -57,7 +61,8 @@ pub fn environment(
             set(name, text(path));
         }
     }
-    set(PROCESS_VARIABLE, process_name(home_id, process));
+    let run = run_name(home_id, process.id, process.generation);
+    set(PROCESS_VARIABLE, run);
     if let Some(secret) = router_secret {
         set(ROUTER_SECRET_VARIABLE, secret.to_owned());
     }
@@ -70,9 +75,26 @@ pub fn environment(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PmId;
     use crate::supervisor::testing;
     use std::sync::Arc;
+
+    #[test]
+    fn a_variable_counts_up_from_process_to_process() {
+        for (given, instance, expected) in [
+            (Some("3000"), 0, "3000"),
+            (Some("3000"), 2, "3002"),
+            (None, 1, "1"),
+            (Some("http"), 1, "1"),
+        ] {
+            let mut spec = testing::spec("web");
+            spec.increment_var = Some("PORT".into());
+            let given = given.map(|value| ("PORT".to_owned(), value.to_owned()));
+            spec.env.0.extend(given);
+            let process = Process::registered(PmId(0), instance, Arc::new(spec));
+            let env = environment(&process, Path::new("/h"), "cafe", "u", None);
+            assert_eq!(env.get("PORT").map(String::as_str), Some(expected));
+        }
+    }
 
     #[test]
     fn ours_win_and_the_apps_own_stay() {

@@ -1,7 +1,7 @@
 //! Waits for the end of a run: the root process first, then what is left of its group.
 //!
 //! Exits arrive by pidfd through the reactor; nothing is polled. The status of an own child comes
-//! from `waitid`, that of an adopted one from its zombie, else nobody can know (`design.md` §2).
+//! from `waitid`, that of an adopted one from its zombie, else nobody can know.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -1,11 +1,14 @@
 //! How the other rooms talk to the supervisor.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::listening;
 use super::machine::Event;
 use super::plan::{Count, PlanError};
+use super::reload::{How, Obstacle};
 use super::snapshot::{Health, Snapshot};
 use super::spawn::Spawned;
 use super::target::PatternError;
@@ -13,7 +16,7 @@ use super::triggers::Cause;
 use super::waits::Outcome;
 use crate::config::AppSpec;
 use crate::config::spec::Env;
-use crate::ids::PmId;
+use crate::ids::{PmId, Port};
 
 /// Messages under way to the supervisor. Each process has at most a few at a time, so a boot of
 /// hundreds fits; a sender beyond that waits.
@@ -44,6 +47,14 @@ pub enum CommandError {
     /// The plan was refused.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Two at a time would be three runs.
+    #[error("`{name}` ({id}) is being reloaded already; try again when that is done")]
+    Reloading {
+        /// Its app.
+        name: String,
+        /// Which.
+        id: PmId,
+    },
     /// Too many processes.
     #[error("that would make more than {0} processes")]
     TooMany(usize),
@@ -61,6 +72,26 @@ pub struct Saved {
     pub instance: u32,
     /// It was stopped when it was saved.
     pub stopped: bool,
+}
+
+/// What a reload is asked for with.
+#[derive(Debug)]
+pub(super) struct Reload {
+    pub(super) id: PmId,
+    /// What it is to be made from; `None` for what it is made from.
+    pub(super) spec: Option<Arc<AppSpec>>,
+    /// Merged into its variables.
+    pub(super) env: Option<Env>,
+    /// What its run listens on.
+    pub(super) ports: BTreeSet<Port>,
+}
+
+/// A run has ended since another process of its app has its port.
+#[derive(Clone, Debug)]
+pub(super) struct Unshared {
+    pub(super) port: Port,
+    /// For people.
+    pub(super) why: String,
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, CommandError>>;
@@ -85,9 +116,9 @@ pub(super) enum Message {
         count: Count,
         reply: Reply,
     },
-    Replace {
-        id: PmId,
-        spec: Arc<AppSpec>,
+    Reload {
+        asked: Reload,
+        begun: oneshot::Sender<How>,
         reply: Reply,
     },
     Reset {
@@ -104,6 +135,15 @@ pub(super) enum Message {
         id: PmId,
         generation: u64,
         event: Event,
+    },
+    Retire {
+        id: PmId,
+        generation: u64,
+    },
+    Unshared {
+        id: PmId,
+        generation: u64,
+        unshared: Unshared,
     },
     Health {
         id: PmId,
@@ -194,13 +234,43 @@ impl Supervisor {
         .await
     }
 
-    /// Restarts one process with another spec of its app; answers when it runs or has failed.
+    /// Puts a new run in the place of a process's run, made from another spec of its app if one is
+    /// given; answers when it has taken over, or has failed to.
     ///
     /// # Errors
-    /// When there is no such process, or the spec clashes with another app's.
-    pub async fn replace(&self, id: PmId, spec: AppSpec) -> Result<Vec<Outcome>, CommandError> {
-        let spec = Arc::new(spec);
-        self.ask(|reply| Message::Replace { id, spec, reply }).await
+    /// When there is no such process, it is being reloaded, or the spec clashes with another app's.
+    pub async fn reload(
+        &self,
+        id: PmId,
+        spec: Option<AppSpec>,
+        env: Option<Env>,
+    ) -> Result<(How, Vec<Outcome>), CommandError> {
+        let process = self.snapshot().get(id).cloned();
+        let ports = listening::now(process.and_then(|process| process.pid)).await;
+        let asked = Reload {
+            id,
+            spec: spec.map(Arc::new),
+            env,
+            ports,
+        };
+        let (begun, how) = oneshot::channel();
+        let mut outcomes = self
+            .ask(|reply| Message::Reload {
+                asked,
+                begun,
+                reply,
+            })
+            .await?;
+        let how = how.await.map_err(|_| CommandError::Closing)?;
+        if let How::InPlace(Some(Obstacle::Listens(_))) = &how {
+            for outcome in outcomes
+                .iter_mut()
+                .filter(|outcome| outcome.error.is_none())
+            {
+                outcome.error = listening::again(self, outcome.id).await.err();
+            }
+        }
+        Ok((how, outcomes))
     }
 
     /// Counts restarts from 0 again.

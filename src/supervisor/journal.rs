@@ -1,6 +1,6 @@
 //! `run.db`: what was started, so that the next daemon can adopt it.
 //!
-//! A file of its own (`design.md` §2): bound to a boot it is worthless after a power cut, so it is
+//! A file of its own: bound to a boot it is worthless after a power cut, so it is
 //! written without waiting for the disk, and never slows a spawn. One thread writes; rows of the
 //! same process replace each other on the way there, so the queue can't grow past the number of
 //! processes. A row that can't be written is kept and tried again; nothing waits for it.
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::AppSpec;
 use crate::config::spec::SPEC_VERSION;
-use crate::ids::{PmId, Timestamp};
+use crate::ids::{PmId, Port, Timestamp};
 
 /// Version of the tables, raised with every change of them.
 const SCHEMA: i64 = 1;
@@ -107,6 +107,22 @@ pub struct Record {
     pub held: bool,
     /// Where the process has our end of its channel: number, and the socket's inode.
     pub channel: Option<(i32, u64)>,
+    /// Generation of its newest run, which need not be the one of the row.
+    pub newest: u64,
+    /// The run beside it while it is reloaded. It is not the process: the next daemon ends it.
+    pub beside: Option<BesideRecord>,
+    /// It ended since a process of its app has this port.
+    pub unshared: Option<Port>,
+}
+
+/// The run beside the main one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BesideRecord {
+    /// Which of its starts it is.
+    pub generation: u64,
+    /// Pid and start time, once known.
+    pub identity: Option<(u32, u64)>,
 }
 
 /// Handle to the writing thread.

@@ -220,6 +220,9 @@ pub struct Policy<'a> {
     pub service: bool,
     /// It says when it is ready; after this time it counts so anyway.
     pub ready_within: Option<Duration>,
+    /// It can't have the port that it needs, since another process of its app has it: an exit is the
+    /// end, for this reason.
+    pub unshared: Option<&'a str>,
 }
 
 /// The outcome of one step.
@@ -636,6 +639,9 @@ fn stopped(then: Then, ran: Duration, history: History, policy: Policy<'_>, now:
 
 /// It ended by itself.
 fn ended(exit: Exit, ran: Duration, history: History, policy: Policy<'_>, now: Instant) -> Step {
+    if let Some(why) = policy.unshared {
+        return settle(Decision::Stay, why, history, now);
+    }
     let (decision, history) =
         restart::after_exit(policy.restart, policy.service, exit, ran, history);
     settle(decision, &exit.to_string(), history, now)

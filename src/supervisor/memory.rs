@@ -2,8 +2,8 @@
 //!
 //! Two reasons to look. All programs of the machine together took so much more since the last look
 //! that this one could be over its limit: a leak is seen at once, however quiet it was before. Or the
-//! time has passed in which the process would reach its limit at the fastest growth seen in this run
-//! (`design.md` §3), 30 s at most; what it took to start is no leak and does not count there. So a
+//! time has passed in which the process would reach its limit at the fastest growth seen in this run,
+//! 30 s at most; what it took to start is no leak and does not count there. So a
 //! fleet that is quiet costs next to nothing.
 
 use std::time::Duration;

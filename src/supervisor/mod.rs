@@ -1,7 +1,7 @@
 //! Keeps processes as the specs want them.
 //!
-//! Decisions are pure (`plan`, `machine`, `restart`, `backoff`, `target`, `waits`, `child_env`,
-//! `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `memory_guard`,
+//! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `restart`, `backoff`, `unshared`, `target`, `waits`,
+//! `child_env`, `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `memory_guard`,
 //! `clock` and `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `adopt` and
 //! `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
 //!
@@ -10,10 +10,13 @@
 
 pub mod plan;
 pub mod machine;
+pub mod overlap;
 pub mod restart;
 pub mod backoff;
+pub mod unshared;
 pub mod target;
 pub mod waits;
+pub mod reload;
 pub mod child_env;
 pub mod snapshot;
 mod handle;
@@ -21,6 +24,7 @@ pub mod actor;
 pub mod channel;
 pub mod spawn;
 pub mod exits;
+mod listening;
 pub mod kill;
 pub mod adopt;
 pub mod proc;

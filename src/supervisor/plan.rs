@@ -64,7 +64,7 @@ pub enum PlanError {
 /// What to do so that the wanted apps run; apps that are not named are left alone.
 ///
 /// Processes of a known name are restarted with the new spec, missing ones are started, surplus
-/// ones are removed (`reference/pm2.md` §2.5; `instances` follows the file).
+/// ones are removed (as in PM2; `instances` follows the file).
 ///
 /// # Errors
 /// When a wanted service has the type or the port of a running app of another name.

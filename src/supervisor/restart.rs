@@ -1,6 +1,6 @@
 //! After an exit: restart, give up, or stay stopped (pure). `backoff.rs` says how long to wait.
 //!
-//! Rule: `design.md` §7. Unstable is an exit before `min_uptime`; one stable run forgets the
+//! Unstable is an exit before `min_uptime`; one stable run forgets the
 //! unstable ones; a service is tried for ever, a plain app until `max_restarts`.
 
 use std::time::Duration;

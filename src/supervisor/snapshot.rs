@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::kill::Life;
 use super::machine::{Exit, History};
 use crate::config::AppSpec;
-use crate::ids::{PmId, Timestamp};
+use crate::ids::{PmId, Port, Timestamp};
 use crate::logs::files::LogFiles;
 
 /// All processes, by pm_id.
@@ -83,6 +83,24 @@ pub struct Health {
     pub last_failure: Option<String>,
 }
 
+/// What a run beside the main one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is to take over.
+    Successor,
+    /// It was the main one, and is on its way out.
+    Predecessor,
+}
+
+/// The run beside the main one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Root process.
+    pub pid: u32,
+    /// What it is.
+    pub role: Role,
+}
+
 /// One process.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -98,6 +116,10 @@ pub struct Process {
     pub status: Status,
     /// Root process; `None` while none runs.
     pub pid: Option<u32>,
+    /// The other run, while it is reloaded.
+    pub beside: Option<Other>,
+    /// Stopped since a process of its app listens on this port, which two can't share.
+    pub unshared: Option<Port>,
     /// Does that run live? `None` while none runs.
     pub life: Option<Life>,
     /// Why it is in its state; `None` when all is well.
@@ -136,6 +158,8 @@ impl Process {
             spec,
             status: Status::Stopped,
             pid: None,
+            beside: None,
+            unshared: None,
             life: None,
             reason: None,
             restarted_for: None,

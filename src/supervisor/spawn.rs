@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,9 @@ use crate::ids::{PmId, Port};
 use crate::logs::pipes::Pipes;
 use crate::sockets;
 
-/// How long a start waits for its intent to be written before it goes on without.
-const JOURNAL_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a start waits for its intent to be written before it goes on without; the end of a run
+/// that another has taken over from likewise.
+pub(super) const JOURNAL_PATIENCE: Duration = Duration::from_millis(200);
 
 /// One process to start.
 #[derive(Debug)]
@@ -42,8 +44,8 @@ pub struct Order {
     pub env: BTreeMap<String, String>,
     /// Its standard streams.
     pub pipes: Pipes,
-    /// Where its pid is written.
-    pub pid_file: std::path::PathBuf,
+    /// Where its pid is written; `None` for a run that is not its process's main one yet.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// What became of it.
@@ -218,8 +220,10 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
             return Err(error.into());
         }
     };
-    if let Err(error) = write_pid(order, handle.pid()) {
-        let file = order.pid_file.display();
+    if let Some(file) = &order.pid_file
+        && let Err(error) = write_pid(file, handle.pid())
+    {
+        let file = file.display();
         tracing::warn!(app = %order.spec.name, %file, %error, "cannot write its pid file");
     }
     Ok(Run {
@@ -279,9 +283,13 @@ fn explain(spec: &AppSpec, error: io::Error) -> SpawnError {
     }
 }
 
-fn write_pid(order: &Order, pid: u32) -> io::Result<()> {
-    if let Some(folder) = order.pid_file.parent() {
+/// Writes a pid file, and the folder that it is in.
+///
+/// # Errors
+/// When the folder can't be written.
+pub(super) fn write_pid(file: &Path, pid: u32) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(&order.pid_file, pid.to_string())
+    std::fs::write(file, pid.to_string())
 }

@@ -1,4 +1,4 @@
-//! Which processes a word means (pure). PM2's order (`reference/pm2.md` §1.2), first match wins.
+//! Which processes a word means (pure). PM2's order, first match wins.
 
 use std::path::Path;
 

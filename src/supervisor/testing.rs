@@ -26,6 +26,7 @@ pub(crate) fn spec(name: &str) -> AppSpec {
         exec_mode: ExecMode::ForkMode,
         instances: 1,
         instance_var: "NODE_APP_INSTANCE".into(),
+        increment_var: None,
         autostart: true,
         restart: RestartPolicy {
             autorestart: true,

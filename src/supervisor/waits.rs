@@ -13,6 +13,16 @@ pub enum Goal {
         /// The first generation that counts.
         generation: u64,
     },
+    /// The same, and ready: one that says when it is must have said so.
+    Ready {
+        /// The first generation that counts.
+        generation: u64,
+    },
+    /// A run that was started beside the main one is the main one, and alone.
+    TakenOver {
+        /// That run.
+        generation: u64,
+    },
     /// At rest.
     Stopped,
     /// Forgotten.
@@ -30,35 +40,62 @@ pub struct Outcome {
     pub error: Option<String>,
 }
 
+/// What a process looks like to those who wait for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Of its main run.
+    pub state: &'a State,
+    /// Of its main run.
+    pub generation: u64,
+    /// Nothing stands beside its main run.
+    pub alone: bool,
+    /// Why it is in its state.
+    pub reason: Option<&'a str>,
+    /// Why its last reload has failed.
+    pub gave_up: Option<&'a str>,
+}
+
 /// How far it is: `None` on the way, else whether it got there.
-pub fn reached(
-    goal: Goal,
-    state: Option<&State>,
-    generation: u64,
-    reason: Option<&str>,
-) -> Option<Result<(), String>> {
-    let why = || Err(reason.unwrap_or("it ended").to_owned());
-    let Some(state) = state else {
+pub fn reached(goal: Goal, look: Option<Look<'_>>) -> Option<Result<(), String>> {
+    let Some(look) = look else {
         return Some(if goal == Goal::Gone {
             Ok(())
         } else {
             Err("it was deleted".into())
         });
     };
+    let Look {
+        state,
+        generation,
+        alone,
+        reason,
+        gave_up,
+    } = look;
+    let fallen = || Some(Err(reason.unwrap_or("it ended").to_owned()));
     match goal {
         Goal::Gone => None,
         Goal::Stopped => match state {
-            State::Stopped | State::Errored => Some(Ok(())),
+            State::Stopped | State::Errored => alone.then_some(Ok(())),
             State::Starting { .. } | State::Online { .. } | State::Waiting { .. } => {
                 Some(Err("it was started again".into()))
             }
             State::Launching { .. } | State::Stopping { .. } | State::Clearing { .. } => None,
         },
-        Goal::Started { generation: wanted } => match state {
-            State::Online { .. } if generation >= wanted => Some(Ok(())),
+        Goal::TakenOver { .. } if !alone => None,
+        Goal::TakenOver { generation: wanted } if generation < wanted => {
+            Some(Err(gave_up.unwrap_or("it was not reloaded").to_owned()))
+        }
+        Goal::Started { generation: wanted }
+        | Goal::Ready { generation: wanted }
+        | Goal::TakenOver { generation: wanted } => match state {
+            State::Online { .. } if generation >= wanted => match (goal, reason) {
+                (Goal::Ready { .. }, Some(_)) => fallen(),
+                _ => Some(Ok(())),
+            },
             State::Stopped | State::Errored | State::Waiting { .. } if generation >= wanted => {
-                Some(why())
+                fallen()
             }
+            State::Stopped if alone => Some(Err("it was stopped meanwhile".into())),
             _ => None,
         },
     }
@@ -79,24 +116,76 @@ pub struct Wait<R> {
 mod tests {
     use super::*;
 
+    fn look(state: &State, generation: u64) -> Look<'_> {
+        Look {
+            state,
+            generation,
+            alone: true,
+            reason: None,
+            gave_up: None,
+        }
+    }
+
     #[test]
     fn an_older_run_does_not_count_as_the_start_that_was_asked_for() {
-        let errored = State::Errored;
         let goal = Goal::Started { generation: 5 };
-        assert_eq!(reached(goal, Some(&errored), 4, None), None);
-        assert_eq!(
-            reached(goal, Some(&errored), 5, Some("x")),
-            Some(Err("x".into()))
-        );
+        let errored = look(&State::Errored, 4);
+        assert_eq!(reached(goal, Some(errored)), None);
+        let errored = Look {
+            generation: 5,
+            reason: Some("x"),
+            ..errored
+        };
+        assert_eq!(reached(goal, Some(errored)), Some(Err("x".into())));
+    }
+
+    #[test]
+    fn a_start_that_was_taken_back_is_not_waited_for() {
+        let goal = Goal::Started { generation: 5 };
+        let ended = reached(goal, Some(look(&State::Stopped, 4)));
+        assert_eq!(ended, Some(Err("it was stopped meanwhile".into())));
     }
 
     #[test]
     fn gone_is_gone() {
-        assert_eq!(reached(Goal::Gone, None, 0, None), Some(Ok(())));
-        assert_eq!(reached(Goal::Gone, Some(&State::Stopped), 0, None), None);
-        assert!(matches!(
-            reached(Goal::Stopped, None, 0, None),
-            Some(Err(_))
-        ));
+        assert_eq!(reached(Goal::Gone, None), Some(Ok(())));
+        assert_eq!(reached(Goal::Gone, Some(look(&State::Stopped, 0))), None);
+        assert!(matches!(reached(Goal::Stopped, None), Some(Err(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_is_over_when_one_run_is_left() {
+        let online = State::Online {
+            pid: 7,
+            since: tokio::time::Instant::now(),
+        };
+        let goal = Goal::TakenOver { generation: 5 };
+        let both = Look {
+            alone: false,
+            ..look(&online, 5)
+        };
+        assert_eq!(reached(goal, Some(both)), None);
+        assert_eq!(reached(goal, Some(look(&online, 5))), Some(Ok(())));
+        let kept = Look {
+            gave_up: Some("it fell"),
+            ..look(&online, 4)
+        };
+        assert_eq!(reached(goal, Some(kept)), Some(Err("it fell".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_counts_as_online_without_its_word_is_not_ready() {
+        let online = State::Online {
+            pid: 7,
+            since: tokio::time::Instant::now(),
+        };
+        let mute = Look {
+            reason: Some("it has not said"),
+            ..look(&online, 5)
+        };
+        let reached = |goal| reached(goal, Some(mute));
+        assert_eq!(reached(Goal::Started { generation: 5 }), Some(Ok(())));
+        let refused = Some(Err("it has not said".into()));
+        assert_eq!(reached(Goal::Ready { generation: 5 }), refused);
     }
 }

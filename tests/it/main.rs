@@ -15,6 +15,8 @@ mod starting;
 mod commands;
 mod selectors;
 mod verbs;
+mod reloading;
+mod replicas;
 mod instances;
 mod foreground;
 mod startup;

@@ -1,4 +1,4 @@
-//! What follows when a process ends by itself: design.md's restart policy, seen from outside.
+//! What follows when a process ends by itself: the restart policy, seen from outside.
 
 use serde_json::json;
 

@@ -99,9 +99,8 @@ const KEYS: &[Key] = &[
         "increment_var",
         Kind::Text,
         "",
-        "variable that counts up from replica to replica",
-    )
-    .but(NotYet),
+        "variable that counts up from replica to replica, from its value in `env` or 0: `PORT`",
+    ),
     // -- logs --
     Key::new(
         "out_file",

@@ -1,4 +1,4 @@
-//! Keys of the `mcp` block and of the blocks in it (`product.md`, "Ecosystem file").
+//! Keys of the `mcp` block and of the blocks in it.
 
 use super::{Key, Kind, Short, Table};
 

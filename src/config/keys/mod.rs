@@ -235,7 +235,10 @@ impl Kind {
             Self::Numbers { min, max } => {
                 format!("a whole number from {min} to {max}, or a list of such")
             }
-            Self::Instances => "a number of processes, or `\"max\"`".to_owned(),
+            Self::Instances => format!(
+                "a number of processes up to {}, or `\"max\"`",
+                app::INSTANCES.end()
+            ),
             Self::Signal => "a signal such as `\"SIGTERM\"`".to_owned(),
             Self::Word(words) => one_of(words),
             Self::Env => "a map of names and values, such as `{ \"NAME\": \"value\" }`".to_owned(),

@@ -128,12 +128,14 @@ fn a_service_is_one_process_and_a_cluster_is_told_what_it_lacks() {
       {script: './app.js', instances: 3},
       {script: './server', name: 'c', instances: 3},
       {script: './server', name: 'd', instance_var: ''},
+      {script: './app.js', name: 'e', instances: 2, increment_var: 'PORT'},
     ]}";
     let refused = room.refused(text);
     assert!(refused.contains("6:53: `instance_var` is ``"), "{refused}");
     let loaded = room.load(&text.replace("instance_var: ''", "")).unwrap();
     let counts: Vec<_> = loaded.apps.iter().map(|app| app.instances).collect();
-    assert_eq!(counts, [1, 1, 3, 3, 1]);
+    assert_eq!(counts, [1, 1, 3, 3, 1, 2]);
+    assert_eq!(loaded.apps[5].increment_var.as_deref(), Some("PORT"));
     let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].starts_with("eco.json:2:39: more than one process for a service"));

@@ -1,17 +1,194 @@
-//! Commands beside start, stop, restart and delete: to scale, to replace, to reset, to signal.
+//! What people ask for: a command becomes a list of events and of processes to wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::handle::{Action, CommandError, Reply};
+use super::super::handle::{Action, CommandError, Reply, Saved};
 use super::super::machine::{Event, State};
 use super::super::plan::{self, Count};
-use super::super::waits::{Outcome, Wait};
-use super::{Actor, Slot};
+use super::super::target::Target;
+use super::super::triggers::{self, Cause};
+use super::super::waits::{Goal, Outcome, Wait};
+use super::{Actor, PROCESSES_MAX, Slot};
 use crate::config::AppSpec;
+use crate::config::spec::Env;
 use crate::ids::{PmId, Timestamp};
 
 impl Actor {
+    pub(super) fn start(&mut self, specs: Vec<Arc<AppSpec>>, reply: Reply) {
+        let snapshot = self.snapshot();
+        let steps = match plan::start(&snapshot, specs) {
+            Ok(steps) => steps,
+            Err(error) => return drop(reply.send(Err(error.into()))),
+        };
+        self.follow(steps, reply);
+    }
+
+    /// Does what was planned.
+    pub(super) fn follow(&mut self, steps: Vec<plan::Step>, reply: Reply) {
+        let new = steps
+            .iter()
+            .filter(|step| matches!(step, plan::Step::Start { .. }))
+            .count();
+        if self.slots.len() + new > PROCESSES_MAX {
+            return drop(reply.send(Err(CommandError::TooMany(PROCESSES_MAX))));
+        }
+        let mut wait = Wait {
+            open: BTreeMap::new(),
+            outcomes: Vec::new(),
+            reply,
+        };
+        let mut events = Vec::new();
+        for step in steps {
+            match step {
+                plan::Step::Start { spec, instance } => {
+                    let id = self.register(spec.clone(), instance);
+                    if spec.autostart {
+                        self.expect(&mut wait, id, Action::Start);
+                        events.push((id, Event::StartAsked));
+                    } else {
+                        let name = spec.name.clone();
+                        wait.outcomes.push(Outcome {
+                            id,
+                            name,
+                            error: None,
+                        });
+                    }
+                }
+                plan::Step::Restart { id, spec, instance } => {
+                    self.expect(&mut wait, id, Action::Restart);
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        slot.next = Some((spec, instance));
+                        slot.process.created_at = Timestamp::now();
+                    }
+                    events.push((id, Event::RestartAsked));
+                }
+                plan::Step::Remove { id } => {
+                    self.expect(&mut wait, id, Action::Delete);
+                    events.push((id, Event::DeleteAsked));
+                }
+            }
+        }
+        self.begin(wait, events);
+    }
+
+    pub(super) fn act(&mut self, action: Action, target: &str, env: Option<Env>, reply: Reply) {
+        let ids = match self.selected(target) {
+            Ok(ids) => ids,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let mut wait = Wait {
+            open: BTreeMap::new(),
+            outcomes: Vec::new(),
+            reply,
+        };
+        let mut events = Vec::new();
+        for id in ids {
+            self.expect(&mut wait, id, action);
+            let Some(slot) = self.slots.get_mut(&id) else {
+                continue;
+            };
+            if matches!(action, Action::Start | Action::Restart) {
+                slot.process.created_at = Timestamp::now();
+                if let Some(env) = &env {
+                    let (spec, instance) = slot
+                        .next
+                        .take()
+                        .unwrap_or_else(|| (slot.process.spec.clone(), slot.process.instance));
+                    let mut spec = AppSpec::clone(&spec);
+                    spec.env.0.extend(env.0.clone());
+                    slot.next = Some((Arc::new(spec), instance));
+                }
+            }
+            events.push((
+                id,
+                match action {
+                    Action::Start | Action::Restart => Event::RestartAsked,
+                    Action::Stop => Event::StopAsked,
+                    Action::Delete => Event::DeleteAsked,
+                },
+            ));
+        }
+        self.begin(wait, events);
+    }
+
+    /// The processes that a word means.
+    pub(super) fn selected(&mut self, word: &str) -> Result<Vec<PmId>, CommandError> {
+        let target = Target::parse(word)?;
+        let ids = target.select(&self.snapshot());
+        if ids.is_empty() && !target.is_all() {
+            return Err(CommandError::Unknown(word.to_owned()));
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn resurrect(&mut self, saved: Vec<Saved>, reply: Reply) {
+        let known: BTreeSet<_> = self
+            .slots
+            .values()
+            .map(|slot| slot.process.spec.name.clone())
+            .collect();
+        let mut wait = Wait {
+            open: BTreeMap::new(),
+            outcomes: Vec::new(),
+            reply,
+        };
+        let mut events = Vec::new();
+        for Saved {
+            spec,
+            instance,
+            stopped,
+        } in saved
+        {
+            if known.contains(&spec.name) || self.slots.len() >= PROCESSES_MAX {
+                continue;
+            }
+            let id = self.register(spec, instance);
+            if !stopped {
+                self.expect(&mut wait, id, Action::Start);
+                events.push((id, Event::StartAsked));
+            }
+        }
+        self.begin(wait, events);
+    }
+
+    /// Adds to the command's list where this process should get.
+    pub(super) fn expect(&self, wait: &mut Wait<Reply>, id: PmId, action: Action) {
+        let Some(slot) = self.slots.get(&id) else {
+            return;
+        };
+        let goal = match action {
+            Action::Stop => Goal::Stopped,
+            Action::Delete => Goal::Gone,
+            Action::Start | Action::Restart => Goal::Started {
+                generation: slot.next_generation(),
+            },
+        };
+        wait.open.insert(id, (slot.process.spec.name.clone(), goal));
+    }
+
+    pub(super) fn begin(&mut self, wait: Wait<Reply>, events: Vec<(PmId, Event)>) {
+        self.waits.push(wait);
+        for (id, event) in events {
+            self.feed(id, event);
+        }
+        self.check_waits(None);
+    }
+
+    /// The clock or a changed file wants it restarted.
+    pub(super) fn due(&mut self, id: PmId, cause: Cause, why: String) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        if !triggers::restarts(cause, &slot.state, slot.process.held) {
+            return;
+        }
+        tracing::info!(app = %slot.process.spec.name, pm_id = %id, "restarted: {why}");
+        slot.process.held = false;
+        slot.process.restarted_for = Some((why, Timestamp::now()));
+        self.feed(id, Event::RestartAsked);
+    }
+
     pub(super) fn scale(&mut self, target: &str, count: Count, reply: Reply) {
         let planned = self.selected(target).and_then(|ids| {
             let steps = plan::scale(&self.snapshot(), &ids, count)?;
@@ -21,26 +198,6 @@ impl Actor {
             Ok(steps) => self.follow(steps, reply),
             Err(error) => drop(reply.send(Err(error))),
         }
-    }
-
-    pub(super) fn replace(&mut self, id: PmId, spec: Arc<AppSpec>, reply: Reply) {
-        let snapshot = self.snapshot();
-        if let Err(error) = plan::clash(&snapshot, std::slice::from_ref(&spec)) {
-            return drop(reply.send(Err(error.into())));
-        }
-        let same_app = |slot: &&mut Slot| slot.process.spec.name == spec.name;
-        let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
-            return drop(reply.send(Err(CommandError::Unknown(id.to_string()))));
-        };
-        slot.next = Some((spec, slot.process.instance));
-        slot.process.created_at = Timestamp::now();
-        let mut wait = Wait {
-            open: BTreeMap::new(),
-            outcomes: Vec::new(),
-            reply,
-        };
-        self.expect(&mut wait, id, Action::Restart);
-        self.begin(wait, vec![(id, Event::RestartAsked)]);
     }
 
     pub(super) fn reset(&mut self, target: &str, reply: Reply) {

@@ -29,6 +29,7 @@ struct Life {
     stop: StopPolicy,
     service: bool,
     ready_within: Option<Duration>,
+    unshared: Option<&'static str>,
     now: Instant,
 }
 
@@ -41,6 +42,7 @@ impl Life {
             stop: stop_policy(),
             service,
             ready_within: None,
+            unshared: None,
             now,
         }
     }
@@ -51,6 +53,7 @@ impl Life {
             stop: &self.stop,
             service: self.service,
             ready_within: self.ready_within,
+            unshared: self.unshared,
         };
         let step = step(self.state.clone(), event, self.history, policy, self.now);
         self.state = step.state;
@@ -116,6 +119,28 @@ async fn what_a_crashed_root_leaves_behind_is_killed_before_the_next_start() {
     });
     assert_eq!(effects, [Effect::KillGroup(7)]);
     assert!(life.see(Event::GroupGone).contains(&Effect::Spawn));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_port_a_sibling_has_stays_stopped_and_says_so() {
+    let now = Instant::now();
+    for leftovers in [false, true] {
+        let mut life = Life::new(State::Online { pid: 7, since: now }, false, now);
+        life.unshared = Some("replica 0 listens on 3000");
+        let exit = Exit::Code(1);
+        let mut effects = life.see(Event::Exited { exit, leftovers });
+        if leftovers {
+            effects = life.see(Event::GroupGone);
+        }
+        let why = "replica 0 listens on 3000".to_owned();
+        assert_eq!(effects, [Effect::Explain(why)]);
+        assert_eq!(
+            (&life.state, life.history),
+            (&State::Stopped, History::default())
+        );
+        life.unshared = None;
+        assert_eq!(life.see(Event::StartAsked), [Effect::Spawn]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,9 +45,9 @@ impl App {
         )
     }
 
-    /// The fixed port of a service.
+    /// The fixed port of a service or server.
     pub(crate) fn port(&self) -> u16 {
-        self.port.as_ref().expect("a service").number()
+        self.port.as_ref().expect("a service or server").number()
     }
 }
 
@@ -75,6 +75,20 @@ pub(crate) fn demo(name: &str) -> App {
         port: Some(port),
     }
     .with_api_key()
+}
+
+/// The program of `puppet.rs` as a plain app: nothing but that it listens tells of its port.
+pub(crate) fn server(name: &str) -> App {
+    let port = ports::reserve();
+    let this_program = std::env::current_exe().expect("the test program");
+    let value = json!({
+        "name": name, "script": this_program, "interpreter": "none", "args": puppet::ARGUMENTS,
+        "env": { puppet::SWITCH: "on", "PORT": port.number() },
+    });
+    App {
+        value,
+        port: Some(port),
+    }
 }
 
 /// The HTTP service of `puppet.rs`, which does as it is told.

@@ -22,7 +22,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub(crate) use apps::{App, demo, job, service, sh};
+pub(crate) use apps::{App, demo, job, server, service, sh};
 pub(crate) use command::{Ran, Running, in_terminal};
 pub(crate) use http::{Answer, Body, raw};
 pub(crate) use list::{List, Process};

@@ -1,4 +1,4 @@
--- All tables of product.md, "What is stored". Times are milliseconds since 1970.
+-- All tables. Times are milliseconds since 1970.
 -- A column that nothing writes yet stands here because adding it later would touch every row.
 
 -- Named values of the daemon's own, such as the vault's check value.

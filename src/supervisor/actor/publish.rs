@@ -1,0 +1,61 @@
+//! What others see: the table, and the answers of commands whose processes have got there.
+
+use std::sync::Arc;
+
+use super::super::snapshot::Snapshot;
+use super::super::waits::{self, Look, Outcome};
+use super::{Actor, Slot};
+use crate::ids::PmId;
+
+impl Actor {
+    pub(super) fn check_waits(&mut self, changed: Option<PmId>) {
+        let slots = &self.slots;
+        for wait in &mut self.waits {
+            let outcomes = &mut wait.outcomes;
+            wait.open.retain(|&id, (name, goal)| {
+                if changed.is_some_and(|changed| changed != id) {
+                    return true;
+                }
+                let look = slots.get(&id).map(|slot| Look {
+                    state: &slot.state,
+                    generation: slot.process.generation,
+                    alone: slot.beside.is_none() && slot.held.is_none(),
+                    reason: slot.process.reason.as_deref(),
+                    gave_up: slot.gave_up.as_deref(),
+                });
+                let Some(end) = waits::reached(*goal, look) else {
+                    return true;
+                };
+                outcomes.push(Outcome {
+                    id,
+                    name: name.clone(),
+                    error: end.err(),
+                });
+                false
+            });
+        }
+        for mut wait in self.waits.extract_if(.., |wait| wait.open.is_empty()) {
+            wait.outcomes.sort_by_key(|outcome| outcome.id);
+            let _ = wait.reply.send(Ok(wait.outcomes));
+        }
+    }
+
+    pub(super) fn snapshot(&mut self) -> Arc<Snapshot> {
+        self.publish();
+        self.publish.borrow().clone()
+    }
+
+    pub(super) fn publish(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let before = self.publish.borrow().clone();
+        let view = |(id, slot): (&PmId, &Slot)| match before.get(*id) {
+            Some(same) if !dirty.contains(id) => same.clone(),
+            _ => Arc::new(slot.process.clone()),
+        };
+        let processes = self.slots.iter().map(view).collect();
+        self.publish.send_replace(Arc::new(Snapshot { processes }));
+    }
+}

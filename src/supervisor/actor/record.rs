@@ -1,0 +1,82 @@
+//! What the journal gets to know of a process.
+
+use super::super::journal::{BesideRecord, Record, Row, Wanted};
+use super::super::machine::{Exit, State, Then, Wish};
+use super::Actor;
+use crate::ids::PmId;
+
+impl Actor {
+    pub(super) fn write_down(&self, id: PmId) {
+        let Some(slot) = self.slots.get(&id) else {
+            return;
+        };
+        let process = &slot.process;
+        let wanted = match &slot.state {
+            State::Launching {
+                wish: Wish::Stop | Wish::Forget,
+            }
+            | State::Clearing {
+                wish: Wish::Stop | Wish::Forget,
+                ..
+            }
+            | State::Stopping {
+                then: Then::Stay | Then::Forget,
+                ..
+            }
+            | State::Stopped => Wanted::Down,
+            State::Errored => Wanted::Errored,
+            State::Launching { .. }
+            | State::Clearing { .. }
+            | State::Stopping { .. }
+            | State::Starting { .. }
+            | State::Online { .. }
+            | State::Waiting { .. } => Wanted::Up,
+        };
+        let alive = matches!(
+            slot.state,
+            State::Starting { .. } | State::Online { .. } | State::Stopping { .. }
+        );
+        let handle = slot.handle.as_ref().filter(|_| alive);
+        let split = |exit: Exit| match exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+            Exit::Unknown => (None, None),
+        };
+        self.journal.put(Row {
+            id,
+            generation: process.generation,
+            instance: process.instance,
+            wanted,
+            identity: handle.map(|handle| (handle.pid(), handle.start_time())),
+            record: Record {
+                restarts: process.history.restarts,
+                unstable: process.history.unstable,
+                delay_ms: u64::try_from(process.history.delay.as_millis()).unwrap_or(u64::MAX),
+                created_at: process.created_at,
+                started_at: process.started_at,
+                last_exit: process.last_exit.map(|(exit, at)| {
+                    let (code, signal) = split(exit);
+                    (code, signal, at)
+                }),
+                ended_for: process.ended_for.clone(),
+                reason: process.reason.clone(),
+                restarted_for: process.restarted_for.clone(),
+                held: process.held,
+                newest: slot.newest,
+                beside: slot.beside.as_ref().map(|second| BesideRecord {
+                    generation: second.generation,
+                    identity: second
+                        .handle
+                        .as_ref()
+                        .map(|handle| (handle.pid(), handle.start_time())),
+                }),
+                unshared: process.unshared,
+                channel: slot
+                    .lines
+                    .identity()
+                    .map(|identity| (identity.number, identity.inode)),
+            },
+            spec: process.spec.clone(),
+        });
+    }
+}

@@ -1,0 +1,322 @@
+//! One run of a process, from the order to the spawner to the news of its end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::super::channel::{Lines, Listener};
+use super::super::child_env;
+use super::super::exits;
+use super::super::handle::Message;
+use super::super::kill::Handle;
+use super::super::listening;
+use super::super::machine::{Event, Exit, State};
+use super::super::snapshot::{Process, Readiness};
+use super::super::spawn::{self, Order, Run, Spawned};
+use super::{Actor, Slot};
+use crate::config::AppSpec;
+use crate::ids::{PmId, Timestamp};
+use crate::logs::files::{self, LogFiles};
+use crate::logs::pipes::Pipes;
+use crate::logs::{Output, Source};
+
+impl Actor {
+    pub(super) fn register(&mut self, spec: Arc<AppSpec>, instance: u32) -> PmId {
+        if self.slots.is_empty() {
+            self.next_id = 0;
+        }
+        let id = PmId(self.next_id);
+        self.next_id += 1;
+        let mut process = Process::registered(id, instance, spec);
+        process.created_at = Timestamp::now();
+        self.place(&mut process);
+        self.slots
+            .insert(id, Slot::new(process, State::Stopped, None));
+        self.write_down(id);
+        self.dirty.insert(id);
+        id
+    }
+
+    /// Fills in where its files are.
+    pub(super) fn place(&self, process: &mut Process) {
+        let spec = &process.spec;
+        process.logs = LogFiles::of(spec, process.id, &self.logs_dir);
+        process.pid_file = spec.pid_file.clone().unwrap_or_else(|| {
+            let name = files::file_name(spec.name.as_str());
+            self.pids_dir.join(format!("{name}-{}.pid", process.id))
+        });
+    }
+
+    pub(super) fn spawned(&mut self, spawned: Spawned) {
+        let Spawned {
+            id,
+            generation,
+            outcome,
+        } = spawned;
+        let slot = self.slots.get(&id).filter(|slot| {
+            let beside = slot.beside.as_ref().map(|second| second.generation);
+            slot.process.generation == generation || beside == Some(generation)
+        });
+        match (outcome, slot.is_some()) {
+            // Cannot be: a launch is waited for in every state. A run is not left unwatched.
+            (Ok(run), false) => run
+                .handle
+                .signal_group(rustix::process::Signal::KILL.as_raw()),
+            (Err(_), false) => {}
+            (Ok(run), true) => self.has_started(id, generation, run),
+            (Err(error), true) => {
+                let transient = error.is_transient();
+                if let spawn::SpawnError::PortTaken { .. } = &error
+                    && let Some(slot) = self.slots.get_mut(&id)
+                {
+                    slot.process.health.readiness = Readiness::PortTaken;
+                }
+                let why = error.to_string();
+                self.feed_run(id, generation, Event::SpawnFailed { why, transient });
+            }
+        }
+    }
+
+    fn has_started(&mut self, id: PmId, generation: u64, run: Run) {
+        let Run {
+            handle,
+            channel,
+            notify,
+        } = run;
+        let pid = handle.pid();
+        self.watch(id, generation, handle.clone());
+        let to = self.listener(id, generation);
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let second = slot
+            .beside
+            .as_mut()
+            .filter(|second| second.generation == generation);
+        let (lines, spec) = match second {
+            Some(second) => {
+                second.handle = Some(handle);
+                second.started_at = Some(Timestamp::now());
+                (&mut second.lines, &second.spec)
+            }
+            None => {
+                let process = &mut slot.process;
+                process.life = Some(handle.life());
+                process.started_at = Some(Timestamp::now());
+                if process.spec.mcp.is_some() {
+                    process.health.readiness = Readiness::Starting;
+                }
+                slot.handle = Some(handle);
+                (&mut slot.lines, &slot.process.spec)
+            }
+        };
+        if let Some(end) = channel {
+            lines.listen(end, to.clone(), &mut self.tasks);
+        }
+        if let Some(socket) = notify {
+            let user = spec.run_as.map(|user| user.uid);
+            lines.listen_notify(socket, user, to, &mut self.tasks);
+        }
+        self.feed_run(id, generation, Event::Spawned { pid });
+    }
+
+    pub(super) fn listener(&self, id: PmId, generation: u64) -> Listener {
+        Listener {
+            id,
+            generation,
+            inbox: self.inbox.clone(),
+        }
+    }
+
+    /// Reports the end of a run: the root first, then its group.
+    pub(super) fn watch(&mut self, id: PmId, generation: u64, handle: Handle) {
+        let (inbox, logs) = (self.inbox.clone(), self.logs.clone());
+        let siblings = self
+            .may_want_a_siblings_port(id)
+            .then(|| self.publish.subscribe());
+        self.tasks.spawn(async move {
+            let exit = exits::root(&handle).await;
+            match siblings {
+                None => logs.settle(id).await,
+                Some(table) => {
+                    let words = logs.last_words(id).await;
+                    let snapshot = table.borrow().clone();
+                    if let Some(words) = words.filter(|_| exit != Exit::Code(0))
+                        && let Some(unshared) =
+                            listening::siblings_port(&words, id, &snapshot).await
+                    {
+                        let message = Message::Unshared {
+                            id,
+                            generation,
+                            unshared,
+                        };
+                        let _ = inbox.send(message).await;
+                    }
+                }
+            }
+            let leftovers = !handle.group_is_gone();
+            let event = Event::Exited { exit, leftovers };
+            let _ = inbox
+                .send(Message::Happened {
+                    id,
+                    generation,
+                    event,
+                })
+                .await;
+            if leftovers {
+                exits::group(&handle).await;
+                let event = Event::GroupGone;
+                let _ = inbox
+                    .send(Message::Happened {
+                        id,
+                        generation,
+                        event,
+                    })
+                    .await;
+            }
+        });
+    }
+
+    /// Hands the next run to the spawner.
+    pub(super) fn order(&mut self, id: PmId) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        if let Some((spec, instance)) = slot.next.take() {
+            slot.process.spec = spec;
+            slot.process.instance = instance;
+        }
+        slot.newest += 1;
+        slot.process.generation = slot.newest;
+        slot.handle = None;
+        slot.lines = Lines::default();
+        slot.unshared = None;
+        slot.process.life = None;
+        let mut process = slot.process.clone();
+        self.place(&mut process);
+        process.health.readiness = match (&process.spec.mcp, &process.health.readiness) {
+            // Until it runs nothing is known to have changed.
+            (Some(_), Readiness::PortTaken) => Readiness::PortTaken,
+            (Some(_), _) => Readiness::Starting,
+            (None, _) => Readiness::Down,
+        };
+        let order = self.order_for(&process, Some(process.pid_file.clone()));
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.process = process;
+        }
+        self.write_down(id);
+        let capture = self.capture(id);
+        let orders = self.orders.clone();
+        self.tasks.spawn(async move {
+            if let Some(capture) = capture {
+                capture.await;
+            }
+            send(order, &orders).await;
+        });
+    }
+
+    /// Hands the run that is to stand beside the main one to the spawner. It writes into the same
+    /// pipes, which are open; the pid file stays the main one's.
+    pub(super) fn order_beside(&mut self, id: PmId) {
+        let Some((slot, second)) = self
+            .slots
+            .get(&id)
+            .and_then(|slot| Some((slot, slot.beside.as_ref()?)))
+        else {
+            return;
+        };
+        let mut process = slot.process.clone();
+        process.generation = second.generation;
+        process.spec = second.spec.clone();
+        process.instance = second.instance;
+        self.place(&mut process);
+        let order = self.order_for(&process, None);
+        self.write_down(id);
+        let orders = self.orders.clone();
+        self.tasks.spawn(async move { send(order, &orders).await });
+    }
+
+    fn order_for(&self, process: &Process, pid_file: Option<PathBuf>) -> Order {
+        let service = process.spec.mcp.as_ref();
+        let secret = service.map(|mcp| (self.router_secret)(&mcp.service));
+        let secret = secret.as_ref().map(|secret| secret.expose().as_str());
+        let env = child_env::environment(process, &self.home, &self.home_id, &unique_id(), secret);
+        Order {
+            id: process.id,
+            generation: process.generation,
+            spec: process.spec.clone(),
+            env,
+            pipes: Pipes::of(&self.run_dir, process.id),
+            pid_file,
+        }
+    }
+
+    /// It is one of several that were not given a port each.
+    fn may_want_a_siblings_port(&self, id: PmId) -> bool {
+        self.slots.get(&id).is_some_and(|slot| {
+            let spec = &slot.process.spec;
+            let is_sibling =
+                |(other, slot): (&PmId, &Slot)| *other != id && slot.process.spec.name == spec.name;
+            spec.mcp.is_none()
+                && spec.increment_var.is_none()
+                && (spec.instances > 1 || self.slots.iter().any(is_sibling))
+        })
+    }
+
+    /// Has its output read; done when its pipes are open. They are made here when they are not there
+    /// yet.
+    pub(super) fn capture(&self, id: PmId) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let process = &self.slots.get(&id)?.process;
+        let pipes = Pipes::of(&self.run_dir, id);
+        if let Err(error) = pipes.make(process.spec.run_as) {
+            tracing::error!(app = %process.spec.name, %error, "cannot make its pipes");
+            return None;
+        }
+        let source = Source {
+            id,
+            name: process.spec.name.clone(),
+        };
+        let output = Output {
+            files: process.logs.clone(),
+            spec: process.spec.logs.clone(),
+            is_heard: self.may_want_a_siblings_port(id),
+        };
+        Some(self.logs.capture(source, pipes, output))
+    }
+
+    pub(super) fn forget(&mut self, id: PmId) {
+        if let Some(slot) = self.slots.remove(&id) {
+            let _ = std::fs::remove_file(&slot.process.pid_file);
+        }
+        Pipes::of(&self.run_dir, id).remove();
+        self.logs.release(id);
+        self.journal.forget(id);
+        self.dirty.insert(id);
+    }
+}
+
+async fn send(order: Order, orders: &mpsc::Sender<Order>) {
+    let id = order.id;
+    if orders.send(order).await.is_err() {
+        tracing::error!(pm_id = %id, "the spawner is gone");
+    }
+}
+
+/// PM2's `unique_id`: a random UUID (RFC 9562 §5.4) for each start.
+fn unique_id() -> String {
+    let mut bytes = [0; 16];
+    // Only a label: without random numbers it is the same one again.
+    let _ = getrandom::fill(&mut bytes);
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
