@@ -19,6 +19,7 @@ fuzz_target!(|data: &[u8]| {
     let options = LoadOptions {
         env_name: Some("production".to_owned()),
         only: Vec::new(),
+        given: Vec::new(),
     };
     for name in ["eco.json", "eco.yaml", "package.json"] {
         if let Ok(loaded) = load_text(name, text, &shell, &options) {

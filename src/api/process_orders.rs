@@ -44,7 +44,7 @@ pub struct ReloadRequest {
     /// Which process.
     #[schema(value_type = u32)]
     pub pm_id: PmId,
-    /// What it is to be made from, of the same name; `null` for what it is made from now.
+    /// What it is to be made from; `null` for what it is made from now.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub spec: Option<AppSpec>,
@@ -52,6 +52,10 @@ pub struct ReloadRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub env: Option<Env>,
+    /// The name that it has now, when the spec brings another one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub renamed_from: Option<AppName>,
 }
 
 /// What became of a reload.
@@ -73,10 +77,36 @@ pub struct Reloaded {
     pub error: Option<String>,
 }
 
+/// `POST /api/v1/admin/processes/replace`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplaceRequest {
+    /// As in `StartRequest`.
+    pub spec_version: u32,
+    /// Which process.
+    #[schema(value_type = u32)]
+    pub pm_id: PmId,
+    /// What it is to be made from.
+    #[schema(value_type = Object)]
+    pub spec: AppSpec,
+    /// The name that it has now, when the spec brings another one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub renamed_from: Option<AppName>,
+}
+
 /// `POST /api/v1/admin/processes/reset`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResetRequest {
+    /// As in `TargetRequest`.
+    pub target: String,
+}
+
+/// `POST /api/v1/admin/processes/unwatch`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnwatchRequest {
     /// As in `TargetRequest`.
     pub target: String,
 }
@@ -136,9 +166,13 @@ pub(super) async fn reload(
         pm_id,
         spec,
         env,
+        renamed_from,
     } = request;
     refuse_other_version(spec_version)?;
-    let (how, outcomes) = api.supervisor.reload(pm_id, spec, env).await?;
+    let (how, outcomes) = api
+        .supervisor
+        .reload(pm_id, spec, renamed_from, env)
+        .await?;
     let Some(outcome) = outcomes.into_iter().next() else {
         return Err(CommandError::Unknown(pm_id.to_string()).into());
     };
@@ -154,6 +188,26 @@ pub(super) async fn reload(
     }))
 }
 
+/// Restarts one process with another spec; answers when it runs or has failed.
+#[utoipa::path(post, path = "/api/v1/admin/processes/replace", tag = "processes",
+    request_body = ReplaceRequest, responses((status = 200, body = List<Outcome>),
+    (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn replace(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<ReplaceRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    refuse_other_version(request.spec_version)?;
+    let name = request
+        .renamed_from
+        .unwrap_or_else(|| request.spec.name.clone());
+    let replaced = api
+        .supervisor
+        .replace(request.pm_id, name, request.spec)
+        .await?;
+    Ok(outcomes(replaced))
+}
+
 /// Counts restarts from 0 again.
 #[utoipa::path(post, path = "/api/v1/admin/processes/reset", tag = "processes",
     request_body = ResetRequest,
@@ -164,6 +218,18 @@ pub(super) async fn reset(
     Json(request): Json<ResetRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
     Ok(outcomes(api.supervisor.reset(&request.target).await?))
+}
+
+/// Changed files restart these no longer.
+#[utoipa::path(post, path = "/api/v1/admin/processes/unwatch", tag = "processes",
+    request_body = UnwatchRequest,
+    responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
+pub(super) async fn unwatch(
+    _: Admin,
+    State(api): State<Api>,
+    Json(request): Json<UnwatchRequest>,
+) -> Answer<Reply<List<Outcome>>> {
+    Ok(outcomes(api.supervisor.unwatch(&request.target).await?))
 }
 
 /// Sends a signal to the root process of each.

@@ -215,6 +215,9 @@ pub struct StartRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub settings_file: Option<PathBuf>,
+    /// Start them beside processes of the same names, which are left alone.
+    #[serde(default)]
+    pub force: bool,
     /// `MCPM_LISTEN` and its kin in the caller's shell: the same holds for them.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -547,7 +550,11 @@ pub(super) async fn start(
             return Err(ApiError::new(StatusCode::CONFLICT, "settings_differ", why));
         }
     }
-    Ok(outcomes(api.supervisor.start(request.apps).await?))
+    Ok(outcomes(if request.force {
+        api.supervisor.start_beside(request.apps).await?
+    } else {
+        api.supervisor.start(request.apps).await?
+    }))
 }
 
 /// Specs of another version could be misread.

@@ -7,15 +7,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::api::List;
+use crate::api::process_orders::UnwatchRequest;
 use crate::api::processes::{Outcome, TargetRequest};
 use crate::config::spec::Env;
 use crate::control::client::{Client, ClientError};
 
+use super::change::Change;
 use super::exit::{Exit, is_closed_pipe};
 use super::loading::{self, Selection};
 use super::render::Output;
 use super::session::Session;
-use super::{list, start};
+use super::{list, logs, start};
 
 /// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,9 @@ pub(crate) struct StopArgs {
     /// Names, ids, namespaces, `all`, `/regex/`, or an ecosystem file
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
+    /// And restart them for changed files no longer
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     selection: Selection,
 }
@@ -46,13 +51,30 @@ pub(crate) struct RestartArgs {
     /// Merge the variables of this shell into those of the processes
     #[arg(short = 'a', long)]
     update_env: bool,
+    /// Show what they write when they run again
+    #[arg(long)]
+    attach: bool,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Done when every process has ended.
 pub(crate) async fn stop(args: StopArgs, session: &Session) -> anyhow::Result<Exit> {
-    end(&args.targets, &args.selection, "stop", "stopped", session).await
+    let exit = end(&args.targets, &args.selection, "stop", "stopped", session).await?;
+    if args.watch && exit == Exit::Fine {
+        let mut daemon = session.daemon().await?;
+        for target in args
+            .targets
+            .into_iter()
+            .filter(|target| !loading::is_file(target))
+        {
+            let path = "/api/v1/admin/processes/unwatch";
+            let _: List<Outcome> = daemon.post(path, &UnwatchRequest { target }).await?;
+        }
+    }
+    Ok(exit)
 }
 
 /// Done when every process has ended and is forgotten.
@@ -70,18 +92,37 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
     loading::refuse_env_without_file(&args.selection, &args.targets)?;
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
+    if args.change.is_given() && args.targets.iter().any(|target| loading::is_file(target)) {
+        session.output.warning(start::NOT_WITH_FILES);
+    }
     for target in &args.targets {
         let done = if loading::is_file(target) {
             start::restart_file(target, &args.selection, &mut daemon, session).await
         } else {
-            act(&mut daemon, "restart", target, env.clone())
+            restarted(target, &args.change, env.clone(), &mut daemon)
                 .await
                 .and_then(|outcomes| report(&session.output, "restarted", &outcomes))
         };
         exit = exit.and(told(done, &session.output)?);
     }
     list::print_table(&mut daemon, &session.output).await?;
+    if args.attach {
+        exit = exit.and(logs::attach(args.targets, session).await?);
+    }
     Ok(exit)
+}
+
+async fn restarted(
+    target: &str,
+    change: &Change,
+    env: Option<Env>,
+    daemon: &mut Client,
+) -> anyhow::Result<Vec<Outcome>> {
+    if change.is_given() {
+        change.restart(target, env.as_ref(), daemon).await
+    } else {
+        act(daemon, "restart", target, env).await
+    }
 }
 
 async fn end(

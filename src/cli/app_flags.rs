@@ -1,13 +1,15 @@
-//! Flags of `start` that make an app of a script: PM2's, each the attribute of an ecosystem file.
+//! Flags that make an app of a script, or change a listed one: PM2's, each the attribute of an
+//! ecosystem file.
 //!
 //! An attribute that is known and not acted upon yet is passed on all the same: `config` warns by
 //! name, as it does for a file.
 
-use crate::config::CommandLineApp;
+use crate::config::{CommandLineApp, GivenAttribute};
 
-/// What a script is to be. With an ecosystem file these do not count: the file decides.
-#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Options of a script")]
+/// What a script is to be, or a listed process from now on. With an ecosystem file the file decides,
+/// but for [`AppFlags::for_files`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "What the app is to be")]
 pub(crate) struct AppFlags {
     /// Name of the app [default: that of the script]
     #[arg(short, long)]
@@ -53,7 +55,7 @@ pub(crate) struct AppFlags {
     /// First wait of a growing one
     #[arg(long, value_name = "MS")]
     exp_backoff_restart_delay: Option<String>,
-    /// Exit codes after which it is not started again: 0,3
+    /// Exit codes after which it is not started again: 0,3 or 0 3
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
     stop_exit_codes: Vec<String>,
     /// Time to end before SIGKILL
@@ -95,12 +97,15 @@ pub(crate) struct AppFlags {
     /// Restart when files change, in the working directory or below these paths
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "true")]
     watch: Vec<String>,
+    /// Only files with these endings count for --watch: js,json
+    #[arg(long, value_name = "ENDINGS", value_delimiter = ',')]
+    ext: Vec<String>,
     #[command(flatten)]
     others: Others,
 }
 
 /// Attributes that are passed on by name.
-#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 struct Others {
     /// Restart when it takes more memory
     #[arg(long, value_name = "SIZE")]
@@ -143,6 +148,39 @@ impl AppFlags {
         *self != Self::default()
     }
 
+    /// Is there any that does not count with an ecosystem file?
+    pub(crate) fn are_for_scripts(&self) -> bool {
+        let rest = Self {
+            namespace: None,
+            cwd: None,
+            watch: Vec::new(),
+            uid: None,
+            gid: None,
+            ..self.clone()
+        };
+        rest.are_given()
+    }
+
+    /// Those that count with an ecosystem file, as in PM2: some where the app says nothing, some
+    /// over what it says.
+    pub(crate) fn for_files(&self) -> Vec<GivenAttribute> {
+        let given = |key: &'static str, wins: bool, text: &Option<String>| {
+            let text = text.clone()?;
+            Some(GivenAttribute { key, wins, text })
+        };
+        let watch = self.watch.first().cloned();
+        [
+            given("namespace", false, &self.namespace),
+            given("watch", false, &watch),
+            given("cwd", true, &self.cwd),
+            given("uid", true, &self.uid),
+            given("gid", true, &self.gid),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// The app that a script and these flags make.
     pub(crate) fn app(&self, script: &str, args: &[String]) -> CommandLineApp {
         CommandLineApp {
@@ -175,6 +213,7 @@ impl AppFlags {
             uid: self.uid.clone(),
             gid: self.gid.clone(),
             watch: self.watch.clone(),
+            extensions: self.ext.clone(),
             others: self.others.by_name(),
         }
     }

@@ -4,12 +4,13 @@
 //! signal is `128 + signal`, as in shells, where PM2 says 0; and no variable of an app can take the
 //! place of a field of ours. `mcpm` is ours.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::processes::{LastExit, Process};
-use crate::config::spec::ExecMode;
+use crate::config::pm2_env;
 use crate::ids::Timestamp;
 
 /// The list, in the order given.
@@ -40,123 +41,49 @@ fn entry(process: &Process, home: &str) -> Value {
 }
 
 fn pm2_env(process: &Process, home: &str) -> Value {
-    let spec = &process.spec;
-    let mut fields: Map<String, Value> = spec
-        .env
-        .0
-        .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
-        .collect();
-    fields.insert("PM2_HOME".to_owned(), json!(home));
-    fields.insert(spec.instance_var.clone(), json!(process.instance));
-    let mut env = spec.env.clone();
-    if let Some((name, value)) = spec.incremented(process.instance) {
-        fields.insert(name.to_owned(), json!(value));
-        env.0.insert(name.to_owned(), value);
+    let mut spec = Cow::Borrowed(&process.spec);
+    if let Some((name, value)) = process.spec.incremented(process.instance) {
+        spec.to_mut().env.0.insert(name.to_owned(), value);
     }
-    let ours = json!({
-        "name": process.name,
-        "namespace": spec.namespace,
-        "version": spec.version.as_deref().unwrap_or("N/A"),
-        "status": process.status.as_str(),
-        "pm_id": process.pm_id,
-        "pm_exec_path": spec.program.script,
-        "pm_cwd": spec.cwd,
-        "exec_interpreter": spec.program.interpreter.as_deref().unwrap_or("none"),
-        "node_args": spec.program.interpreter_args,
-        "exec_mode": match spec.exec_mode {
-            ExecMode::ForkMode => "fork_mode",
-            ExecMode::ClusterMode => "cluster_mode",
-        },
-        "instances": spec.instances,
-        "instance_var": spec.instance_var,
-        "pm_out_log_path": log_path(process.out_log.as_deref()),
-        "pm_err_log_path": log_path(process.error_log.as_deref()),
-        "pm_pid_path": process.pid_file,
-        "pm_uptime": process.started_at.map(Timestamp::as_millis),
-        "created_at": process.created_at.as_millis(),
-        "restart_time": process.restarts,
-        "unstable_restarts": process.unstable_restarts,
-        "autorestart": spec.restart.autorestart,
-        "autostart": spec.autostart,
-        "max_restarts": spec.restart.max_restarts,
-        "min_uptime": millis(spec.restart.min_uptime),
-        "kill_timeout": millis(spec.stop.grace),
-        "treekill": spec.stop.treekill,
-        "merge_logs": spec.logs.merge,
-        "watch": false,
-        "username": process.user,
-        "env": env,
-        "vizion": false,
-        "pmx": false,
-        "automation": false,
-        "pmx_module": false,
-        "axm_actions": [],
-        "axm_monitor": {},
-        "axm_options": {},
-        "axm_dynamic": {},
-    });
-    if let Value::Object(ours) = ours {
-        fields.extend(ours);
+    let mut fields = pm2_env::fields(&spec);
+    let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    set("PM2_HOME", json!(home));
+    set(&spec.instance_var, json!(process.instance));
+    set("status", json!(process.status.as_str()));
+    set("pm_id", json!(process.pm_id));
+    set(
+        "pm_out_log_path",
+        json!(log_path(process.out_log.as_deref())),
+    );
+    set(
+        "pm_err_log_path",
+        json!(log_path(process.error_log.as_deref())),
+    );
+    if let Some(path) = &process.combined_log {
+        set("pm_log_path", json!(path));
     }
-    fields.extend(only_when_set(process));
+    set("pm_pid_path", json!(process.pid_file));
+    set(
+        "pm_uptime",
+        json!(process.started_at.map(Timestamp::as_millis)),
+    );
+    set("created_at", json!(process.created_at.as_millis()));
+    set("restart_time", json!(process.restarts));
+    set("unstable_restarts", json!(process.unstable_restarts));
+    set("username", json!(process.user));
+    if let Some(code) = process.last_exit.as_ref().and_then(exit_code) {
+        set("exit_code", json!(code));
+    }
+    set("pmx_module", json!(false));
+    set("axm_actions", json!([]));
+    for name in ["axm_monitor", "axm_options", "axm_dynamic"] {
+        set(name, json!({}));
+    }
     Value::Object(fields)
-}
-
-/// Fields that PM2 has only when there is something to say.
-fn only_when_set(process: &Process) -> Map<String, Value> {
-    let spec = &process.spec;
-    let mut fields = Map::new();
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            fields.insert(name.to_owned(), value);
-        }
-    };
-    let restart = &spec.restart;
-    set(
-        "increment_var",
-        spec.increment_var.as_ref().map(|name| json!(name)),
-    );
-    set(
-        "args",
-        (!spec.program.args.is_empty()).then(|| json!(spec.program.args)),
-    );
-    set(
-        "pm_log_path",
-        process.combined_log.as_ref().map(|path| json!(path)),
-    );
-    set(
-        "log_date_format",
-        spec.logs.format.stamp.as_ref().map(|format| json!(format)),
-    );
-    set("log_type", spec.logs.format.json.then(|| json!("json")));
-    set("disable_logs", spec.logs.disabled.then(|| json!(true)));
-    set("restart_delay", restart.restart_delay.map(millis));
-    set(
-        "exp_backoff_restart_delay",
-        restart.exp_backoff_restart_delay.map(millis),
-    );
-    let codes = &restart.stop_exit_codes;
-    set("stop_exit_codes", (!codes.is_empty()).then(|| json!(codes)));
-    set("uid", spec.run_as.map(|user| json!(user.uid)));
-    set("gid", spec.run_as.map(|user| json!(user.gid)));
-    set(
-        "exit_code",
-        process
-            .last_exit
-            .as_ref()
-            .and_then(exit_code)
-            .map(Value::from),
-    );
-    fields
 }
 
 fn log_path(path: Option<&std::path::Path>) -> &std::path::Path {
     path.unwrap_or(std::path::Path::new("/dev/null"))
-}
-
-fn millis(time: std::time::Duration) -> Value {
-    json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn exit_code(exit: &LastExit) -> Option<i32> {

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 
 /// PM2's options that no command here has, and whether a value follows.
-const WITHOUT_EFFECT: [(&str, bool); 21] = [
+const WITHOUT_EFFECT: [(&str, bool); 22] = [
     ("--no-vizion", false),
     ("--no-pmx", false),
     ("--no-automation", false),
@@ -31,7 +31,11 @@ const WITHOUT_EFFECT: [(&str, bool); 21] = [
     ("-m", false),
     ("--sort", true),
     ("--no-treekill", false),
+    ("--no-daemon", false),
 ];
+
+/// The one option of PM2 that takes several words.
+const EXIT_CODES: &str = "--stop-exit-codes";
 
 /// A line that clap can read.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub(crate) fn arrange(args: Vec<OsString>, grammar: &Command) -> Line {
         .position(|arg| arg == "--")
         .unwrap_or(args.len());
     let (before, after) = args.split_at(end);
-    let mut words = before.to_vec();
+    let mut words = gathered(before);
     if words.first().is_some_and(|program| is_runtime(program)) {
         words.insert(1, "runtime".into());
     }
@@ -97,6 +101,30 @@ pub(crate) fn arrange(args: Vec<OsString>, grammar: &Command) -> Line {
         args: [front.as_slice(), &behind, after].concat(),
         ignored,
     }
+}
+
+/// Several exit codes are one value: `--stop-exit-codes 0 1`, and not a target called 1.
+fn gathered(words: &[OsString]) -> Vec<OsString> {
+    let mut gathered: Vec<OsString> = Vec::with_capacity(words.len());
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        gathered.push(word.clone());
+        let codes = words.next_if(|_| word == EXIT_CODES);
+        let Some(mut codes) = codes.cloned() else {
+            continue;
+        };
+        while let Some(code) = words.next_if(|word| is_number(word)) {
+            codes.push(",");
+            codes.push(code);
+        }
+        gathered.push(codes);
+    }
+    gathered
+}
+
+fn is_number(word: &OsStr) -> bool {
+    let bytes = word.as_encoded_bytes();
+    !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit)
 }
 
 /// The name that containers use, which takes no command.
@@ -261,9 +289,33 @@ mod tests {
         check("pm2 save --force", "pm2 save --force", &[]);
         check("pm2 --name x stop web", "pm2 stop web", &["--name"]);
         check(
+            "pm2 start app.js --no-vizion -m",
+            "pm2 start app.js",
+            &["--no-vizion", "-m"],
+        );
+        check(
             "pm2 restart web --parallel 4 -a",
             "pm2 restart web -a",
             &["--parallel"],
+        );
+    }
+
+    #[test]
+    fn exit_codes_are_one_value() {
+        check(
+            "pm2 start app.js --stop-exit-codes 0 1 143 --time",
+            "pm2 start app.js --stop-exit-codes 0,1,143 --time",
+            &[],
+        );
+        check(
+            "pm2 start --stop-exit-codes 3 app.js",
+            "pm2 start --stop-exit-codes 3 app.js",
+            &[],
+        );
+        check(
+            "pm2 start a.js -- --stop-exit-codes 0 1",
+            "pm2 start a.js -- --stop-exit-codes 0 1",
+            &[],
         );
     }
 

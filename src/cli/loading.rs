@@ -9,10 +9,10 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::config::spec::Env;
+use crate::config::spec::{AppSpec, Env};
 use crate::config::{
-    ConfigError, LoadOptions, Loaded, Shell, daemon_settings, from_command_line, is_ecosystem_file,
-    load_file, load_text,
+    ConfigError, LoadOptions, Loaded, Shell, amend, daemon_settings, from_command_line,
+    is_ecosystem_file, load_file, load_text,
 };
 
 use super::app_flags::AppFlags;
@@ -50,6 +50,7 @@ impl Selection {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            given: Vec::new(),
         }
     }
 }
@@ -94,14 +95,39 @@ pub(crate) fn default_file() -> anyhow::Result<String> {
 /// # Errors
 /// Every mistake in it.
 pub(crate) fn load(target: &str, selection: &Selection) -> anyhow::Result<Loaded> {
+    load_with(target, &selection.options())
+}
+
+fn load_with(target: &str, options: &LoadOptions) -> anyhow::Result<Loaded> {
     let shell = shell()?;
-    let options = selection.options();
     let loaded = if target == "-" {
-        load_text("stdin", &read_stdin()?, &shell, &options)
+        load_text("stdin", &read_stdin()?, &shell, options)
     } else {
-        load_file(Path::new(target), &shell, &options)
+        load_file(Path::new(target), &shell, options)
     };
     loaded.map_err(refusal)
+}
+
+/// Reads an ecosystem file to start its apps, with the options that count with files.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn load_to_start(
+    target: &str,
+    selection: &Selection,
+    flags: &AppFlags,
+) -> anyhow::Result<Loaded> {
+    let mut options = selection.options();
+    options.given = flags.for_files();
+    for given in &mut options.given {
+        if given.key == "cwd" {
+            // As the shell sees it, and not from the file's folder.
+            given.text = std::path::absolute(&given.text)?
+                .to_string_lossy()
+                .into_owned();
+        }
+    }
+    load_with(target, &options)
 }
 
 /// Makes an app of a script and flags.
@@ -114,6 +140,23 @@ pub(crate) fn from_script(
     flags: &AppFlags,
 ) -> anyhow::Result<Loaded> {
     from_command_line(&flags.app(script, args), &shell()?).map_err(refusal)
+}
+
+/// Puts options and arguments over what a process is made from.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn amended(
+    spec: &AppSpec,
+    flags: &AppFlags,
+    args: &[String],
+) -> anyhow::Result<AppSpec> {
+    let mut loaded = amend(spec, &flags.app("", args), &shell()?).map_err(refusal)?;
+    match (loaded.apps.pop(), loaded.failed.pop()) {
+        (Some(app), _) => Ok(app),
+        (None, Some(failure)) => bail!("{}: {}", failure.name, failure.message),
+        (None, None) => Ok(spec.clone()),
+    }
 }
 
 /// The variables of this shell that an app may have.

@@ -98,6 +98,24 @@ impl Args {
     }
 }
 
+/// `start --attach`: what these write from now on, until Ctrl-C.
+pub(crate) async fn attach(targets: Vec<String>, session: &Session) -> anyhow::Result<Exit> {
+    let args = Args {
+        targets,
+        lines: Some(0),
+        nostream: false,
+        follow: true,
+        err: false,
+        out: false,
+        raw: false,
+        json: false,
+        format: false,
+        timestamp: None,
+        highlight: None,
+    };
+    run(args, session).await
+}
+
 /// Ends with Ctrl-C, or with the history when it was asked for alone.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let output = &session.output;

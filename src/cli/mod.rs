@@ -26,6 +26,7 @@ mod list;
 mod describe;
 mod app_flags;
 mod loading;
+mod change;
 mod progress;
 mod live;
 mod next;

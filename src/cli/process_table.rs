@@ -454,6 +454,7 @@ mod tests {
             base: "/srv".into(),
             paths: vec!["/srv".into()],
             ignore: Vec::new(),
+            extensions: Vec::new(),
             delay: Duration::from_millis(100),
         });
         let mini = mini_list(&[Row::from(&app)], Timestamp::from_millis(NOW));

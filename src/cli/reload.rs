@@ -18,6 +18,7 @@ use crate::control::client::Client;
 use crate::ids::{AppName, PmId};
 
 use super::actions::{report, told};
+use super::change::Change;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::session::Session;
@@ -34,6 +35,8 @@ pub(crate) struct Args {
     update_env: bool,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Arguments of the `startOr…` verbs.
@@ -72,7 +75,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         let done = if loading::is_file(target) {
             file(target, &args.selection, &mut daemon, session).await
         } else {
-            listed(target, env.clone(), &mut daemon, session).await
+            let change = &args.change;
+            listed(target, change, env.clone(), &mut daemon, session).await
         };
         exit = exit.and(told(done, &session.output)?);
     }
@@ -97,15 +101,20 @@ pub(crate) async fn start_or_restart(args: FileArgs, session: &Session) -> anyho
 
 async fn listed(
     target: &str,
+    change: &Change,
     env: Option<Env>,
     daemon: &mut Client,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    let found = list::selected(daemon, target, false).await?;
+    let found = list::selected(daemon, target, true).await?;
     if found.is_empty() {
         return report(&session.output, "reloaded", &[]);
     }
-    let turns: Vec<Turn> = found.iter().map(|process| turn(process, None)).collect();
+    let mut turns = Vec::new();
+    for process in &found {
+        let spec = change.of(&process.spec, env.as_ref())?;
+        turns.push(turn(process, spec.as_ref()));
+    }
     in_turn(&turns, env, daemon, session).await
 }
 
@@ -145,6 +154,7 @@ async fn file(
 /// The `mcpm` block counts, too, when every app is known.
 async fn take_settings(loaded: Loaded, daemon: &mut Client) -> anyhow::Result<()> {
     let request = StartRequest {
+        force: false,
         spec_version: SPEC_VERSION,
         apps: Vec::new(),
         settings: loaded.settings,
@@ -206,6 +216,7 @@ async fn in_turn(
             pm_id: turn.id,
             spec: turn.spec.clone(),
             env: env.clone(),
+            renamed_from: Some(turn.app.clone()),
         };
         let path = "/api/v1/admin/processes/reload";
         let done: Reloaded = daemon.post(path, &request).await?;

@@ -60,6 +60,13 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         Command::Bridge(args) => bridge::run(args),
         Command::Completions(args) => completions::run(&args, &output),
         Command::Runtime(args) => runtime::run(&args, Session::new(output)?),
+        Command::Start(args) if args.no_daemon => {
+            let session = Session::new(output)?;
+            if session.has_daemon() {
+                return in_runtime(Command::Start(args), &session);
+            }
+            runtime::run(&args.in_foreground(), session)
+        }
         Command::Init(args) => init::run(&args, &output),
         Command::Set(args) => conf::set(&args, &Session::new(output)?),
         Command::Get(args) => conf::get(&args, &Session::new(output)?),
@@ -67,14 +74,15 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         Command::Multiset(args) => conf::multiset(&args, &Session::new(output)?),
         Command::Startup(args) => startup::startup(&args, &output),
         Command::Unstartup(args) => startup::unstartup(&args, &output),
-        command => {
-            let session = Session::new(output)?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(ask_daemon(command, &session))
-        }
+        command => in_runtime(command, &Session::new(output)?),
     }
+}
+
+fn in_runtime(command: Command, session: &Session) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(ask_daemon(command, session))
 }
 
 async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit> {

@@ -56,12 +56,38 @@ pub(crate) struct Args {
     /// Go on when nothing runs any more
     #[arg(long)]
     no_auto_exit: bool,
+    /// Keep log files as a daemon in the background does
+    #[arg(long)]
+    keep_logs: bool,
     /// Wait so many seconds before anything is started
     #[arg(long, value_name = "SECONDS")]
     delay: Option<u64>,
     /// Arguments of the script
     #[arg(last = true, value_name = "ARGS")]
     script_args: Vec<String>,
+}
+
+impl Args {
+    /// `start --no-daemon`: logs are kept, lines are named, and it goes on when nothing runs.
+    pub(crate) fn with_logs(
+        targets: Vec<String>,
+        selection: Selection,
+        flags: AppFlags,
+        script_args: Vec<String>,
+    ) -> Self {
+        Self {
+            targets,
+            selection,
+            flags,
+            raw: false,
+            json: false,
+            formatted: true,
+            no_auto_exit: true,
+            keep_logs: true,
+            delay: None,
+            script_args,
+        }
+    }
 }
 
 /// Returns when all is stopped.
@@ -105,6 +131,9 @@ struct Plan {
 }
 
 fn read(args: &Args) -> anyhow::Result<Loaded> {
+    if args.targets.is_empty() {
+        return loading::load(&loading::default_file()?, &args.selection);
+    }
     let is_start = |(at, word): &(usize, &String)| *at == 0 && *word == "start";
     let several = args.targets.len() > 1;
     let targets = args.targets.iter().enumerate();
@@ -123,7 +152,7 @@ fn read(args: &Args) -> anyhow::Result<Loaded> {
             all.file = loaded.file;
         }
     }
-    for app in &mut all.apps {
+    for app in all.apps.iter_mut().filter(|_| !args.keep_logs) {
         for target in [&mut app.logs.out, &mut app.logs.error] {
             if *target == LogTarget::Default {
                 *target = LogTarget::Nowhere;
@@ -208,6 +237,7 @@ async fn follow(plan: Plan, daemon: &mut Client, session: &Session) -> anyhow::R
 
 async fn start_apps(loaded: Loaded, daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
     let request = StartRequest {
+        force: false,
         spec_version: SPEC_VERSION,
         apps: loaded.apps,
         settings: loaded.settings,

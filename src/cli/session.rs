@@ -24,6 +24,11 @@ impl Session {
         })
     }
 
+    /// Does one run?
+    pub(crate) fn has_daemon(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.home.socket()).is_ok()
+    }
+
     /// The daemon that runs, or an error when none does.
     pub(crate) async fn running_daemon(&self) -> Result<Client, ClientError> {
         Client::connect(&self.home.socket(), self.on_skew()).await

@@ -19,13 +19,17 @@ use crate::ids::PmId;
 use crate::sockets::ephemeral;
 
 use super::actions::{self, report, told};
-use super::app_flags::AppFlags;
+use super::change::Change;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::process_table::Sort;
 use super::render::Output;
 use super::session::Session;
-use super::{list, live, next};
+use super::{list, live, logs, next, runtime};
+
+/// Said where an option of an app meets an ecosystem file.
+pub(crate) const NOT_WITH_FILES: &str =
+    "options of a script do not count with an ecosystem file: write them there";
 
 /// Arguments of `start`.
 #[derive(Debug, clap::Args)]
@@ -36,17 +40,42 @@ pub(crate) struct Args {
     targets: Vec<String>,
     #[command(flatten)]
     selection: Selection,
-    #[command(flatten)]
-    flags: AppFlags,
     /// Return when everything is started, not when it is ready
     #[arg(long)]
     no_wait: bool,
     /// Wait so many seconds for readiness, in place of each service's `start_timeout`
     #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
     timeout: Option<u64>,
-    /// Arguments of the script
-    #[arg(last = true, value_name = "ARGS")]
-    script_args: Vec<String>,
+    /// Start a second one beside what is listed under its name
+    #[arg(short, long)]
+    force: bool,
+    /// Show what they write when they are there
+    #[arg(long)]
+    attach: bool,
+    /// Run the daemon in the foreground, in this process, when none runs
+    #[arg(long)]
+    pub(crate) no_daemon: bool,
+    /// Merge the variables of this shell into those of processes that are listed
+    #[arg(short = 'a', long)]
+    update_env: bool,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Args {
+    fn known(&self) -> Known {
+        if self.force {
+            Known::Beside
+        } else {
+            Known::Restart
+        }
+    }
+
+    /// The same for the daemon in this process.
+    pub(crate) fn in_foreground(self) -> runtime::Args {
+        let (flags, script_args) = self.change.into_parts();
+        runtime::Args::with_logs(self.targets, self.selection, flags, script_args)
+    }
 }
 
 /// What a target turned out to be.
@@ -83,6 +112,15 @@ struct Started {
     there: Vec<PmId>,
 }
 
+/// What becomes of processes that have the name of a new app.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// They are restarted as the new app.
+    Restart,
+    /// They are left alone.
+    Beside,
+}
+
 /// How long to wait for what was started.
 #[derive(Clone, Copy)]
 enum Wait {
@@ -105,13 +143,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             Err(error) => exit = exit.and(told(Err(error), &session.output)?),
         }
     }
-    if args.flags.are_given()
+    if args.change.flags().are_for_scripts()
         && wanted
             .iter()
             .any(|wanted| matches!(wanted, Wanted::File(_)))
     {
-        let warning = "options of a script do not count with an ecosystem file: write them there";
-        session.output.warning(warning);
+        session.output.warning(NOT_WITH_FILES);
     }
     if wanted.iter().all(Wanted::is_hopeless) {
         wanted
@@ -127,8 +164,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     for wanted in wanted {
         let (daemon, started) = (&mut daemon, &mut started);
         let done = match wanted {
-            Wanted::File(loaded) => start_apps(loaded, wait, daemon, session, started).await,
-            Wanted::Script(loaded) => start_script(loaded, wait, daemon, session, started).await,
+            Wanted::File(loaded) => {
+                start_apps(loaded, Known::Restart, wait, daemon, session, started).await
+            }
+            Wanted::Script(loaded) => {
+                let known = args.known();
+                start_script(loaded, known, wait, daemon, session, started).await
+            }
             Wanted::Word(word) => start_word(&word, &args, wait, daemon, session, started).await,
         };
         is_refused &= done.is_err();
@@ -155,6 +197,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         session.output.warning(warning);
     }
     let has_router = next::print(&mut daemon, &session.output).await?;
+    if (args.attach || args.no_daemon) && !started.all.is_empty() {
+        let ids = started.all.iter().map(PmId::to_string).collect();
+        exit = exit.and(logs::attach(ids, session).await?);
+    }
     Ok(exit.and(Exit::fine_if(has_router || ports.is_empty())))
 }
 
@@ -179,7 +225,8 @@ pub(crate) async fn restart_file(
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let loaded = loading::load(target, selection)?;
-    start_apps(loaded, Wait::No, daemon, session, &mut Started::default()).await
+    let started = &mut Started::default();
+    start_apps(loaded, Known::Restart, Wait::No, daemon, session, started).await
 }
 
 /// Starts what was read, and waits for it.
@@ -189,19 +236,19 @@ pub(crate) async fn start_loaded(
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let (wait, mut started) = (Wait::UntilReady(None), Started::default());
-    start_apps(loaded, wait, daemon, session, &mut started).await
+    start_apps(loaded, Known::Restart, wait, daemon, session, &mut started).await
 }
 
 fn read_targets(args: &Args) -> anyhow::Result<Vec<anyhow::Result<Wanted>>> {
+    let file = |target: &str| {
+        loading::load_to_start(target, &args.selection, args.change.flags()).map(Wanted::File)
+    };
     if args.targets.is_empty() {
-        let file = loading::default_file()?;
-        return Ok(vec![
-            loading::load(&file, &args.selection).map(Wanted::File),
-        ]);
+        return Ok(vec![file(&loading::default_file()?)]);
     }
     let read = |target: &String| {
         Ok(if loading::is_file(target) {
-            Wanted::File(loading::load(target, &args.selection)?)
+            file(target)?
         } else if is_word(target) {
             Wanted::Word(target.clone())
         } else {
@@ -212,7 +259,7 @@ fn read_targets(args: &Args) -> anyhow::Result<Vec<anyhow::Result<Wanted>>> {
 }
 
 fn script(target: &str, args: &Args) -> anyhow::Result<Loaded> {
-    loading::from_script(target, &args.script_args, &args.flags)
+    args.change.script(target)
 }
 
 /// Without a slash or an extension it may be the name of a process; between two slashes it is a
@@ -240,18 +287,22 @@ async fn start_word(
     started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let began = Instant::now();
-    let outcomes = match actions::act(daemon, "start", word, None).await {
+    let env = args.update_env.then(loading::shell_env).transpose()?;
+    let known = args.known();
+    let listed = match known {
+        Known::Beside if !is_selector(word) => {
+            return start_script(script(word, args)?, known, wait, daemon, session, started).await;
+        }
+        _ if args.change.is_given() => args.change.restart(word, env.as_ref(), daemon).await,
+        _ => actions::act(daemon, "start", word, env).await,
+    };
+    let outcomes = match listed {
         Ok(outcomes) => outcomes,
         Err(error) if !is_unknown(&error) || is_selector(word) => return Err(error),
         Err(_) => {
-            return start_script(script(word, args)?, wait, daemon, session, started).await;
+            return start_script(script(word, args)?, known, wait, daemon, session, started).await;
         }
     };
-    if args.flags.are_given() || !args.script_args.is_empty() {
-        session.output.warning(format_args!(
-            "`{word}` keeps the options it was started with: to change them, delete it first"
-        ));
-    }
     settle(&outcomes, wait, began, daemon, session, started).await
 }
 
@@ -261,42 +312,49 @@ fn is_unknown(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.is("unknown_process"))
 }
 
-/// Refuses to put a script in the place of a process that runs, or of another app.
+/// A script that runs already under this name is refused; another one, and one by force, comes
+/// beside what has the name.
 async fn start_script(
     loaded: Loaded,
+    known: Known,
     wait: Wait,
     daemon: &mut Client,
     session: &Session,
     started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let listed = list::processes(daemon).await?;
-    for app in &loaded.apps {
-        refuse_second(app, &listed)?;
-    }
-    start_apps(loaded, wait, daemon, session, started).await
+    let known = match (known, loaded.apps.first()) {
+        (Known::Restart, Some(app)) => beside(app, &listed, &session.output)?,
+        _ => known,
+    };
+    start_apps(loaded, known, wait, daemon, session, started).await
 }
 
-fn refuse_second(app: &AppSpec, listed: &[Process]) -> anyhow::Result<()> {
+/// An app whose script runs already under its name is refused; other scripts of that name are told.
+fn beside(app: &AppSpec, listed: &[Process], output: &Output) -> anyhow::Result<Known> {
+    let mut known = Known::Restart;
     for process in listed.iter().filter(|process| process.name == app.name) {
         let (name, id) = (&process.name, process.pm_id);
         if process.spec.program.script != app.program.script {
-            bail!(
-                "`{name}` ({id}) is another app, `{}`: name this one with `--name`",
+            output.warning(format_args!(
+                "`{name}` ({id}) is another script, `{}`: both answer to that name; `--name` gives \
+                 this one its own",
                 process.spec.program.script.display()
-            );
-        }
-        if !matches!(
+            ));
+            known = Known::Beside;
+        } else if !matches!(
             process.status,
             Status::Stopped | Status::Stopping | Status::Errored
         ) {
             bail!("`{name}` ({id}) runs already: `mcpm restart {name}` restarts it");
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 async fn start_apps(
     loaded: Loaded,
+    known: Known,
     wait: Wait,
     daemon: &mut Client,
     session: &Session,
@@ -316,6 +374,7 @@ async fn start_apps(
             apps: loaded.apps,
             settings: loaded.settings,
             settings_file: loaded.file,
+            force: known == Known::Beside,
             environment: loading::daemon_variables(),
         };
         let began = Instant::now();
@@ -407,23 +466,20 @@ mod tests {
 
     #[test]
     fn a_second_start_of_a_script_is_refused_unless_the_first_has_ended() {
+        let output = Output::new(true, true);
         let mut listed = [process(3, "web")];
         let same = listed[0].spec.clone();
-        let message = refuse_second(&same, &listed).unwrap_err().to_string();
+        let message = beside(&same, &listed, &output).err().unwrap().to_string();
         assert_eq!(
             message,
             "`web` (3) runs already: `mcpm restart web` restarts it"
         );
         listed[0].status = Status::Errored;
-        assert!(refuse_second(&same, &listed).is_ok());
+        assert!(beside(&same, &listed, &output).unwrap() == Known::Restart);
+        listed[0].status = Status::Online;
         listed[0].spec.program.script = "/srv/other.js".into();
-        assert!(
-            refuse_second(&same, &listed)
-                .unwrap_err()
-                .to_string()
-                .contains("--name")
-        );
+        assert!(beside(&same, &listed, &output).unwrap() == Known::Beside);
         listed[0].name = crate::ids::AppName::parse("api").unwrap();
-        assert!(refuse_second(&same, &listed).is_ok());
+        assert!(beside(&same, &listed, &output).unwrap() == Known::Restart);
     }
 }

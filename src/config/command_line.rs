@@ -3,6 +3,8 @@
 //! The options become the raw value that a file would hold, so that both are read by one set of
 //! rules; messages name the attribute (`max_restarts`), which is also the option's name.
 
+use std::collections::BTreeSet;
+
 use super::error::ConfigError;
 use super::load::{Loaded, Shell, build_one};
 use super::syntax::{Entry, Node, Place, Value};
@@ -68,6 +70,8 @@ pub struct CommandLineApp {
     pub gid: Option<String>,
     /// `--watch`, each a path; `true` is the working directory.
     pub watch: Vec<String>,
+    /// `--ext`: endings of the files whose changes count; only with `watch`.
+    pub extensions: Vec<String>,
     /// Any other attribute, by its name in a file and as typed: `("max_memory_restart", "200M")`;
     /// an option without a value is `("wait_ready", "true")`.
     pub others: Vec<(String, String)>,
@@ -105,6 +109,7 @@ impl Default for CommandLineApp {
             uid: None,
             gid: None,
             watch: Vec::new(),
+            extensions: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -115,7 +120,26 @@ impl Default for CommandLineApp {
 /// # Errors
 /// An option has a value that it can't have; all such are named.
 pub fn from_command_line(app: &CommandLineApp, shell: &Shell) -> Result<Loaded, ConfigError> {
-    build_one(&to_node(app), shell)
+    let mut loaded = build_one(&to_node(app), shell)?;
+    for spec in &mut loaded.apps {
+        if let Some(watch) = &mut spec.triggers.watch {
+            watch.extensions.clone_from(&app.extensions);
+        }
+    }
+    Ok(loaded)
+}
+
+/// The attributes that its options name, as a file would; `ext` is no attribute of a file.
+pub(crate) fn attributes(app: &CommandLineApp) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    if let Value::Map(entries) = to_node(app).value {
+        names.extend(entries.into_iter().map(|entry| entry.key));
+    }
+    names.remove("script");
+    if !app.extensions.is_empty() {
+        names.insert("ext".to_owned());
+    }
+    names
 }
 
 fn to_node(app: &CommandLineApp) -> Node {

@@ -13,11 +13,12 @@ use super::app::Draft;
 use super::error::{AppFailure, ConfigError, Report, Warning, shown};
 use super::fields::Fields;
 use super::finish::finish;
+use super::keys::APP;
 use super::resolve::{self, Bases, variable};
 use super::settings::Settings;
 use super::spec::{AppSpec, Env, ExecMode};
 use super::syntax::js::{self, JsError};
-use super::syntax::{Node, Place, SyntaxError, Value, json, yaml};
+use super::syntax::{Entry, Node, Place, SyntaxError, Value, json, yaml};
 use super::{app, check, daemon_settings, document, env};
 
 /// Bytes of one file, or of what a JavaScript file evaluates to. The reference catalogue of 373
@@ -63,6 +64,19 @@ pub struct LoadOptions {
     pub env_name: Option<String>,
     /// `--only a,b`: these apps; empty for all.
     pub only: Vec<String>,
+    /// Attributes that the command line gives to every app of the file.
+    pub given: Vec<GivenAttribute>,
+}
+
+/// An attribute from the command line, for the apps of a file.
+#[derive(Clone, Debug)]
+pub struct GivenAttribute {
+    /// Its canonical name.
+    pub key: &'static str,
+    /// Over what the file says, and not only where that says nothing.
+    pub wins: bool,
+    /// As typed; `true` is the flag.
+    pub text: String,
 }
 
 /// What a file holds, ready to be sent.
@@ -268,7 +282,10 @@ fn build(
         .file_name()
         .is_some_and(|file| file == "package.json");
     let mut report = Report::new(Some(name));
-    let document = document::read(root, is_package, &mut report);
+    let mut document = document::read(root, is_package, &mut report);
+    for app in &mut document.apps {
+        give(app, &options.given);
+    }
     let env_name = options.env_name.as_deref();
     let mut drafts: Vec<Draft> = Vec::new();
     for node in &document.apps {
@@ -283,6 +300,30 @@ fn build(
     loaded.warnings = report.finish()?;
     loaded.settings = document.settings;
     Ok(loaded)
+}
+
+/// Adds what the command line says to what the file says of an app.
+fn give(app: &mut Node, given: &[GivenAttribute]) {
+    let Value::Map(entries) = &mut app.value else {
+        return;
+    };
+    for GivenAttribute { key, wins, text } in given {
+        let is_it = |entry: &Entry| APP.find(&entry.key).is_some_and(|known| known.name == *key);
+        if *wins {
+            entries.retain(|entry| !is_it(entry));
+        } else if entries.iter().any(is_it) {
+            continue;
+        }
+        let value = match text.as_str() {
+            "true" => Value::Bool(true),
+            _ => Value::Text(text.clone()),
+        };
+        entries.push(Entry {
+            key: (*key).to_owned(),
+            at: app.at,
+            node: Node::placeless(value),
+        });
+    }
 }
 
 /// One app that has no file.

@@ -31,12 +31,16 @@ mod document;
 mod check;
 pub mod load;
 pub mod command_line;
+pub mod amend;
 pub mod schema;
 pub mod reference;
 
+pub use amend::amend;
 pub use command_line::{CommandLineApp, from_command_line};
 pub use error::{AppFailure, ConfigError, Position, Warning};
-pub use load::{LoadOptions, Loaded, Shell, is_ecosystem_file, load_file, load_text};
+pub use load::{
+    GivenAttribute, LoadOptions, Loaded, Shell, is_ecosystem_file, load_file, load_text,
+};
 pub use settings::Settings;
 pub use spec::AppSpec;
 pub mod pm2_env;

@@ -34,10 +34,7 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     set("version", json!(spec.version.as_deref().unwrap_or("N/A")));
     set("pm_exec_path", json!(spec.program.script));
     set("pm_cwd", json!(spec.cwd));
-    set(
-        "exec_interpreter",
-        json!(spec.program.interpreter.as_deref().unwrap_or("none")),
-    );
+    set("exec_interpreter", json!(interpreter(spec)));
     set("node_args", json!(spec.program.interpreter_args));
     set("exec_mode", json!(spec.exec_mode));
     set("instances", json!(spec.instances));
@@ -102,12 +99,27 @@ pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     fields
 }
 
-/// `true` for the working directory, else the paths.
+/// `node` for one that the app's `PATH` leads to, else its path.
+fn interpreter(spec: &AppSpec) -> &str {
+    let Some(path) = spec.program.interpreter.as_deref() else {
+        return "none";
+    };
+    let search = spec.env.0.get("PATH").map_or("", String::as_str);
+    match path.rsplit_once('/') {
+        Some((folder, name)) if search.split(':').any(|known| known == folder) => name,
+        _ => path,
+    }
+}
+
+/// `true` for the working directory, else the paths, from there where they lie below it.
 fn watched(spec: &AppSpec) -> Value {
     match &spec.triggers.watch {
         None => json!(false),
         Some(watch) if watch.paths == [watch.base.clone()] => json!(true),
-        Some(watch) => json!(watch.paths),
+        Some(watch) => {
+            let below = |path: &PathBuf| json!(path.strip_prefix(&watch.base).unwrap_or(path));
+            watch.paths.iter().map(below).collect()
+        }
     }
 }
 
@@ -252,6 +264,7 @@ fn triggers(fields: &Map<String, Value>, cwd: &Path) -> Triggers {
             base: cwd.to_owned(),
             paths,
             ignore: texts(fields.get("ignore_watch")),
+            extensions: Vec::new(),
             delay: Duration::from_millis(number("watch_delay").unwrap_or(0)),
         }
     });

@@ -179,6 +179,9 @@ pub struct WatchSpec {
     pub paths: Vec<PathBuf>,
     /// `ignore_watch`, as written.
     pub ignore: Vec<String>,
+    /// `--ext`: only files that end in a dot and one of these count; empty for all.
+    #[serde(default)]
+    pub extensions: Vec<String>,
     /// `watch_delay`: how long it must be quiet before the restart.
     #[serde(with = "millis")]
     pub delay: Duration,

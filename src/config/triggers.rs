@@ -66,6 +66,7 @@ fn watch(fields: &Fields, cwd: &Path, bases: Bases<'_>) -> Option<WatchSpec> {
         base: cwd.to_owned(),
         paths,
         ignore: fields.texts("ignore_watch").to_vec(),
+        extensions: Vec::new(),
         delay: fields.duration("watch_delay").unwrap_or_default(),
     })
 }

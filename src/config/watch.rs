@@ -23,6 +23,7 @@ pub struct Rules {
     base: PathBuf,
     paths: Vec<PathBuf>,
     ignore: Vec<Pattern>,
+    extensions: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -51,6 +52,7 @@ impl Rules {
             base: spec.base.clone(),
             paths: spec.paths.clone(),
             ignore: spec.ignore.iter().filter_map(pattern).collect(),
+            extensions: spec.extensions.clone(),
         }
     }
 
@@ -59,7 +61,14 @@ impl Rules {
         self.paths
             .iter()
             .any(|root| path.strip_prefix(root).is_ok_and(|below| !is_hidden(below)))
+            && self.has_extension(path)
             && !self.is_ignored(path)
+    }
+
+    fn has_extension(&self, path: &Path) -> bool {
+        let own = path.extension().and_then(|own| own.to_str());
+        self.extensions.is_empty()
+            || own.is_some_and(|own| self.extensions.iter().any(|e| e == own))
     }
 
     /// The path as a person sees it: from the working directory, if it lies there.
@@ -219,6 +228,7 @@ mod tests {
                 .map(|path| Path::new("/app").join(path))
                 .collect(),
             ignore: ignore.iter().map(|text| (*text).to_owned()).collect(),
+            extensions: Vec::new(),
             delay: Duration::ZERO,
         })
     }
@@ -259,6 +269,7 @@ mod tests {
             base: "/home/u/.apps/x".into(),
             paths: vec!["/home/u/.apps/x".into()],
             ignore: Vec::new(),
+            extensions: Vec::new(),
             delay: Duration::ZERO,
         });
         assert!(rules.counts(Path::new("/home/u/.apps/x/a.js")));
@@ -298,6 +309,20 @@ mod tests {
         assert_eq!(refused("{a"), "its `{` has no `}`");
         assert!(refused("!a").contains("cannot begin"));
         assert!(refused("").contains("write a path"));
+    }
+
+    #[test]
+    fn extensions_leave_everything_else_out() {
+        let rules = Rules {
+            extensions: vec!["js".to_owned(), "json".to_owned()],
+            ..rules(&[""], &["tmp"])
+        };
+        for counted in ["a.js", "d/e.json", "x.min.js"] {
+            assert!(rules.counts(&Path::new("/app").join(counted)), "{counted}");
+        }
+        for ignored in ["a.ts", "js", "d", "tmp/a.js", ".js", "a.jsx"] {
+            assert!(!rules.counts(&Path::new("/app").join(ignored)), "{ignored}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl LogFiles {
                 Some(logs_dir.join(format!("{name}{stream}{number}.log")))
             }
             LogTarget::File(path) if spec.logs.merge => Some(path.clone()),
-            LogTarget::File(path) => Some(numbered(path, id)),
+            LogTarget::File(path) => Some(numbered(path, ".log", id)),
         };
         Self {
             out: place(&spec.logs.out, "-out"),
@@ -71,10 +71,19 @@ pub fn file_name(app: &str) -> String {
     app.chars().map(|c| if keep(c) { c } else { '-' }).collect()
 }
 
+/// The pid file of process `id` of this app, by default in `pids_dir`. The number is in its name
+/// even when the app gives one, as in PM2: replicas would write over each other's.
+pub fn pid_file(spec: &AppSpec, id: PmId, pids_dir: &Path) -> PathBuf {
+    match &spec.pid_file {
+        Some(path) => numbered(path, ".pid", id),
+        None => pids_dir.join(format!("{}-{id}.pid", file_name(spec.name.as_str()))),
+    }
+}
+
 /// `app.log` → `app-3.log`; `app-2.log` → `app-3.log`; other endings are left alone.
-fn numbered(path: &Path, id: PmId) -> PathBuf {
+fn numbered(path: &Path, ending: &str, id: PmId) -> PathBuf {
     let text = path.to_string_lossy();
-    let Some(stem) = text.strip_suffix(".log") else {
+    let Some(stem) = text.strip_suffix(ending) else {
         return path.to_owned();
     };
     let base = match stem.rsplit_once('-') {
@@ -85,7 +94,7 @@ fn numbered(path: &Path, id: PmId) -> PathBuf {
         }
         _ => stem,
     };
-    PathBuf::from(format!("{base}-{id}.log"))
+    PathBuf::from(format!("{base}-{id}{ending}"))
 }
 
 #[cfg(test)]
@@ -100,11 +109,13 @@ mod tests {
     #[test]
     fn a_number_goes_before_the_ending() {
         let check = |from: &str, to: &str| {
-            assert_eq!(numbered(Path::new(from), PmId(7)), Path::new(to));
+            assert_eq!(numbered(Path::new(from), ".log", PmId(7)), Path::new(to));
         };
         check("/l/app.log", "/l/app-7.log");
         check("/l/app-2.log", "/l/app-7.log");
         check("/l/app.txt", "/l/app.txt");
         check("/l/app-x.log", "/l/app-x-7.log");
+        let pid = numbered(Path::new("/run/web.pid"), ".pid", PmId(7));
+        assert_eq!(pid, Path::new("/run/web-7.pid"));
     }
 }

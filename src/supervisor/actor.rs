@@ -26,7 +26,7 @@ use super::channel::Lines;
 use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
 use super::journal::{Journal, Left, Row};
 use super::kill::Handle;
-use super::machine::{Event, State, Wish};
+use super::machine::{self, Event, State, Wish};
 use super::snapshot::{Process, Snapshot};
 use super::spawn::{self, OperatorLimits, Order};
 use super::waits::Wait;
@@ -181,14 +181,15 @@ impl Slot {
     /// in a while.
     fn explain(&mut self, why: String, now: Instant) {
         let process = &mut self.process;
+        let cause = machine::without_next_start(&why);
         let known = self
             .said
             .as_ref()
-            .is_some_and(|(last, at)| *last == why && now - *at < SAY_AGAIN);
+            .is_some_and(|(last, at)| last == cause && now - *at < SAY_AGAIN);
         if !known {
             let restarts = process.history.restarts;
             tracing::warn!(app = %process.spec.name, pm_id = %process.id, restarts, "{why}");
-            self.said = Some((why.clone(), now));
+            self.said = Some((cause.to_owned(), now));
         }
         process.reason = Some(why);
     }
@@ -231,7 +232,11 @@ impl Actor {
     /// Deals with one message; `true` ends the task.
     fn take(&mut self, message: Message) -> bool {
         match message {
-            Message::Start { specs, reply } => self.start(specs, reply),
+            Message::Start {
+                specs,
+                beside,
+                reply,
+            } => self.start(specs, beside, reply),
             Message::Act {
                 action,
                 target,
@@ -249,7 +254,14 @@ impl Actor {
                 begun,
                 reply,
             } => self.reload(asked, begun, reply),
+            Message::Replace {
+                id,
+                name,
+                spec,
+                reply,
+            } => self.replace(id, &name, spec, reply),
             Message::Reset { target, reply } => self.reset(&target, reply),
+            Message::Unwatch { target, reply } => self.unwatch(&target, reply),
             Message::Signal {
                 target,
                 signal,

@@ -16,7 +16,7 @@ use super::triggers::Cause;
 use super::waits::Outcome;
 use crate::config::AppSpec;
 use crate::config::spec::Env;
-use crate::ids::{PmId, Port};
+use crate::ids::{AppName, PmId, Port};
 
 /// Messages under way to the supervisor. Each process has at most a few at a time, so a boot of
 /// hundreds fits; a sender beyond that waits.
@@ -80,6 +80,8 @@ pub(super) struct Reload {
     pub(super) id: PmId,
     /// What it is to be made from; `None` for what it is made from.
     pub(super) spec: Option<Arc<AppSpec>>,
+    /// Its name so far, when the spec brings another.
+    pub(super) renamed_from: Option<AppName>,
     /// Merged into its variables.
     pub(super) env: Option<Env>,
     /// What its run listens on.
@@ -99,6 +101,8 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, CommandError>>;
 pub(super) enum Message {
     Start {
         specs: Vec<Arc<AppSpec>>,
+        /// Beside processes of the same names, which are left alone.
+        beside: bool,
         reply: Reply,
     },
     Act {
@@ -121,7 +125,18 @@ pub(super) enum Message {
         begun: oneshot::Sender<How>,
         reply: Reply,
     },
+    Replace {
+        id: PmId,
+        /// Its app's name so far.
+        name: AppName,
+        spec: Arc<AppSpec>,
+        reply: Reply,
+    },
     Reset {
+        target: String,
+        reply: Reply,
+    },
+    Unwatch {
         target: String,
         reply: Reply,
     },
@@ -188,7 +203,27 @@ impl Supervisor {
     /// When nothing was begun.
     pub async fn start(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
         let specs = specs.into_iter().map(Arc::new).collect();
-        self.ask(|reply| Message::Start { specs, reply }).await
+        self.ask(|reply| Message::Start {
+            specs,
+            beside: false,
+            reply,
+        })
+        .await
+    }
+
+    /// Starts these apps beside processes of the same names; answers when each was started or has
+    /// failed to.
+    ///
+    /// # Errors
+    /// When nothing was begun.
+    pub async fn start_beside(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
+        let specs = specs.into_iter().map(Arc::new).collect();
+        self.ask(|reply| Message::Start {
+            specs,
+            beside: true,
+            reply,
+        })
+        .await
     }
 
     /// Does this to the processes that `target` means; answers when each is there or has failed.
@@ -234,8 +269,8 @@ impl Supervisor {
         .await
     }
 
-    /// Puts a new run in the place of a process's run, made from another spec of its app if one is
-    /// given; answers when it has taken over, or has failed to.
+    /// Puts a new run in the place of a process's run, made from another spec if one is
+    /// given, whose name may be new; answers when it has taken over, or has failed to.
     ///
     /// # Errors
     /// When there is no such process, it is being reloaded, or the spec clashes with another app's.
@@ -243,6 +278,7 @@ impl Supervisor {
         &self,
         id: PmId,
         spec: Option<AppSpec>,
+        renamed_from: Option<AppName>,
         env: Option<Env>,
     ) -> Result<(How, Vec<Outcome>), CommandError> {
         let process = self.snapshot().get(id).cloned();
@@ -250,6 +286,7 @@ impl Supervisor {
         let asked = Reload {
             id,
             spec: spec.map(Arc::new),
+            renamed_from,
             env,
             ports,
         };
@@ -273,6 +310,27 @@ impl Supervisor {
         Ok((how, outcomes))
     }
 
+    /// Restarts one process of the app of this name with another spec; answers when it runs or has
+    /// failed.
+    ///
+    /// # Errors
+    /// When there is no such process, or the spec clashes with another app's.
+    pub async fn replace(
+        &self,
+        id: PmId,
+        name: AppName,
+        spec: AppSpec,
+    ) -> Result<Vec<Outcome>, CommandError> {
+        let spec = Arc::new(spec);
+        self.ask(|reply| Message::Replace {
+            id,
+            name,
+            spec,
+            reply,
+        })
+        .await
+    }
+
     /// Counts restarts from 0 again.
     ///
     /// # Errors
@@ -280,6 +338,15 @@ impl Supervisor {
     pub async fn reset(&self, target: &str) -> Result<Vec<Outcome>, CommandError> {
         let target = target.to_owned();
         self.ask(|reply| Message::Reset { target, reply }).await
+    }
+
+    /// Restarts these for changed files no longer.
+    ///
+    /// # Errors
+    /// When `target` means none.
+    pub async fn unwatch(&self, target: &str) -> Result<Vec<Outcome>, CommandError> {
+        let target = target.to_owned();
+        self.ask(|reply| Message::Unwatch { target, reply }).await
     }
 
     /// Sends a signal to the root process, and to it alone; its children are its own business.

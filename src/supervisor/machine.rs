@@ -14,6 +14,8 @@ use crate::config::spec::{RestartPolicy, StopPolicy};
 
 /// A wait before a restart that people are told of.
 const WAIT_WORTH_SAYING: Duration = Duration::from_secs(1);
+/// Between a reason and when the next start is.
+const NEXT_START: &str = "; next start after ";
 
 /// Where a process is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -637,6 +639,11 @@ fn stopped(then: Then, ran: Duration, history: History, policy: Policy<'_>, now:
     }
 }
 
+/// The reason alone, without when the next start is.
+pub fn without_next_start(why: &str) -> &str {
+    why.split_once(NEXT_START).map_or(why, |(why, _)| why)
+}
+
 /// It ended by itself.
 fn ended(exit: Exit, ran: Duration, history: History, policy: Policy<'_>, now: Instant) -> Step {
     if let Some(why) = policy.unshared {
@@ -660,7 +667,7 @@ fn settle(decision: Decision, why: &str, history: History, now: Instant) -> Step
             let why = if wait < WAIT_WORTH_SAYING {
                 why.to_owned()
             } else {
-                format!("{why}; next start after {} ms", wait.as_millis())
+                format!("{why}{NEXT_START}{} ms", wait.as_millis())
             };
             let effects = vec![Effect::Explain(why), Effect::WakeAt(until)];
             Step {

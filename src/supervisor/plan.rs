@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::snapshot::{Process, Snapshot};
 use crate::config::AppSpec;
-use crate::ids::PmId;
+use crate::ids::{AppName, PmId};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,9 +81,14 @@ pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>
         }
     }
     let mut steps = Vec::new();
+    // Apps of one name count on, as in PM2.
+    let mut counts: BTreeMap<AppName, u32> = BTreeMap::new();
     for spec in wanted {
         let existing = known.entry(spec.name.clone()).or_default();
-        for instance in 0..spec.instances {
+        let count = counts.entry(spec.name.clone()).or_default();
+        let first = *count;
+        *count = count.saturating_add(spec.instances);
+        for instance in first..*count {
             let spec = spec.clone();
             steps.push(if existing.is_empty() {
                 Step::Start { spec, instance }
@@ -97,6 +102,37 @@ pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>
         }
     }
     steps.extend(known.into_values().flatten().map(|id| Step::Remove { id }));
+    Ok(steps)
+}
+
+/// What to do so that the wanted apps run beside processes of the same names, which are left alone.
+/// Instance numbers are the lowest that are free.
+///
+/// # Errors
+/// As [`start`], and when it would make a second process of a service.
+pub fn start_beside(
+    snapshot: &Snapshot,
+    wanted: Vec<Arc<AppSpec>>,
+) -> Result<Vec<Step>, PlanError> {
+    clash(snapshot, &wanted)?;
+    let mut taken: BTreeMap<AppName, BTreeSet<u32>> = BTreeMap::new();
+    for process in &snapshot.processes {
+        let name = process.spec.name.clone();
+        taken.entry(name).or_default().insert(process.instance);
+    }
+    let mut steps = Vec::new();
+    for spec in wanted {
+        let taken = taken.entry(spec.name.clone()).or_default();
+        if spec.mcp.is_some() && !taken.is_empty() {
+            return Err(PlanError::OneOnly(spec.name.to_string()));
+        }
+        for _ in 0..spec.instances {
+            let instance = (0..).find(|n| !taken.contains(n)).unwrap_or(u32::MAX);
+            taken.insert(instance);
+            let spec = spec.clone();
+            steps.push(Step::Start { spec, instance });
+        }
+    }
     Ok(steps)
 }
 
@@ -251,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn apps_of_one_name_count_on() {
+        check(
+            &running(&[]),
+            vec![wanted("a", 2), wanted("a", 1)],
+            &["start a 0", "start a 1", "start a 2"],
+        );
+    }
+
+    #[test]
     fn instances_follow_the_file() {
         check(
             &running(&["a"]),
@@ -271,6 +316,20 @@ mod tests {
             vec![wanted("a", 1), wanted("a", 1)],
             &["start a 0", "start a 0"],
         );
+    }
+
+    #[test]
+    fn by_force_a_second_one_takes_the_next_number() {
+        let steps = start_beside(&running(&["a", "b"]), vec![wanted("a", 2), wanted("c", 1)]);
+        let steps: Vec<_> = steps
+            .unwrap()
+            .into_iter()
+            .map(|step| match step {
+                Step::Start { spec, instance } => format!("{} {instance}", spec.name),
+                other => panic!("{other:?} touches what runs"),
+            })
+            .collect();
+        assert_eq!(steps, ["a 1", "a 2", "c 0"]);
     }
 
     #[track_caller]

@@ -493,6 +493,7 @@ mod tests {
             base: "/app".into(),
             paths: vec!["/app".into()],
             ignore: Vec::new(),
+            extensions: Vec::new(),
             delay: Duration::from_millis(500),
         };
         let mut group = Group {

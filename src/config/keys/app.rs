@@ -159,7 +159,7 @@ const KEYS: &[Key] = &[
         "pid_file",
         Kind::Text,
         "`$MCPM_HOME/pids/NAME-ID.pid`",
-        "where the pid is written",
+        "where the pid is written; `-ID` is put before `.pid`",
     )
     .aka(&["pid"]),
     Key::new(

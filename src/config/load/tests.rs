@@ -335,6 +335,7 @@ fn only_and_env_choose() {
     let options = LoadOptions {
         env_name: Some("prod".into()),
         only: vec!["b-prod".into(), "zzz".into()],
+        given: Vec::new(),
     };
     let text = "[{name: 'a', script: 'server'},
       {name: 'b', script: 'server', append_env_to_name: true, env: {X: 1}, env_prod: {X: 2}}]";
@@ -368,6 +369,7 @@ fn port_wins_over_env_but_not_over_the_chosen_block() {
         let options = LoadOptions {
             env_name: env.map(str::to_owned),
             only: Vec::new(),
+            given: Vec::new(),
         };
         let text = "[{script: 'server', port: 1, env: {PORT: 2}, env_x: {PORT: 3}}]";
         load_text("e.json", text, &room.shell, &options)

@@ -12,12 +12,17 @@ use super::super::waits::{Goal, Outcome, Wait};
 use super::{Actor, PROCESSES_MAX, Slot};
 use crate::config::AppSpec;
 use crate::config::spec::Env;
-use crate::ids::{PmId, Timestamp};
+use crate::ids::{AppName, PmId, Timestamp};
 
 impl Actor {
-    pub(super) fn start(&mut self, specs: Vec<Arc<AppSpec>>, reply: Reply) {
+    pub(super) fn start(&mut self, specs: Vec<Arc<AppSpec>>, beside: bool, reply: Reply) {
         let snapshot = self.snapshot();
-        let steps = match plan::start(&snapshot, specs) {
+        let planned = if beside {
+            plan::start_beside(&snapshot, specs)
+        } else {
+            plan::start(&snapshot, specs)
+        };
+        let steps = match planned {
             Ok(steps) => steps,
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
@@ -200,6 +205,27 @@ impl Actor {
         }
     }
 
+    /// Restarts a process of the app of this name with another spec.
+    pub(super) fn replace(&mut self, id: PmId, name: &AppName, spec: Arc<AppSpec>, reply: Reply) {
+        let snapshot = self.snapshot();
+        if let Err(error) = plan::clash(&snapshot, std::slice::from_ref(&spec)) {
+            return drop(reply.send(Err(error.into())));
+        }
+        let same_app = |slot: &&mut Slot| slot.process.spec.name == *name;
+        let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
+            return drop(reply.send(Err(CommandError::Unknown(id.to_string()))));
+        };
+        slot.next = Some((spec, slot.process.instance));
+        slot.process.created_at = Timestamp::now();
+        let mut wait = Wait {
+            open: BTreeMap::new(),
+            outcomes: Vec::new(),
+            reply,
+        };
+        self.expect(&mut wait, id, Action::Restart);
+        self.begin(wait, vec![(id, Event::RestartAsked)]);
+    }
+
     pub(super) fn reset(&mut self, target: &str, reply: Reply) {
         let ids = match self.selected(target) {
             Ok(ids) => ids,
@@ -209,6 +235,22 @@ impl Actor {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.process.history.restarts = 0;
                 slot.process.history.unstable = 0;
+            }
+            self.write_down(id);
+            self.dirty.insert(id);
+        }
+        let outcomes = self.outcomes(&ids, |_| None);
+        drop(reply.send(Ok(outcomes)));
+    }
+
+    pub(super) fn unwatch(&mut self, target: &str, reply: Reply) {
+        let ids = match self.selected(target) {
+            Ok(ids) => ids,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        for &id in &ids {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                Arc::make_mut(&mut slot.process.spec).triggers.watch = None;
             }
             self.write_down(id);
             self.dirty.insert(id);

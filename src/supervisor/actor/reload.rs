@@ -76,6 +76,7 @@ impl Actor {
         let Reload {
             id,
             spec,
+            renamed_from,
             env,
             ports,
         } = asked;
@@ -83,8 +84,10 @@ impl Actor {
             plan::clash(&self.snapshot(), std::slice::from_ref(spec))?;
         }
         let same_app = |slot: &&mut Slot| {
-            spec.as_ref()
-                .is_none_or(|spec| slot.process.spec.name == spec.name)
+            let known = renamed_from
+                .as_ref()
+                .or(spec.as_ref().map(|spec| &spec.name));
+            known.is_none_or(|name| slot.process.spec.name == *name)
         };
         let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
             return Err(CommandError::Unknown(id.to_string()));

@@ -42,10 +42,7 @@ impl Actor {
     pub(super) fn place(&self, process: &mut Process) {
         let spec = &process.spec;
         process.logs = LogFiles::of(spec, process.id, &self.logs_dir);
-        process.pid_file = spec.pid_file.clone().unwrap_or_else(|| {
-            let name = files::file_name(spec.name.as_str());
-            self.pids_dir.join(format!("{name}-{}.pid", process.id))
-        });
+        process.pid_file = files::pid_file(spec, process.id, &self.pids_dir);
     }
 
     pub(super) fn spawned(&mut self, spawned: Spawned) {

@@ -1,0 +1,1 @@
+module.exports = { apps: [ { name: 'x', script: 'say.js' ;

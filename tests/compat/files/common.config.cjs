@@ -1,0 +1,1 @@
+module.exports = { apps: [{ name: 'cjs', script: './say.cjs', time: true }] };

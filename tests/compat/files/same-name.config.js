@@ -1,0 +1,1 @@
+module.exports = { apps: [{ name: 'twin', script: 'say.js' }, { name: 'twin', script: 'say.sh' }] };
