@@ -12,6 +12,7 @@ pub mod problem;
 pub mod sockets;
 pub mod outbound;
 pub mod config;
+pub mod pm2;
 pub mod store;
 pub mod vault;
 pub mod logs;
@@ -21,6 +22,7 @@ pub mod health;
 pub mod users;
 pub mod instances;
 pub mod bridge;
+pub mod site;
 pub mod router;
 // ── doors ──
 pub mod api;

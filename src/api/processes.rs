@@ -188,6 +188,10 @@ pub struct Process {
     /// Pid file.
     #[schema(value_type = String)]
     pub pid_file: PathBuf,
+    /// What it says about itself over Node's channel (`axm:monitor`): by name `{value, unit, …}`.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub metrics: serde_json::Map<String, serde_json::Value>,
     /// For services only.
     pub health: Option<Health>,
     /// What it is made from. Values of variables with secret-looking names are `***` unless they
@@ -320,7 +324,7 @@ pub enum Stream {
 // ── handlers ──
 
 /// Names of variables whose values are shown to nobody who did not ask for them.
-fn looks_secret(name: &str) -> bool {
+pub(crate) fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["key", "token", "secret", "pass", "credential"]
         .iter()
@@ -420,6 +424,7 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
         error_log: process.logs.error.clone(),
         combined_log: process.logs.combined.clone(),
         pid_file: process.pid_file.clone(),
+        metrics: process.metrics.now(),
         health: process.spec.mcp.as_ref().map(|_| health(&process.health)),
         spec,
     }

@@ -6,8 +6,9 @@
 use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
-    actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
-    kill, list, logs, orders, reload, runtime, saving, scale, services, start, startup, users,
+    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
+    init, instances, kill, list, logs, man, orders, reload, runtime, saving, scale, serve,
+    services, start, startup, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     SendSignal(orders::SignalArgs),
     /// Write a line to the standard input of processes
     Send(orders::SendArgs),
+    /// Type into a process, and see what it writes
+    Attach(attach::Args),
     /// Stop processes and forget them
     #[command(visible_alias = "del")]
     Delete(actions::DeleteArgs),
@@ -96,6 +99,8 @@ pub(crate) enum Command {
     Resurrect,
     /// Empty the saved list
     Cleardump,
+    /// Start what another process manager runs or has saved
+    Import(import::Args),
     /// Stop everything, and the daemon
     Kill(kill::Args),
     /// Have the daemon started at boot, with what `save` saved
@@ -130,10 +135,18 @@ pub(crate) enum Command {
     Runtime(Box<runtime::Args>),
     /// Run the daemon in the foreground
     Daemon(daemon::Args),
+    /// Serve a folder's files over HTTP, by a process in the list
+    #[command(visible_alias = "expose")]
+    Serve(serve::Args),
+    /// Be the process of `serve`
+    #[command(hide = true)]
+    Site,
     /// Run an MCP server that mcpm brings with it
     Bridge(bridge::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print the manual page, or write one for each command into a folder
+    Man(man::Args),
 }
 
 #[cfg(test)]

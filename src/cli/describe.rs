@@ -44,6 +44,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             process.pm_id, process.name
         ))?;
         output.text(&grid(process, now).render(output.palette()))?;
+        if let Some(metrics) = metrics(process) {
+            output.line("Code metrics value")?;
+            output.text(&metrics.render(output.palette()))?;
+        }
         for stream in [Stream::Error, Stream::Out] {
             let text = last_lines(&mut daemon, process, stream).await?;
             if !text.is_empty() {
@@ -124,6 +128,27 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
         }
     }
     grid
+}
+
+/// What an app says about itself, as in PM2; `None` when it says nothing.
+fn metrics(process: &Process) -> Option<Grid> {
+    if process.metrics.is_empty() {
+        return None;
+    }
+    let mut grid = Grid::new(vec![Column::fit(""), Column::fit("")]);
+    for (name, metric) in &process.metrics {
+        let text = |field: &str| match metric.get(field) {
+            None | Some(serde_json::Value::Null) => String::new(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let shown = format!("{} {}", text("value"), text("unit"));
+        grid.row(vec![
+            Cell::painted(name, Paint::Head),
+            Cell::new(shown.trim()),
+        ]);
+    }
+    Some(grid)
 }
 
 /// Where PM2 puts rows that not every process has.
@@ -293,6 +318,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_an_app_says_about_itself_is_shown() {
+        let mut web = process(0, "web");
+        assert!(metrics(&web).is_none());
+        let said = serde_json::json!({ "Users": { "value": 3, "unit": "people" }, "x": {} });
+        web.metrics = said.as_object().unwrap().clone();
+        let text = metrics(&web).unwrap().render(Palette::PLAIN);
+        assert!(text.contains("│ Users │ 3 people │"), "{text}");
     }
 
     #[test]

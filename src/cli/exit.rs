@@ -3,6 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::control::client::ClientError;
+use crate::pm2;
+
 /// How a command ended that has said all there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -37,13 +40,18 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The reader of our output has seen enough (`mcpm ls | head -1`): no error of anyone.
+/// The reader of our output has seen enough (`mcpm ls | head -1`): no error of anyone. A daemon, or a
+/// PM2, that has gone away is one.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    })
+    let is_of_a_peer = error
+        .chain()
+        .any(|cause| cause.is::<ClientError>() || cause.is::<pm2::ClientError>());
+    !is_of_a_peer
+        && error.chain().any(|cause| {
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        })
 }
 
 #[cfg(test)]
@@ -62,5 +70,8 @@ mod tests {
         let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert!(is_closed_pipe(&closed.context("cannot print")));
         assert!(!is_closed_pipe(&anyhow::anyhow!("broken pipe")));
+        let closed = io::Error::from(io::ErrorKind::BrokenPipe);
+        let daemon = anyhow::Error::from(ClientError::Request(closed.into()));
+        assert!(!is_closed_pipe(&daemon.context("cannot restart web")));
     }
 }

@@ -76,7 +76,8 @@ fn pm2_env(process: &Process, home: &str) -> Value {
     }
     set("pmx_module", json!(false));
     set("axm_actions", json!([]));
-    for name in ["axm_monitor", "axm_options", "axm_dynamic"] {
+    set("axm_monitor", json!(process.metrics));
+    for name in ["axm_options", "axm_dynamic"] {
         set(name, json!({}));
     }
     Value::Object(fields)

@@ -174,7 +174,11 @@ pub(crate) fn daemon_variables() -> BTreeMap<String, String> {
     said.filter(|(_, text)| !text.is_empty()).collect()
 }
 
-fn shell() -> anyhow::Result<Shell> {
+/// This shell, as apps find it.
+///
+/// # Errors
+/// When the current folder is gone.
+pub(crate) fn shell() -> anyhow::Result<Shell> {
     Shell::current().context("cannot read the current folder")
 }
 

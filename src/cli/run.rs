@@ -11,14 +11,20 @@ use super::exit::{Exit, is_closed_pipe};
 use super::render::Output;
 use super::session::Session;
 use super::{
-    actions, bridge, completions, conf, config, daemon, describe, facts, flush, init, instances,
-    kill, line, list, logs, orders, ping, refused, reload, reload_logs, report, runtime, saving,
-    scale, services, start, startup, users,
+    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
+    init, instances, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
+    report, runtime, saving, scale, serve, services, start, startup, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let line = line::arrange(args.into_iter().collect(), &Cli::command());
+    let args: Vec<OsString> = args.into_iter().collect();
+    match completions::answer(&args) {
+        Ok(false) => {}
+        Ok(true) => return Exit::Fine.into(),
+        Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
+    }
+    let line = line::arrange(args, &Cli::command());
     let cli = match Cli::try_parse_from(line.args) {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
@@ -58,7 +64,9 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         // These bring a runtime of their own, or need none.
         Command::Daemon(args) => daemon::run(args),
         Command::Bridge(args) => bridge::run(args),
+        Command::Site => serve::run_site(),
         Command::Completions(args) => completions::run(&args, &output),
+        Command::Man(args) => man::run(&args, &output),
         Command::Runtime(args) => runtime::run(&args, Session::new(output)?),
         Command::Start(args) if args.no_daemon => {
             let session = Session::new(output)?;
@@ -97,6 +105,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Reset(args) => orders::reset(args, session).await,
         Command::SendSignal(args) => orders::signal(args, session).await,
         Command::Send(args) => orders::send(args, session).await,
+        Command::Attach(args) => attach::run(args, session).await,
         Command::Id(args) => facts::id(args, session).await,
         Command::Pid(args) => facts::pid(args, session).await,
         Command::Env(args) => facts::env(args, session).await,
@@ -113,15 +122,19 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Ping => ping::run(session).await,
         Command::Save(args) => saving::save(&args, session).await,
         Command::Resurrect => saving::resurrect(session).await,
+        Command::Import(args) => import::run(args, session).await,
         Command::Kill(args) => kill::run(&args, session).await,
         Command::Services(args) => services::run(&args, session).await,
         Command::Instances(args) => instances::run(args, session).await,
         Command::Users(args) => users::run(args, session).await,
         Command::Tokens(args) => users::tokens(&args, session).await,
+        Command::Serve(args) => serve::run(args, session).await,
         Command::Config(args) => config::run(&args, session).await,
         Command::Daemon(_)
         | Command::Bridge(_)
+        | Command::Site
         | Command::Completions(_)
+        | Command::Man(_)
         | Command::Runtime(_)
         | Command::Init(_)
         | Command::Set(_)

@@ -239,6 +239,19 @@ pub(crate) async fn start_loaded(
     start_apps(loaded, Known::Restart, wait, daemon, session, &mut started).await
 }
 
+/// Starts an app that is not listed, or has ended, and waits for it.
+///
+/// # Errors
+/// Also when it runs already, or another app has the name.
+pub(crate) async fn start_new(
+    loaded: Loaded,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let (wait, mut started) = (Wait::UntilReady(None), Started::default());
+    start_script(loaded, Known::Restart, wait, daemon, session, &mut started).await
+}
+
 fn read_targets(args: &Args) -> anyhow::Result<Vec<anyhow::Result<Wanted>>> {
     let file = |target: &str| {
         loading::load_to_start(target, &args.selection, args.change.flags()).map(Wanted::File)

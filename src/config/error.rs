@@ -133,15 +133,18 @@ pub enum ConfigError {
         reason: String,
     },
     /// Every mistake of the file, one a line.
-    #[error("{}", lines(mistakes))]
+    #[error("{}", lines(mistakes, warnings))]
     Mistakes {
         /// In the file's order; never empty.
         mistakes: Vec<Mistake>,
+        /// What may be behind them: a misspelt key is why another is missing.
+        warnings: Vec<Warning>,
     },
 }
 
-fn lines(mistakes: &[Mistake]) -> String {
-    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+fn lines(mistakes: &[Mistake], warnings: &[Warning]) -> String {
+    let mut lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }
 
@@ -228,8 +231,8 @@ impl Report {
             Some(at) if at.line > 0 => (at.line, at.column),
             _ => (u32::MAX, 0),
         };
+        self.warnings.sort_by_key(|warning| place(&warning.at));
         if self.mistakes.is_empty() {
-            self.warnings.sort_by_key(|warning| place(&warning.at));
             return Ok(self.warnings);
         }
         self.mistakes.sort_by_key(|mistake| place(&mistake.at));
@@ -239,6 +242,7 @@ impl Report {
         }
         Err(ConfigError::Mistakes {
             mistakes: self.mistakes,
+            warnings: self.warnings,
         })
     }
 

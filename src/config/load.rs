@@ -237,6 +237,7 @@ fn refuse(name: &str, SyntaxError { at, message }: SyntaxError) -> ConfigError {
     match report.finish() {
         Err(error) => error,
         Ok(_) => ConfigError::Mistakes {
+            warnings: Vec::new(),
             mistakes: Vec::new(),
         },
     }
@@ -324,6 +325,15 @@ fn give(app: &mut Node, given: &[GivenAttribute]) {
             node: Node::placeless(value),
         });
     }
+}
+
+/// Resolves one app, as an ecosystem file would hold it, that stands in none. `Loaded` has one app,
+/// or one failure. What apps may not share with each other is not looked at.
+///
+/// # Errors
+/// The app has mistakes; all are named.
+pub fn load_app(app: &serde_json::Value, shell: &Shell) -> Result<Loaded, ConfigError> {
+    build_one(&Node::from_json(app), shell)
 }
 
 /// One app that has no file.

@@ -39,7 +39,7 @@ pub use amend::amend;
 pub use command_line::{CommandLineApp, from_command_line};
 pub use error::{AppFailure, ConfigError, Position, Warning};
 pub use load::{
-    GivenAttribute, LoadOptions, Loaded, Shell, is_ecosystem_file, load_file, load_text,
+    GivenAttribute, LoadOptions, Loaded, Shell, is_ecosystem_file, load_app, load_file, load_text,
 };
 pub use settings::Settings;
 pub use spec::AppSpec;

@@ -14,6 +14,10 @@ use super::words;
 
 /// The name by which a file means this program.
 const OWN_NAME: &str = "mcpm";
+/// The script that is the file server of this program, as of PM2.
+const SERVE: &str = "serve";
+/// The command by which this program is that server.
+const SITE: &str = "site";
 
 /// What an app says about it.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,13 @@ pub(crate) fn find(wanted: Wanted<'_>, bases: Bases<'_>) -> Result<Found, Missin
     let cwd = cwd.map_err(|message| ("cwd", message))?;
     let file = resolve::file(wanted.script, cwd.as_deref(), bases);
     let is_file = file.as_ref().is_some_and(|(path, _)| path.is_file());
+    let named = wanted.interpreter.filter(|name| *name != "none");
+    if wanted.script == SERVE && named.is_none() {
+        return Ok(Found {
+            program: direct(wanted.own.to_owned(), vec![SITE.to_owned()]),
+            cwd: cwd.unwrap_or_else(|| home(bases)),
+        });
+    }
     if let Some(args) = own_arguments(wanted.script, is_file) {
         let args = args
             .into_iter()
@@ -63,7 +74,6 @@ pub(crate) fn find(wanted: Wanted<'_>, bases: Bases<'_>) -> Result<Found, Missin
             cwd: cwd.unwrap_or_else(|| home(bases)),
         });
     }
-    let named = wanted.interpreter.filter(|name| *name != "none");
     if let Some((path, base)) = file {
         let base = if Path::new(wanted.script).is_relative() {
             base

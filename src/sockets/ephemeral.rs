@@ -44,13 +44,13 @@ fn advice(ports: &[u16], range: &RangeInclusive<u16>, reserved: &str) -> Option<
     if !reserved.is_empty() {
         value.insert(0, reserved.to_owned());
     }
-    let others = match bare.len() {
-        1 => String::new(),
-        count => format!(" and {} more", count - 1),
+    let those = match bare.len() {
+        1 => " lies".to_owned(),
+        count => format!(" and {} more lie", count - 1),
     };
     let (low, high) = (range.start(), range.end());
     Some(format!(
-        "port {first}{others} lies among those of outgoing connections ({low}-{high}), any of \
+        "port {first}{those} among those of outgoing connections ({low}-{high}), any of \
          which may take it: reserve it with `sysctl -w {RESERVED}={}`",
         value.join(",")
     ))
@@ -103,12 +103,12 @@ mod tests {
         check(
             &[49161, 49160],
             "",
-            Some(("port 49160 and 1 more lies", "49160-49999")),
+            Some(("port 49160 and 1 more lie", "49160-49999")),
         );
         check(
             &[40001, 40000, 50000, 8080],
             "33000",
-            Some(("port 40000 and 2 more lies", "33000,40000-40001,50000")),
+            Some(("port 40000 and 2 more lie", "33000,40000-40001,50000")),
         );
         check(&[40000], "", Some(("port 40000 lies", "40000")));
     }

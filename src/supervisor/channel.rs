@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 
 use super::handle::Message;
 use super::machine::Event;
+use super::metrics::Metrics;
 use crate::ids::PmId;
 
 /// Longer messages are not looked at; they are read all the same, so that nobody waits.
@@ -120,6 +121,7 @@ pub fn notify_socket(run: &str) -> io::Result<(StdDatagram, String)> {
 pub struct Lines {
     channel: Option<(Arc<UnixStream>, Identity)>,
     listeners: Vec<AbortHandle>,
+    metrics: Metrics,
 }
 
 impl Lines {
@@ -128,13 +130,19 @@ impl Lines {
         self.channel.as_ref().map(|(_, identity)| *identity)
     }
 
+    /// What the run says about itself.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Listens on a channel.
     pub fn listen(&mut self, end: End, to: Listener, tasks: &mut tokio::task::JoinSet<()>) {
         let stream = UnixStream::from_std(StdStream::from(end.socket)).map(Arc::new);
         match stream {
             Ok(stream) => {
+                let metrics = self.metrics.clone();
                 self.listeners
-                    .push(tasks.spawn(read_channel(stream.clone(), to)));
+                    .push(tasks.spawn(read_channel(stream.clone(), to, metrics)));
                 self.channel = Some((stream, end.identity));
             }
             Err(error) => tracing::warn!(pm_id = %to.id, %error, "cannot listen on its channel"),
@@ -193,7 +201,7 @@ impl Listener {
     }
 }
 
-async fn read_channel(stream: Arc<UnixStream>, to: Listener) {
+async fn read_channel(stream: Arc<UnixStream>, to: Listener, metrics: Metrics) {
     let mut buffer = [0; 4096];
     let mut splitter = Splitter::default();
     loop {
@@ -207,6 +215,8 @@ async fn read_channel(stream: Arc<UnixStream>, to: Listener) {
                 for line in splitter.feed(&buffer[..count]) {
                     if is_ready(&line) {
                         to.ready().await;
+                    } else {
+                        metrics.hear(&line);
                     }
                 }
             }

@@ -1,12 +1,9 @@
 //! `dump.pm2`: the saved list, in PM2's own format, so that either program brings back what the
 //! other saved.
 //!
-//! Written whole to a new file (0600: it holds complete environments) that then takes the name, so
-//! that a crash leaves the old list or the new one; the old one is kept as `dump.pm2.bak`.
+//! `pm2::dump` knows the file; this side knows what its entries mean here.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,33 +12,8 @@ use serde_json::{Map, Value, json};
 use super::handle::Saved;
 use super::snapshot::{Process, Snapshot, Status};
 use crate::config::pm2_env;
-
-/// Largest dump that is read, in bytes.
-const DUMP_MAX: u64 = 256 * 1024 * 1024;
-
-/// Why there is nothing to bring back.
-#[derive(Debug, thiserror::Error)]
-pub enum DumpError {
-    /// Nothing was ever saved.
-    #[error("nothing was saved in `{}`; `mcpm save` does that", .0.display())]
-    Missing(PathBuf),
-    /// The file can't be read.
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is no list of processes.
-    #[error("`{}` is not a saved list: {why}", path.display())]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-}
+use crate::pm2::dump;
+pub use crate::pm2::dump::DumpError;
 
 /// A saved list.
 #[derive(Debug)]
@@ -62,19 +34,7 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
         .iter()
         .map(|process| entry(process))
         .collect();
-    let new = path.with_extension("pm2.new");
-    let _ = std::fs::remove_file(&new);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(&entries)?)?;
-    file.sync_all()?;
-    if path.exists() {
-        let _ = std::fs::copy(path, path.with_extension("pm2.bak"));
-    }
-    std::fs::rename(&new, path)
+    dump::write(path, &entries)
 }
 
 fn entry(process: &Process) -> Value {
@@ -104,49 +64,13 @@ fn entry(process: &Process) -> Value {
     Value::Object(fields)
 }
 
-/// Reads a list, ours or PM2's; one that is broken gives way to the one before it, which
-/// [`write()`] has kept. Entries that are no apps are left out with a warning.
+/// Reads a list, ours or PM2's; one that is broken gives way to the one before it. Entries that
+/// are no apps are left out with a warning.
 ///
 /// # Errors
 /// When there is none, or neither can be read. Nothing is changed then.
 pub fn read(path: &Path) -> Result<Read, DumpError> {
-    let error = match read_one(path) {
-        Ok(saved) => {
-            return Ok(Read {
-                saved,
-                warning: None,
-            });
-        }
-        Err(error @ DumpError::Missing(_)) => return Err(error),
-        Err(error) => error,
-    };
-    let older = path.with_extension("pm2.bak");
-    let Ok(saved) = read_one(&older) else {
-        return Err(error);
-    };
-    let warning = format!("{error}; took the list before it, `{}`", older.display());
-    Ok(Read {
-        saved,
-        warning: Some(warning),
-    })
-}
-
-fn read_one(path: &Path) -> Result<Vec<Saved>, DumpError> {
-    let at = || path.to_owned();
-    let failed = |source| DumpError::Read { path: at(), source };
-    let size = match path.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(DumpError::Missing(at()));
-        }
-        found => found.map_err(failed)?.len(),
-    };
-    if size > DUMP_MAX {
-        let why = format!("it is larger than {DUMP_MAX} bytes");
-        return Err(DumpError::Broken { path: at(), why });
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let broken = |why| DumpError::Broken { path: at(), why };
-    let entries = entries(&bytes).map_err(broken)?;
+    let dump::Entries { entries, warning } = dump::read(path)?;
     let mut saved = Vec::new();
     for (number, entry) in entries.iter().enumerate() {
         let Value::Object(fields) = entry else {
@@ -169,22 +93,7 @@ fn read_one(path: &Path) -> Result<Vec<Saved>, DumpError> {
             }
         }
     }
-    Ok(saved)
-}
-
-/// The list that a text is, or why it is none.
-fn entries(bytes: &[u8]) -> Result<Vec<Value>, String> {
-    let what = match serde_json::from_slice(bytes) {
-        Ok(Value::Array(entries)) => return Ok(entries),
-        Ok(Value::Object(_)) => "an object",
-        Ok(_) => "a single value",
-        Err(error) if error.is_eof() => return Err("it is cut off".to_owned()),
-        Err(error) => {
-            let (line, column) = (error.line(), error.column());
-            return Err(format!("it is no JSON at line {line}, column {column}"));
-        }
-    };
-    Err(format!("it holds {what} in place of a list of apps"))
+    Ok(Read { saved, warning })
 }
 
 fn instance(fields: &Map<String, Value>) -> u32 {

@@ -18,6 +18,7 @@ pub mod target;
 pub mod waits;
 pub mod reload;
 pub mod child_env;
+pub mod metrics;
 pub mod snapshot;
 mod handle;
 pub mod actor;

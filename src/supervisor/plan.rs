@@ -287,15 +287,6 @@ mod tests {
     }
 
     #[test]
-    fn apps_of_one_name_count_on() {
-        check(
-            &running(&[]),
-            vec![wanted("a", 2), wanted("a", 1)],
-            &["start a 0", "start a 1", "start a 2"],
-        );
-    }
-
-    #[test]
     fn instances_follow_the_file() {
         check(
             &running(&["a"]),
@@ -314,7 +305,7 @@ mod tests {
         check(
             &running(&[]),
             vec![wanted("a", 1), wanted("a", 1)],
-            &["start a 0", "start a 0"],
+            &["start a 0", "start a 1"],
         );
     }
 

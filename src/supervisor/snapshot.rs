@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::kill::Life;
 use super::machine::{Exit, History};
+use super::metrics::Metrics;
 use crate::config::AppSpec;
 use crate::ids::{PmId, Port, Timestamp};
 use crate::logs::files::LogFiles;
@@ -142,6 +143,8 @@ pub struct Process {
     pub ended_for: Option<String>,
     /// What the checks say.
     pub health: Health,
+    /// What this run says about itself.
+    pub metrics: Metrics,
     /// Where its output goes.
     pub logs: LogFiles,
     /// Pid file.
@@ -171,6 +174,7 @@ impl Process {
             last_exit: None,
             ended_for: None,
             health: Health::default(),
+            metrics: Metrics::default(),
             logs: LogFiles::default(),
             pid_file: PathBuf::new(),
         }

@@ -31,6 +31,11 @@ fn command_lines_do_what_they_do_in_pm2() {
     compare("lines");
 }
 
+#[test]
+fn verbs_mean_the_processes_that_they_mean_in_pm2() {
+    compare("verbs");
+}
+
 /// Runs every recorded case of a topic.
 fn compare(topic: &str) {
     let cases: Vec<(String, Value)> = recorded(topic).into_iter().collect();

@@ -120,3 +120,26 @@ fn one_that_never_says_it_counts_as_online_in_the_end_and_describe_says_so() {
         "{shown}"
     );
 }
+
+#[test]
+fn what_an_app_says_about_itself_is_in_the_lists() {
+    if !is_there("bash") {
+        return;
+    }
+    let message = r#"{"type":"axm:monitor","data":{"Users":{"value":3,"unit":"people"}}}"#;
+    let script =
+        format!("printf '%s\\n' '{message}' '\"ready\"' >&\"$NODE_CHANNEL_FD\"; exec sleep 1000");
+    let app = sh("told", &script)
+        .with("/script", "bash")
+        .with("/wait_ready", true)
+        .with("/listen_timeout", "1h");
+    let mcpm = Mcpm::start([app]);
+    let list: serde_json::Value = serde_json::from_str(&mcpm.ok(&["jlist"])).unwrap();
+    let metric = &list[0]["pm2_env"]["axm_monitor"]["Users"];
+    assert_eq!(*metric, json!({ "value": 3, "unit": "people" }));
+    assert!(mcpm.ok(&["describe", "told"]).contains("3 people"));
+    // Another run has said nothing yet.
+    mcpm.ok(&["stop", "told"]);
+    let list: serde_json::Value = serde_json::from_str(&mcpm.ok(&["jlist"])).unwrap();
+    assert_eq!(list[0]["pm2_env"]["axm_monitor"], json!({}));
+}

@@ -447,6 +447,20 @@ fn too_many_apps_are_refused() {
 }
 
 #[test]
+fn a_misspelt_key_is_named_beside_what_it_makes_missing() {
+    let text = "{ apps: [{ name: 'c', script: 'server', mcp: { service: 'y', prot: 2 } }] }";
+    let said = Room::new().refused(text);
+    assert!(
+        said.starts_with("eco.json:1:46: a service needs a fixed port"),
+        "{said}"
+    );
+    assert!(
+        said.contains("\nwarning: eco.json:1:") && said.contains("did you mean `port`?"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_thousand_mistakes_do_not_become_a_book() {
     let error = Room::new().refused(&format!("[{}]", "1,".repeat(3000)));
     assert_eq!(error.lines().count(), 1001);

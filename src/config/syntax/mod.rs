@@ -87,6 +87,30 @@ impl Node {
         Self::placeless(Value::Text(text.into()))
     }
 
+    /// What `serde_json` holds, without places.
+    pub(crate) fn from_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        Self::placeless(match value {
+            Json::Null => Value::Null,
+            Json::Bool(b) => Value::Bool(*b),
+            Json::Number(n) => {
+                Value::Number(Number::new(n.as_f64().unwrap_or(f64::NAN), &n.to_string()))
+            }
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
+            Json::Object(entries) => Value::Map(
+                entries
+                    .iter()
+                    .map(|(key, value)| Entry {
+                        key: key.clone(),
+                        at: Place::default(),
+                        node: Self::from_json(value),
+                    })
+                    .collect(),
+            ),
+        })
+    }
+
     /// The same as `serde_json` would hold it; of keys that come twice the last.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;

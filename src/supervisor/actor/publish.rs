@@ -53,7 +53,11 @@ impl Actor {
         let before = self.publish.borrow().clone();
         let view = |(id, slot): (&PmId, &Slot)| match before.get(*id) {
             Some(same) if !dirty.contains(id) => same.clone(),
-            _ => Arc::new(slot.process.clone()),
+            _ => {
+                let mut process = slot.process.clone();
+                process.metrics = slot.lines.metrics();
+                Arc::new(process)
+            }
         };
         let processes = self.slots.iter().map(view).collect();
         self.publish.send_replace(Arc::new(Snapshot { processes }));

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) use apps::{App, demo, job, server, service, sh};
-pub(crate) use command::{Ran, Running, in_terminal};
+pub(crate) use command::{Ran, Running, in_terminal, run};
 pub(crate) use http::{Answer, Body, raw};
 pub(crate) use list::{List, Process};
 pub(crate) use ports::{Port, reserve};

@@ -1,0 +1,100 @@
+//! Completion scripts, and the manual pages.
+
+use std::process::Command;
+
+use crate::harness::{Mcpm, PROGRAM, run, sh};
+
+/// What a shell offers after this line, as its script asks for it.
+fn offered(mcpm: &Mcpm, shell: &str, line: &[&str]) -> String {
+    let mut command = mcpm.command(&["--"]);
+    let last = (line.len() - 1).to_string();
+    command
+        .args(line)
+        .env("MCPM_COMPLETE", shell)
+        .env("_CLAP_COMPLETE_INDEX", last)
+        .env("_CLAP_IFS", "\n");
+    let ran = run(command, "");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    ran.stdout
+}
+
+#[test]
+fn names_of_what_runs_are_offered_where_a_process_is_meant() {
+    let mcpm = Mcpm::start([
+        sh("web-front", "exec sleep 1000"),
+        sh("api", "exec sleep 1000"),
+    ]);
+    for verb in ["stop", "logs", "describe", "attach", "restart"] {
+        let all = offered(&mcpm, "bash", &["mcpm", verb, ""]);
+        assert!(
+            all.contains("web-front") && all.contains("api") && all.contains("all"),
+            "{verb}: {all}"
+        );
+        let begun = offered(&mcpm, "bash", &["mcpm", verb, "we"]);
+        assert!(
+            begun.contains("web-front") && !begun.contains("api"),
+            "{verb}: {begun}"
+        );
+    }
+    let verbs = offered(&mcpm, "bash", &["mcpm", "sta"]);
+    assert!(
+        verbs.contains("start") && verbs.contains("startup"),
+        "{verbs}"
+    );
+}
+
+#[test]
+fn no_daemon_is_started_to_complete_a_word() {
+    let mcpm = Mcpm::new();
+    assert!(offered(&mcpm, "bash", &["mcpm", "stop", "a"]).contains("all"));
+    assert!(!mcpm.home().join("mcpm.sock").exists());
+}
+
+#[test]
+fn shells_take_their_scripts() {
+    let mcpm = Mcpm::start([sh("web-front", "exec sleep 1000")]);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = mcpm.write(&format!("mcpm.{shell}"), &mcpm.ok(&["completions", shell]));
+        let mut check = Command::new(shell);
+        check.args(["-n", &script]);
+        match check.output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success(), "{shell}: {said}");
+            }
+            Err(_) => eprintln!("skipped: there is no `{shell}` here"),
+        }
+    }
+    // In bash to the end: what Tab puts there.
+    let folder = PROGRAM.rsplit_once('/').unwrap().0;
+    let line = format!(
+        "PATH={folder}:$PATH; source <(mcpm completions bash); COMP_WORDS=(mcpm stop web); COMP_CWORD=2; \
+         COMP_TYPE=9; f=$(complete -p mcpm | sed 's/.*-F //; s/ .*//'); $f mcpm web stop; echo \"${{COMPREPLY[*]}}\""
+    );
+    let ours = mcpm.command(&[]);
+    let mut command = Command::new("bash");
+    command.args(["-c", &line]).env_clear();
+    command.envs(
+        ours.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let ran = run(command, "");
+    assert!(ran.stdout.contains("web-front"), "{ran}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let mcpm = Mcpm::new();
+    let folder = mcpm.folder().join("man1");
+    mcpm.ok(&["man", folder.to_str().unwrap()]);
+    for page in [
+        "mcpm.1",
+        "mcpm-start.1",
+        "mcpm-import-pm2.1",
+        "mcpm-users-add.1",
+    ] {
+        let text = std::fs::read_to_string(folder.join(page)).unwrap();
+        assert!(text.contains(".SH NAME"), "{page}: {text}");
+    }
+    assert!(mcpm.ok(&["man"]).contains(".TH mcpm 1"));
+}
