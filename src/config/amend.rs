@@ -1,7 +1,7 @@
 //! `mcpm restart web --kill-timeout 3000`: options over what a process is made from.
 //!
 //! The options are read as those of a new app with the same script would be, and each brings the
-//! part of the spec that it speaks of ([`PARTS`]); everything else stays.
+//! part of the spec that it speaks of (`PARTS`); everything else stays.
 
 use std::path::Path;
 
