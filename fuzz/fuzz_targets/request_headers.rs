@@ -52,8 +52,18 @@ fuzz_target!(|data: &[u8]| {
             _ => {}
         }
     }
-    response(&mut headers, || ("/id/demo".to_owned(), "/".to_owned()), port, false);
-    for name in ["set-cookie", "connection", "transfer-encoding", "x-mcpm-router-secret"] {
+    response(
+        &mut headers,
+        || ("/id/demo".to_owned(), "/".to_owned()),
+        port,
+        false,
+    );
+    for name in [
+        "set-cookie",
+        "connection",
+        "transfer-encoding",
+        "x-mcpm-router-secret",
+    ] {
         assert!(!headers.contains_key(name), "{name} got through");
     }
 });
