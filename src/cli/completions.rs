@@ -94,13 +94,14 @@ fn names() -> anyhow::Result<Vec<String>> {
     let listed = runtime.block_on(async {
         let ask = async {
             let mut daemon = session.running_daemon().await?;
-            list::processes(&mut daemon).await
+            list::table(&mut daemon).await
         };
         tokio::time::timeout(PATIENCE, ask).await
     });
     Ok(listed??
+        .rows
         .iter()
-        .map(|process| process.name.to_string())
+        .map(|row| row.name.to_string())
         .collect())
 }
 

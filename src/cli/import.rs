@@ -234,11 +234,8 @@ async fn listed_here(session: &Session) -> anyhow::Result<BTreeSet<String>> {
         Err(ClientError::NoDaemon { .. }) => return Ok(BTreeSet::new()),
         answer => answer?,
     };
-    let listed = list::processes(&mut daemon).await?;
-    Ok(listed
-        .iter()
-        .map(|process| process.name.to_string())
-        .collect())
+    let listed = list::table(&mut daemon).await?.rows;
+    Ok(listed.iter().map(|row| row.name.to_string()).collect())
 }
 
 fn write(file: &Path, takeover: Takeover, output: &Output) -> anyhow::Result<Exit> {

@@ -200,7 +200,8 @@ fn read_stdin() -> anyhow::Result<String> {
 /// Several mistakes stand on lines of their own, so that editors find them.
 fn refusal(error: ConfigError) -> anyhow::Error {
     let text = format!("{:#}", anyhow!(error));
-    match text.lines().count() {
+    let is_mistake = |line: &&str| !line.starts_with("warning: ");
+    match text.lines().filter(is_mistake).count() {
         0 | 1 => anyhow!(text),
         mistakes => anyhow!("nothing was started, for {mistakes} mistakes:\n{text}"),
     }
@@ -209,6 +210,21 @@ fn refusal(error: ConfigError) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_beside_a_mistake_is_not_counted() {
+        let selection = Selection {
+            env: None,
+            only: Vec::new(),
+        };
+        let text = "{ apps: [{ name: 'c', script: 'x', mcp: { service: 'y', prot: 2 } }] }";
+        let error = load_text("stdin", text, &shell().unwrap(), &selection.options());
+        let said = refusal(error.err().unwrap()).to_string();
+        assert!(
+            said.contains("\nwarning: ") && !said.contains("mistakes:"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn names_are_split_at_commas_and_spaces() {
