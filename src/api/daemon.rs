@@ -54,6 +54,9 @@ pub struct StopRequest {
     pub keep: bool,
 }
 
+/// Processes whose lost log lines are told one by one.
+const LOSSES_TOLD: usize = 3;
+
 /// Answer of `GET /health`: ok, and nothing else.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -77,10 +80,12 @@ pub(super) async fn health() -> Reply<Alive> {
 pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> {
     let now = api.in_force.load();
     let mut warnings = now.warnings.clone();
-    let lost = api.logs.lost();
-    if lost > 0 {
+    let losses = api.logs.losses();
+    warnings.extend(losses.iter().take(LOSSES_TOLD).map(ToString::to_string));
+    if losses.len() > LOSSES_TOLD {
+        let more = losses.len() - LOSSES_TOLD;
         warnings.push(format!(
-            "{lost} log lines could not be written (see mcpm.log)"
+            "log lines of {more} more processes could not be written"
         ));
     }
     Reply(DaemonInfo {

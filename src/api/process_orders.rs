@@ -1,5 +1,6 @@
 //! `/api/v1/admin/processes/…`: what can be done with processes beside starting and ending them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -56,6 +57,10 @@ pub struct ReloadRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub renamed_from: Option<AppName>,
+    /// Restart it rather: the run that is there ends first, whatever it is, and the answer does not
+    /// wait until the new one is ready.
+    #[serde(default)]
+    pub at_once: bool,
 }
 
 /// What became of a reload.
@@ -75,24 +80,6 @@ pub struct Reloaded {
     pub obstacle: Option<String>,
     /// Why it could not be done; `null` when it was. With `beside` the old run goes on.
     pub error: Option<String>,
-}
-
-/// `POST /api/v1/admin/processes/replace`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ReplaceRequest {
-    /// As in `StartRequest`.
-    pub spec_version: u32,
-    /// Which process.
-    #[schema(value_type = u32)]
-    pub pm_id: PmId,
-    /// What it is to be made from.
-    #[schema(value_type = Object)]
-    pub spec: AppSpec,
-    /// The name that it has now, when the spec brings another one.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub renamed_from: Option<AppName>,
 }
 
 /// `POST /api/v1/admin/processes/reset`.
@@ -152,7 +139,8 @@ pub(super) async fn scale(
 }
 
 /// Puts a new run in the place of one process's run: beside it where nothing stands in the way, else
-/// after it. Answers when the new one has taken over, or has failed to.
+/// after it, or at once after it when that is asked for. Answers when the new one has taken over, or
+/// has failed to.
 #[utoipa::path(post, path = "/api/v1/admin/processes/reload", tag = "processes",
     request_body = ReloadRequest, responses((status = 200, body = Reloaded),
     (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -167,12 +155,17 @@ pub(super) async fn reload(
         spec,
         env,
         renamed_from,
+        at_once,
     } = request;
     refuse_other_version(spec_version)?;
-    let (how, outcomes) = api
-        .supervisor
-        .reload(pm_id, spec, renamed_from, env)
-        .await?;
+    let order = supervisor::Reload {
+        id: pm_id,
+        spec: spec.map(Arc::new),
+        renamed_from,
+        env,
+        at_once,
+    };
+    let (how, outcomes) = api.supervisor.reload(order).await?;
     let Some(outcome) = outcomes.into_iter().next() else {
         return Err(CommandError::Unknown(pm_id.to_string()).into());
     };
@@ -186,26 +179,6 @@ pub(super) async fn reload(
         },
         error: outcome.error,
     }))
-}
-
-/// Restarts one process with another spec; answers when it runs or has failed.
-#[utoipa::path(post, path = "/api/v1/admin/processes/replace", tag = "processes",
-    request_body = ReplaceRequest, responses((status = 200, body = List<Outcome>),
-    (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn replace(
-    _: Admin,
-    State(api): State<Api>,
-    Json(request): Json<ReplaceRequest>,
-) -> Answer<Reply<List<Outcome>>> {
-    refuse_other_version(request.spec_version)?;
-    let name = request
-        .renamed_from
-        .unwrap_or_else(|| request.spec.name.clone());
-    let replaced = api
-        .supervisor
-        .replace(request.pm_id, name, request.spec)
-        .await?;
-    Ok(outcomes(replaced))
 }
 
 /// Counts restarts from 0 again.
@@ -284,10 +257,9 @@ pub(super) async fn send(
         })
     };
     let sent = tokio::task::spawn_blocking(move || {
-        let one = |process: &std::sync::Arc<supervisor::Process>| supervisor::waits::Outcome {
-            id: process.id,
-            name: process.spec.name.clone(),
-            error: write(process),
+        let one = |process: &Arc<supervisor::Process>| {
+            let name = process.spec.name.clone();
+            supervisor::waits::Outcome::at_once(process.id, name, write(process))
         };
         processes.iter().map(one).collect()
     });

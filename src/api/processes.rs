@@ -222,6 +222,9 @@ pub struct StartRequest {
     /// Start them beside processes of the same names, which are left alone.
     #[serde(default)]
     pub force: bool,
+    /// Answer when each was started; one that says when it is ready is not waited for.
+    #[serde(default)]
+    pub no_wait: bool,
     /// `MCPM_LISTEN` and its kin in the caller's shell: the same holds for them.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -251,6 +254,33 @@ pub struct Outcome {
     pub name: AppName,
     /// Why it could not be done; `null` when it was.
     pub error: Option<String>,
+    /// What was done, where the command's name does not say it.
+    pub done: Done,
+    /// What people should know of it.
+    pub note: Option<String>,
+}
+
+/// What was done with a process that was to be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// What the command's name says.
+    #[default]
+    AsAsked,
+    /// It was listed already: restarted.
+    Restarted,
+    /// Listed, and not to be started (`autostart: false`).
+    Registered,
+}
+
+impl From<supervisor::waits::Done> for Done {
+    fn from(done: supervisor::waits::Done) -> Self {
+        match done {
+            supervisor::waits::Done::AsAsked => Self::AsAsked,
+            supervisor::waits::Done::Restarted => Self::Restarted,
+            supervisor::waits::Done::Registered => Self::Registered,
+        }
+    }
 }
 
 /// A line of the answer to `GET /api/v1/admin/logs?target=…&lines=15&follow=true`, one JSON
@@ -467,6 +497,8 @@ pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<
         pm_id: outcome.id,
         name: outcome.name,
         error: outcome.error,
+        done: outcome.done.into(),
+        note: outcome.note.map(str::to_owned),
     };
     Reply(List::whole(outcomes.into_iter().map(one).collect()))
 }
@@ -555,11 +587,11 @@ pub(super) async fn start(
             return Err(ApiError::new(StatusCode::CONFLICT, "settings_differ", why));
         }
     }
-    Ok(outcomes(if request.force {
-        api.supervisor.start_beside(request.apps).await?
-    } else {
-        api.supervisor.start(request.apps).await?
-    }))
+    let how = supervisor::Start {
+        beside: request.force,
+        unready: request.no_wait,
+    };
+    Ok(outcomes(api.supervisor.start(request.apps, how).await?))
 }
 
 /// Specs of another version could be misread.

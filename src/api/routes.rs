@@ -39,7 +39,6 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(processes::act))
         .routes(routes!(process_orders::scale))
         .routes(routes!(process_orders::reload))
-        .routes(routes!(process_orders::replace))
         .routes(routes!(process_orders::reset))
         .routes(routes!(process_orders::unwatch))
         .routes(routes!(process_orders::signal))

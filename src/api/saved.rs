@@ -31,6 +31,8 @@ pub struct SaveRequest {
 pub struct Resurrected {
     /// What became of each process that was not listed already.
     pub items: Vec<Outcome>,
+    /// How many were saved.
+    pub saved: usize,
     /// That it was an older list, and why; `null` when all is well.
     pub warning: Option<String>,
 }
@@ -88,9 +90,11 @@ pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<
         Ok(Err(error)) => return Err(ApiError::not_found("no_saved_list", error.to_string())),
         Err(error) => return Err(ApiError::internal(&error)),
     };
+    let count = saved.len();
     let Reply(outcomes) = super::processes::outcomes(api.supervisor.resurrect(saved).await?);
     Ok(Reply(Resurrected {
         items: outcomes.items,
+        saved: count,
         warning,
     }))
 }

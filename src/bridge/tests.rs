@@ -246,7 +246,7 @@ async fn only_the_router_is_served_and_health_asks_for_nothing() {
 async fn a_stop_lets_running_calls_end() {
     let mut server = start(Demo).await;
     let (client, mut progress) = connect(&server, "alice", ClientLifecycleMode::Initialize).await;
-    let params = call("count", json!({ "to": 3, "delay_ms": 100 }));
+    let params = call("count", json!({ "to": 3, "delay_ms": 50 }));
     let running = tokio::spawn(async move { client.call_tool(params).await });
     progress.recv().await.unwrap();
     server.stop.take().unwrap().send(()).unwrap();

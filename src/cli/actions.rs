@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use anyhow::bail;
+
 use crate::api::List;
 use crate::api::process_orders::UnwatchRequest;
-use crate::api::processes::{Outcome, TargetRequest};
+use crate::api::processes::{Done, Outcome, TargetRequest};
 use crate::config::spec::Env;
 use crate::control::client::{Client, ClientError};
 
@@ -89,12 +91,17 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
     } else {
         None
     };
-    loading::refuse_env_without_file(&args.selection, &args.targets)?;
+    args.selection.refuse_without_file(&args.targets)?;
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
-    if args.change.is_given() && args.targets.iter().any(|target| loading::is_file(target)) {
+    let is_file = |target: &String| loading::is_file(target);
+    if args.change.is_given() && args.targets.iter().any(is_file) {
         session.output.warning(start::NOT_WITH_FILES);
     }
+    if !args.targets.iter().all(is_file) {
+        args.change.tell_of_instances(&session.output);
+    }
+    let mut is_refused = true;
     for target in &args.targets {
         let done = if loading::is_file(target) {
             start::restart_file(target, &args.selection, &mut daemon, session).await
@@ -103,7 +110,11 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
                 .await
                 .and_then(|outcomes| report(&session.output, "restarted", &outcomes))
         };
+        is_refused &= done.is_err();
         exit = exit.and(told(done, &session.output)?);
+    }
+    if is_refused {
+        return Ok(exit);
     }
     list::print_table(&mut daemon, &session.output).await?;
     if args.attach {
@@ -132,8 +143,11 @@ async fn end(
     done: &str,
     session: &Session,
 ) -> anyhow::Result<Exit> {
+    selection.refuse_without_file(targets)?;
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
+    // All of it, and nothing was done: there is nothing to show.
+    let mut is_refused = true;
     for target in targets {
         let outcomes = if loading::is_file(target) {
             act_on_listed(&mut daemon, action, target, selection).await
@@ -144,12 +158,17 @@ async fn end(
             Ok(outcomes) if outcomes.is_empty() && loading::is_file(target) => {
                 let warning = format_args!("no app of `{target}` is listed");
                 session.output.warning(warning);
+                is_refused = false;
                 continue;
             }
             Ok(outcomes) => report(&session.output, done, &outcomes),
             Err(error) => Err(error),
         };
+        is_refused &= ended.is_err();
         exit = exit.and(told(ended, &session.output)?);
+    }
+    if is_refused {
+        return Ok(exit);
     }
     list::print_table(&mut daemon, &session.output).await?;
     Ok(exit)
@@ -163,6 +182,9 @@ async fn act_on_listed(
     selection: &Selection,
 ) -> anyhow::Result<Vec<Outcome>> {
     let loaded = loading::load(file, selection)?;
+    if loaded.apps.is_empty() && loaded.failed.is_empty() {
+        bail!("there is nothing to {action}: the file has no app, or none that `--only` names");
+    }
     let rows = list::table(daemon).await?.rows;
     let listed: BTreeSet<_> = rows.into_iter().map(|row| row.name).collect();
     let names: BTreeSet<_> = loaded.apps.iter().map(|app| app.name.clone()).collect();
@@ -185,19 +207,31 @@ pub(crate) async fn act(
         target: target.to_owned(),
         env: env.clone(),
     };
-    let mut answer: Result<List<Outcome>, _> = daemon.post(&path, &request(target)).await;
-    if let Some(script) = script_behind(target, answer.as_ref().err()) {
-        answer = match daemon.post(&path, &request(&script)).await {
-            // The word that was typed is the better one to complain about.
-            Err(again) if again.is("unknown_process") => answer,
-            again => again,
-        };
+    let ask = async |word: &str| daemon.post(&path, &request(word)).await;
+    let outcomes: List<Outcome> = for_target(target, ask).await?;
+    Ok(outcomes.items)
+}
+
+/// Asks for a target, as it was typed and, where nobody knows it, as the script that it may be.
+///
+/// # Errors
+/// Those of the daemon; of the word as it was typed when both are unknown.
+pub(crate) async fn for_target<T>(
+    word: &str,
+    mut ask: impl AsyncFnMut(&str) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let answer = ask(word).await;
+    let Some(script) = script_behind(word, answer.as_ref().err()) else {
+        return answer;
+    };
+    match ask(&script).await {
+        Err(again) if again.is("unknown_process") => answer,
+        again => again,
     }
-    Ok(answer?.items)
 }
 
 /// `stop app.js`, as in PM2: an unknown word may be a script's path as this shell sees it.
-pub(crate) fn script_behind(word: &str, refusal: Option<&ClientError>) -> Option<String> {
+fn script_behind(word: &str, refusal: Option<&ClientError>) -> Option<String> {
     let unknown = refusal.is_some_and(|error| error.is("unknown_process"));
     if !unknown || !Path::new(word).is_file() {
         return None;
@@ -234,13 +268,21 @@ pub(crate) fn report(output: &Output, done: &str, outcomes: &[Outcome]) -> anyho
         return Ok(Exit::Failed);
     }
     let mut exit = Exit::Fine;
-    for Outcome { pm_id, name, error } in outcomes {
-        match error {
-            None => output.line(format_args!("✓ {done} {name} ({pm_id})"))?,
-            Some(error) => {
+    for outcome in outcomes {
+        let Outcome { pm_id, name, .. } = outcome;
+        match (&outcome.error, outcome.done) {
+            (None, Done::AsAsked) => output.line(format_args!("✓ {done} {name} ({pm_id})"))?,
+            (None, Done::Restarted) => output.line(format_args!("✓ restarted {name} ({pm_id})"))?,
+            (None, Done::Registered) => {
+                output.line(format_args!("✓ registered {name} ({pm_id}), not started"))?;
+            }
+            (Some(error), _) => {
                 output.failed(format_args!("{name} ({pm_id}): {error}"));
                 exit = Exit::Failed;
             }
+        }
+        if let Some(note) = &outcome.note {
+            output.warning(format_args!("{name} ({pm_id}): {note}"));
         }
     }
     Ok(exit)

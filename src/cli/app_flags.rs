@@ -148,6 +148,11 @@ impl AppFlags {
         *self != Self::default()
     }
 
+    /// `-i`.
+    pub(crate) fn instances(&self) -> Option<&str> {
+        self.instances.as_deref()
+    }
+
     /// Is there any that does not count with an ecosystem file?
     pub(crate) fn are_for_scripts(&self) -> bool {
         let rest = Self {

@@ -17,6 +17,8 @@ use super::{
     name = "mcpm",
     version,
     disable_version_flag = true,
+    // As in PM2 the last one of an option counts.
+    args_override_self = true,
     disable_help_subcommand = true,
     after_help = "State lies in $MCPM_HOME (default ~/.mcpm). Most commands start the daemon when none runs."
 )]
@@ -144,6 +146,7 @@ pub(crate) enum Command {
     /// Run an MCP server that mcpm brings with it
     Bridge(bridge::Args),
     /// Print a completion script for a shell
+    #[command(alias = "completion")]
     Completions(completions::Args),
     /// Print the manual page, or write one for each command into a folder
     Man(man::Args),

@@ -4,14 +4,14 @@
 //! What a listed process is made from is asked for, changed here, and sent back: the daemon knows
 //! no options.
 
-use crate::api::List;
-use crate::api::process_orders::ReplaceRequest;
-use crate::api::processes::Outcome;
+use crate::api::process_orders::{ReloadRequest, Reloaded};
+use crate::api::processes::{Done, Outcome};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, Env, SPEC_VERSION};
 use crate::control::client::Client;
 
 use super::app_flags::AppFlags;
+use super::render::Output;
 use super::{list, loading};
 
 /// What an app is to be, or what is to be different from now on.
@@ -48,19 +48,22 @@ impl Change {
         self.flags.are_given() || !self.script_args.is_empty()
     }
 
+    /// How many there are is not changed by a restart.
+    pub(crate) fn tell_of_instances(&self, output: &Output) {
+        if let Some(count) = self.flags.instances() {
+            output.warning(format_args!(
+                "`-i` does not count for what is listed: `mcpm scale NAME {count}`"
+            ));
+        }
+    }
+
     /// What the process is to be made from; `None` when nothing is different.
     ///
     /// # Errors
     /// What is wrong with the options.
-    pub(crate) fn of(&self, spec: &AppSpec, env: Option<&Env>) -> anyhow::Result<Option<AppSpec>> {
-        if !self.is_given() {
-            return Ok(None);
-        }
-        let mut spec = loading::amended(spec, &self.flags, &self.script_args)?;
-        if let Some(env) = env {
-            spec.env.0.extend(env.0.clone());
-        }
-        Ok(Some(spec))
+    pub(crate) fn of(&self, spec: &AppSpec) -> anyhow::Result<Option<AppSpec>> {
+        let amended = || loading::amended(spec, &self.flags, &self.script_args);
+        self.is_given().then(amended).transpose()
     }
 
     /// Restarts what a target means, changed; all options are looked at before the first of them.
@@ -75,19 +78,26 @@ impl Change {
     ) -> anyhow::Result<Vec<Outcome>> {
         let mut requests = Vec::new();
         for process in list::selected(daemon, target, true).await? {
-            let spec = self.of(&process.spec, env)?;
-            requests.push(ReplaceRequest {
+            requests.push(ReloadRequest {
                 spec_version: SPEC_VERSION,
                 pm_id: process.pm_id,
-                spec: spec.unwrap_or(process.spec),
+                spec: self.of(&process.spec)?,
+                env: env.cloned(),
                 renamed_from: Some(process.name),
+                at_once: true,
             });
         }
         let mut outcomes = Vec::new();
         for request in requests {
-            let path = "/api/v1/admin/processes/replace";
-            let done: List<Outcome> = daemon.post(path, &request).await?;
-            outcomes.extend(done.items);
+            let path = "/api/v1/admin/processes/reload";
+            let done: Reloaded = daemon.post(path, &request).await?;
+            outcomes.push(Outcome {
+                pm_id: done.pm_id,
+                name: done.name,
+                error: done.error,
+                done: Done::AsAsked,
+                note: None,
+            });
         }
         Ok(outcomes)
     }

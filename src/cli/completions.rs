@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{Resettable, Str};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_complete::engine::{
@@ -14,11 +15,13 @@ use clap_complete::engine::{
 };
 use clap_complete::env::{CompleteEnv, Shells};
 
+use crate::api::process_table::Row;
+
 use super::args::Cli;
 use super::exit::Exit;
-use super::list;
 use super::render::Output;
 use super::session::Session;
+use super::{line, list};
 
 /// Set by the scripts, to the name of the shell.
 const VARIABLE: &str = "MCPM_COMPLETE";
@@ -26,6 +29,10 @@ const VARIABLE: &str = "MCPM_COMPLETE";
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Verbs whose targets may be files as well.
 const WITH_FILES: [&str; 5] = ["start", "stop", "restart", "reload", "delete"];
+/// Those that are sent to programs.
+const SIGNALS: [&str; 9] = [
+    "SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGCONT", "SIGSTOP",
+];
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
@@ -39,9 +46,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<Exit> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell.to_string());
     let mut script = Vec::new();
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = if line::is_pm2(&program) {
+        "pm2"
+    } else {
+        "mcpm"
+    };
     shell
         .context("there is no script for this shell")?
-        .write_registration(VARIABLE, "mcpm", "mcpm", "mcpm", &mut script)?;
+        .write_registration(VARIABLE, name, name, name, &mut script)?;
     output.data(&script)?;
     Ok(Exit::Fine)
 }
@@ -57,18 +70,37 @@ pub(crate) fn answer(args: &[OsString]) -> Result<bool, clap::Error> {
         .try_complete(args, folder.as_deref())
 }
 
-/// The grammar, with names where a process is meant.
+/// The grammar, with names where a process is meant, files and signals.
 fn grammar() -> Command {
     Cli::command().mut_subcommands(|command| {
         let files = WITH_FILES.contains(&command.get_name());
-        command.mut_args(|arg| {
-            if !["target", "targets"].contains(&arg.get_id().as_str()) {
-                return arg;
+        with_hidden_aliases(command).mut_args(|arg| match arg.get_id().as_str() {
+            "target" | "targets" => {
+                let offer = move |current: &OsStr| targets(current, files);
+                arg.add(ArgValueCompleter::new(offer))
             }
-            let offer = move |current: &OsStr| targets(current, files);
-            arg.add(ArgValueCompleter::new(offer))
+            "file" => arg.add(ArgValueCompleter::new(PathCompleter::file())),
+            "signal" => arg.add(ArgValueCompleter::new(signals)),
+            _ => arg,
         })
     })
+}
+
+/// The engine would offer the aliases in the place of the names.
+fn with_hidden_aliases(command: Command) -> Command {
+    // Until this process has answered, which it does next: texts of the grammar live as long.
+    let leaked = |alias: &str| -> &'static str { Box::leak(alias.to_owned().into_boxed_str()) };
+    let aliases: Vec<&'static str> = command.get_all_aliases().map(leaked).collect();
+    command
+        .visible_alias(Resettable::<Str>::Reset)
+        .aliases(aliases)
+}
+
+fn signals(current: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = current.to_string_lossy().to_ascii_uppercase();
+    let fits = |name: &&str| name.starts_with(&begun) || name[3..].starts_with(&begun);
+    let names = SIGNALS.into_iter().filter(fits);
+    names.map(CompletionCandidate::new).collect()
 }
 
 fn targets(current: &OsStr, files: bool) -> Vec<CompletionCandidate> {
@@ -98,16 +130,22 @@ fn names() -> anyhow::Result<Vec<String>> {
         };
         tokio::time::timeout(PATIENCE, ask).await
     });
-    Ok(listed??
-        .rows
-        .iter()
-        .map(|row| row.name.to_string())
-        .collect())
+    let words = |row: &Row| [row.name.to_string(), row.namespace.clone()];
+    Ok(listed??.rows.iter().flat_map(words).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_offered_and_aliases_understood() {
+        let grammar = grammar();
+        let delete = grammar.find_subcommand("del").unwrap();
+        assert_eq!(delete.get_name(), "delete");
+        assert_eq!(delete.get_visible_aliases().count(), 0);
+        assert_eq!(signals(OsStr::new("usr")).len(), 2);
+    }
 
     #[test]
     fn whoever_takes_a_process_is_helped_with_names() {

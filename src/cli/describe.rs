@@ -37,8 +37,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         return Ok(exit);
     }
     let now = Timestamp::now();
-    for process in &found {
+    for (at, process) in found.iter().enumerate() {
         let output = &session.output;
+        if at > 0 {
+            output.line("")?;
+        }
         output.line(format_args!(
             "Describing process with id {} - name {}",
             process.pm_id, process.name

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::control::client::{Client, ClientError};
 
-use super::actions::told;
+use super::actions::{for_target, told};
 use super::exit::Exit;
 use super::session::Session;
 
@@ -27,7 +27,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     }
     let mut exit = Exit::Fine;
     for target in &args.targets {
-        let emptied = match empty(&mut daemon, json!({ "target": target })).await {
+        let ask = async |word: &str| empty(&mut daemon, json!({ "target": word })).await;
+        let emptied = match for_target(target, ask).await {
             Ok(()) => {
                 let done = format_args!("✓ emptied the logs of {target}");
                 session.output.line(done)?;

@@ -214,9 +214,9 @@ fn read(
     }
     let from = if file.is_none() {
         format!(
-            "no PM2 runs in `{}`; what it saved last, `{}`",
-            home.display(),
-            path.display()
+            "`{}`, what PM2 saved last (none runs in `{}`)",
+            path.display(),
+            home.display()
         )
     } else {
         format!("`{}`", path.display())
@@ -244,14 +244,14 @@ fn write(file: &Path, takeover: Takeover, output: &Output) -> anyhow::Result<Exi
     if entries.is_empty() {
         bail!("there is no app to write");
     }
-    let mut text = serde_json::to_vec_pretty(&json!({ "apps": entries }))?;
-    text.push(b'\n');
+    let apps = serde_json::to_string_pretty(&json!({ "apps": entries }))?;
+    let text = in_the_language_of(file, &apps);
     // It holds environments, and these hold secrets.
     let mut options = File::options();
     options.write(true).create_new(true).mode(0o600);
     let written = options
         .open(file)
-        .and_then(|mut file| file.write_all(&text));
+        .and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write `{}`", file.display()))?;
     let many = entries.len();
     output.line(format_args!(
@@ -261,6 +261,15 @@ fn write(file: &Path, takeover: Takeover, output: &Output) -> anyhow::Result<Exi
         file.display()
     ))?;
     Ok(exit)
+}
+
+/// JSON is YAML, too; a module exports it.
+fn in_the_language_of(file: &Path, json: &str) -> String {
+    match file.extension().and_then(|ending| ending.to_str()) {
+        Some("js" | "cjs") => format!("module.exports = {json};\n"),
+        Some("mjs") => format!("export default {json};\n"),
+        _ => format!("{json}\n"),
+    }
 }
 
 impl Plan {

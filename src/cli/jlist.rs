@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::api::processes::{LastExit, Process};
 use crate::config::pm2_env;
-use crate::ids::Timestamp;
 
 /// The list, in the order given.
 pub(crate) fn render(processes: &[Process], home: &str) -> Value {
@@ -63,10 +62,9 @@ fn pm2_env(process: &Process, home: &str) -> Value {
         set("pm_log_path", json!(path));
     }
     set("pm_pid_path", json!(process.pid_file));
-    set(
-        "pm_uptime",
-        json!(process.started_at.map(Timestamp::as_millis)),
-    );
+    // Never started: PM2 has a number there, too.
+    let started_at = process.started_at.unwrap_or(process.created_at);
+    set("pm_uptime", json!(started_at.as_millis()));
     set("created_at", json!(process.created_at.as_millis()));
     set("restart_time", json!(process.restarts));
     set("unstable_restarts", json!(process.unstable_restarts));
@@ -104,6 +102,7 @@ mod tests {
     use super::*;
     use crate::api::processes::{Readiness, Status};
     use crate::cli::samples::{process, service};
+    use crate::ids::Timestamp;
 
     #[test]
     fn every_field_that_scripts_read_is_there() {

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 
 /// PM2's options that no command here has, and whether a value follows.
-const WITHOUT_EFFECT: [(&str, bool); 22] = [
+const WITHOUT_EFFECT: [(&str, bool); 24] = [
     ("--no-vizion", false),
     ("--no-pmx", false),
     ("--no-automation", false),
@@ -32,7 +32,12 @@ const WITHOUT_EFFECT: [(&str, bool); 22] = [
     ("--sort", true),
     ("--no-treekill", false),
     ("--no-daemon", false),
+    ("--format", false),
+    (WEB, false),
 ];
+
+/// Of `pm2-runtime`: a port may follow, or the file.
+const WEB: &str = "--web";
 
 /// The one option of PM2 that takes several words.
 const EXIT_CODES: &str = "--stop-exit-codes";
@@ -84,7 +89,11 @@ pub(crate) fn arrange(args: Vec<OsString>, grammar: &Command) -> Line {
             behind.push(word.clone());
             continue;
         };
-        let value = option.takes_next.then(|| rest.next()).flatten();
+        let value = if word == WEB {
+            rest.next_if(|word| is_number(word))
+        } else {
+            option.takes_next.then(|| rest.next()).flatten()
+        };
         let place = match option.whose {
             Whose::Command | Whose::Nobody => &mut behind,
             Whose::Root => &mut front,
@@ -129,8 +138,17 @@ fn is_number(word: &OsStr) -> bool {
 
 /// The name that containers use, which takes no command.
 fn is_runtime(program: &OsStr) -> bool {
+    is_called(program, "pm2-runtime") || is_called(program, "pm2-docker")
+}
+
+/// The name that fingers and scripts know.
+pub(crate) fn is_pm2(program: &OsStr) -> bool {
+    is_called(program, "pm2")
+}
+
+fn is_called(program: &OsStr, wanted: &str) -> bool {
     let name = std::path::Path::new(program).file_name();
-    name.is_some_and(|name| name == "pm2-runtime" || name == "pm2-docker")
+    name.is_some_and(|name| name == wanted)
 }
 
 /// Where the command stands: the first word that is no option and no option's value.
@@ -332,6 +350,13 @@ mod tests {
         );
         check("mcpm -s users add alice", "mcpm -s users add alice", &[]);
         check("mcpm users add --force", "mcpm users add --force", &[]);
+    }
+
+    #[test]
+    fn a_port_may_follow_and_a_file_is_none() {
+        let wanted = "pm2-runtime runtime app.js";
+        check("pm2-runtime app.js --web 9615", wanted, &["--web"]);
+        check("pm2-runtime --web app.js", wanted, &["--web"]);
     }
 
     #[test]

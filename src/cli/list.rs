@@ -1,6 +1,7 @@
 //! `mcpm ls` and `mcpm jlist`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
 use crate::ids::{AppName, Timestamp};
 
-use super::actions::{script_behind, told};
+use super::actions::{for_target, told};
 use super::exit::Exit;
 use super::inspect::inspect;
 use super::process_table::Sort;
@@ -18,12 +19,23 @@ use super::render::Output;
 use super::session::Session;
 use super::{jlist, next, process_table};
 
+/// Between two tables of `--watch`, as in PM2.
+const REDRAW: Duration = Duration::from_millis(900);
+/// To the first line of a terminal, and all below it is cleared.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Only these: names, ids, namespaces, `/regex/`
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    /// Print it again and again, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
     /// A block of lines for each process in place of the table
     #[arg(short, long, conflicts_with = "json")]
     mini_list: bool,
@@ -38,32 +50,67 @@ pub(crate) struct JlistArgs {
     /// Print the values of variables whose names look secret, too
     #[arg(long)]
     show_secrets: bool,
+    /// What `jlist` prints anyway, for `prettylist`, too
+    #[arg(long, hide = true)]
+    json: bool,
 }
 
-/// Prints the table; an empty one is fine.
+/// Prints the table, or the list as JSON.
 pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     if args.json {
-        let mut list = processes(&mut daemon).await?;
-        if let Some(sort) = args.sort {
-            list.sort_by(|a, b| sort.compare(&Row::from(a), &Row::from(b)));
-        }
-        session.output.json(&List::whole(list))?;
-        next::warn(&mut daemon, &session.output).await?;
-        return Ok(Exit::Fine);
+        return as_json(args, &mut daemon, session).await;
     }
-    let ProcessTable { mut rows, warnings } = table(&mut daemon).await?;
+    loop {
+        let exit = show(args, &mut daemon, session).await?;
+        if !args.watch {
+            return Ok(exit);
+        }
+        tokio::time::sleep(REDRAW).await;
+    }
+}
+
+async fn as_json(args: &Args, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    let (mut list, exit) = if args.targets.is_empty() {
+        (processes(daemon).await?, Exit::Fine)
+    } else {
+        selected_by_all(daemon, &args.targets, false, output).await?
+    };
+    if let Some(sort) = args.sort {
+        list.sort_by(|a, b| sort.compare(&Row::from(a), &Row::from(b)));
+    }
+    output.json(&List::whole(list))?;
+    next::warn(daemon, output).await?;
+    Ok(exit)
+}
+
+async fn show(args: &Args, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
+    let output = &session.output;
+    let ProcessTable { mut rows, warnings } = table(daemon).await?;
+    let mut exit = Exit::Fine;
+    if !args.targets.is_empty() {
+        let (found, told) = selected_by_all(daemon, &args.targets, false, output).await?;
+        if found.is_empty() {
+            return Ok(told);
+        }
+        exit = told;
+        rows.retain(|row| found.iter().any(|process| process.pm_id == row.pm_id));
+    }
     args.sort.unwrap_or_default().apply(&mut rows);
+    if args.watch && output.is_live() {
+        output.text(CLEAR)?;
+    }
     if args.mini_list {
         let list = process_table::mini_list(&rows, Timestamp::now());
-        session.output.text(&list)?;
+        output.text(&list)?;
     } else {
-        print(&rows, &session.output)?;
+        print(&rows, output)?;
     }
     for warning in warnings {
-        session.output.warning(warning);
+        output.warning(warning);
     }
-    Ok(Exit::Fine)
+    Ok(exit)
 }
 
 /// Prints PM2's JSON, without an end of line, as PM2.
@@ -78,7 +125,12 @@ pub(crate) async fn jlist(args: &JlistArgs, session: &Session) -> anyhow::Result
 pub(crate) async fn prettylist(args: &JlistArgs, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let list = pm2_list(args, &mut daemon, session).await?;
-    session.output.data((inspect(&list) + "\n").as_bytes())?;
+    let text = if args.json {
+        list.to_string()
+    } else {
+        inspect(&list) + "\n"
+    };
+    session.output.data(text.as_bytes())?;
     Ok(Exit::Fine)
 }
 
@@ -111,14 +163,9 @@ pub(crate) async fn selected(
         let word = segment(word);
         format!("/api/v1/admin/processes?target={word}&secrets={secrets}")
     };
-    let mut answer: Result<List<Process>, _> = daemon.get(&path(target)).await;
-    if let Some(script) = script_behind(target, answer.as_ref().err()) {
-        answer = match daemon.get(&path(&script)).await {
-            Err(again) if again.is("unknown_process") => answer,
-            again => again,
-        };
-    }
-    Ok(answer?.items)
+    let ask = async |word: &str| daemon.get(&path(word)).await;
+    let list: List<Process> = for_target(target, ask).await?;
+    Ok(list.items)
 }
 
 /// The processes that several targets mean, each once; what a target is refused for is told.

@@ -53,25 +53,28 @@ impl Selection {
             given: Vec::new(),
         }
     }
+
+    /// Without a file it would mean nothing, and `delete all --only web` is not to delete all.
+    ///
+    /// # Errors
+    /// When it selects, and no target is a file.
+    pub(crate) fn refuse_without_file(&self, targets: &[String]) -> anyhow::Result<()> {
+        if targets.iter().any(|target| is_file(target)) {
+            return Ok(());
+        }
+        if self.env.is_some() {
+            bail!("`--env` selects a block of an ecosystem file; name the file");
+        }
+        if !self.only.is_empty() {
+            bail!("`--only` selects apps of an ecosystem file; name the file");
+        }
+        Ok(())
+    }
 }
 
 /// An ecosystem file, or `-` for one on stdin?
 pub(crate) fn is_file(target: &str) -> bool {
     target == "-" || is_ecosystem_file(target)
-}
-
-/// `--env` without a file would mean nothing.
-///
-/// # Errors
-/// When no target is a file.
-pub(crate) fn refuse_env_without_file(
-    selection: &Selection,
-    targets: &[String],
-) -> anyhow::Result<()> {
-    if selection.env.is_some() && !targets.iter().any(|target| is_file(target)) {
-        bail!("`--env` selects a block of an ecosystem file; name the file");
-    }
-    Ok(())
 }
 
 /// The file that `start` takes when none is named.

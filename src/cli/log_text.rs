@@ -19,6 +19,9 @@ const DAEMON: &str = "PM2";
 /// Times of [`Shape::Format`].
 const FORMAT_TIME: &str = "YYYY-MM-DD-HH:mm:ssZZ";
 
+/// Between two notes of lines that came too fast.
+const MISSED_EVERY_MS: i64 = 1000;
+
 /// How lines are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -58,6 +61,9 @@ pub(crate) struct LogText {
     highlight: Option<String>,
     /// Times of [`Shape::Format`].
     format_time: Stamp,
+    /// Lines that came too fast, and are not told of yet.
+    missed: u64,
+    missed_told: Option<Timestamp>,
     out: Vec<u8>,
     error: Vec<u8>,
 }
@@ -74,6 +80,8 @@ impl LogText {
             arrival: None,
             highlight: None,
             format_time: Stamp::new(FORMAT_TIME, TimeZone::system()),
+            missed: 0,
+            missed_told: None,
             out: Vec::new(),
             error: Vec::new(),
         }
@@ -124,8 +132,9 @@ impl LogText {
                 self.add_line(Whose::Daemon, text.as_bytes(), now);
             }
             LogEvent::Live => self.is_live = true,
-            LogEvent::Missed { lines } => self.add_missed(*lines),
+            LogEvent::Missed { lines } => self.missed += lines,
         }
+        self.tell_missed(now);
     }
 
     /// What goes to stdout and to stderr, taken out.
@@ -137,6 +146,9 @@ impl LogText {
     }
 
     fn add_file(&mut self, path: &str) {
+        if self.history == 0 {
+            return;
+        }
         let palette = match self.shape {
             Shape::Prefixed(palette) => palette,
             Shape::Messages => Palette { on: false },
@@ -229,10 +241,17 @@ impl LogText {
         self.out.push(b'\n');
     }
 
-    /// Told beside the lines, never among them.
-    fn add_missed(&mut self, lines: u64) {
-        let note = format!("({lines} lines came too fast to be shown; the file has them)\n");
+    /// Told beside the lines, never among them, and once for many.
+    fn tell_missed(&mut self, now: Timestamp) {
+        let is_due = |at: Timestamp| now.as_millis() - at.as_millis() >= MISSED_EVERY_MS;
+        if self.missed == 0 || !self.missed_told.is_none_or(is_due) {
+            return;
+        }
+        let lines = std::mem::take(&mut self.missed);
+        let many = if lines == 1 { "line" } else { "lines" };
+        let note = format!("({lines} {many} came too fast to be shown; the file has them)\n");
         self.error.extend_from_slice(note.as_bytes());
+        self.missed_told = Some(now);
     }
 }
 

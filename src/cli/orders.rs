@@ -5,7 +5,7 @@ use crate::api::process_orders::{ResetRequest, SendRequest, SignalRequest};
 use crate::api::processes::Outcome;
 use serde::Serialize;
 
-use super::actions::{report, told};
+use super::actions::{for_target, report, told};
 use super::exit::Exit;
 use super::list;
 use super::session::Session;
@@ -40,48 +40,51 @@ pub(crate) struct SendArgs {
 
 /// Counts restarts from 0 again.
 pub(crate) async fn reset(args: ResetArgs, session: &Session) -> anyhow::Result<Exit> {
-    let requests = args
-        .targets
-        .into_iter()
-        .map(|target| ResetRequest { target });
-    order("reset", "reset", requests, session).await
+    let request = |target| ResetRequest { target };
+    order("reset", "reset", &args.targets, request, session).await
 }
 
 /// Sends a signal to the root process of each, as PM2.
 pub(crate) async fn signal(args: SignalArgs, session: &Session) -> anyhow::Result<Exit> {
-    let requests = args.targets.into_iter().map(|target| SignalRequest {
+    let request = |target| SignalRequest {
         target,
         signal: args.signal.clone(),
-    });
-    order("signal", "signalled", requests, session).await
+    };
+    order("signal", "signalled", &args.targets, request, session).await
 }
 
 /// Writes a line to the standard input of each.
 pub(crate) async fn send(args: SendArgs, session: &Session) -> anyhow::Result<Exit> {
-    let request = SendRequest {
-        target: args.target,
-        line: args.line,
+    let request = |target| SendRequest {
+        target,
+        line: args.line.clone(),
     };
-    order("send", "sent to", [request], session).await
+    order("send", "sent to", &[args.target], request, session).await
 }
 
 async fn order<T: Serialize>(
     verb: &str,
     done: &str,
-    requests: impl IntoIterator<Item = T>,
+    targets: &[String],
+    request: impl Fn(String) -> T,
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let path = format!("/api/v1/admin/processes/{verb}");
     let mut exit = Exit::Fine;
-    for request in requests {
-        let outcomes: Result<List<Outcome>, _> = daemon.post(&path, &request).await;
+    let mut is_refused = true;
+    for target in targets {
+        let ask = async |word: &str| daemon.post(&path, &request(word.to_owned())).await;
+        let outcomes: Result<List<Outcome>, _> = for_target(target, ask).await;
         let ended = match outcomes {
             Ok(outcomes) => report(&session.output, done, &outcomes.items),
             Err(error) => Err(error.into()),
         };
+        is_refused &= ended.is_err();
         exit = exit.and(told(ended, &session.output)?);
     }
-    list::print_table(&mut daemon, &session.output).await?;
+    if !is_refused {
+        list::print_table(&mut daemon, &session.output).await?;
+    }
     Ok(exit)
 }

@@ -333,13 +333,10 @@ fn how_it_ended(exit: &LastExit) -> String {
     }
 }
 
-/// Registered only, a job that is done already, or a replica without a port.
+/// A job that is done already, or a replica without a port.
 fn stopped(process: &Process, reason: &str) -> Stage {
     if process.unshared.is_some() {
         return Stage::Spare(format!("stopped: {reason}"));
-    }
-    if !process.spec.autostart && process.started_at.is_none() {
-        return Stage::Done("registered, not started,".to_owned());
     }
     match process.last_exit.as_ref().and_then(|exit| exit.code) {
         Some(0) => Stage::Done("ended with code 0".to_owned()),
@@ -506,16 +503,13 @@ mod tests {
     }
 
     #[test]
-    fn jobs_end_and_registered_apps_wait() {
+    fn a_job_that_has_ended_well_is_done() {
         let mut job = process(0, "job");
         job.status = Status::Stopped;
         job.last_exit = exit(0);
         assert!(matches!(stage(&job), Stage::Done(_)));
         job.last_exit = exit(3);
         assert_eq!(stage(&job), Stage::Failed("ended with code 3".into()));
-        job.spec.autostart = false;
-        job.started_at = None;
-        assert!(matches!(stage(&job), Stage::Done(_)));
     }
 
     #[test]

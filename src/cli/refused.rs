@@ -1,7 +1,22 @@
 //! PM2's verbs that mcpm does not have, and why. Pure.
 
-/// One sentence for a verb of PM2 that is refused on purpose; `None` for any other word.
-pub(crate) fn reason(verb: &str) -> Option<&'static str> {
+/// How a sentence goes on that begins with a verb of PM2 that there is not; `None` for any other word.
+pub(crate) fn reason(verb: &str) -> Option<String> {
+    let not_yet = match verb {
+        "update" | "updatePM2" => {
+            "`mcpm kill --keep` ends the daemon alone, and the next command starts the one of this \
+             version; processes go on meanwhile"
+        }
+        "monit" => "`mcpm ls --watch` and `mcpm logs` show what goes on",
+        _ => {
+            let why = on_purpose(verb)?;
+            return Some(format!("not there on purpose: {why}"));
+        }
+    };
+    Some(format!("not there yet: {not_yet}"))
+}
+
+fn on_purpose(verb: &str) -> Option<&'static str> {
     Some(match verb {
         "link" | "unlink" | "plus" | "register" | "login" | "logout" | "open" | "monitor"
         | "unmonitor" | "interact" | "agent" => {
@@ -24,6 +39,7 @@ pub(crate) fn reason(verb: &str) -> Option<&'static str> {
         "imonit" | "dash" | "dashboard" | "slist" | "sysinfos" | "web" => {
             "`mcpm ls` and `mcpm describe` show processes, `mcpm ls --json` tells programs"
         }
+        "logrotate" => "logs are rotated anyway (`log_rotate` in docs/ecosystem-file.md)",
         "create" | "examples" => "`mcpm init` writes a first ecosystem file",
         _ => return None,
     })
@@ -43,6 +59,7 @@ mod tests {
                 assert_eq!(reason(name), None, "{name}");
             }
         }
-        assert!(reason("deploy").is_some() && reason("strat").is_none());
+        assert!(reason("deploy").is_some() && reason("monit").is_some());
+        assert_eq!(reason("strat"), None);
     }
 }

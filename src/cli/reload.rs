@@ -68,9 +68,12 @@ struct Turn {
 /// Fine when every process is back. No table, as in PM2.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let env = args.update_env.then(loading::shell_env).transpose()?;
-    loading::refuse_env_without_file(&args.selection, &args.targets)?;
+    args.selection.refuse_without_file(&args.targets)?;
     let mut daemon = session.daemon().await?;
     let mut exit = Exit::Fine;
+    if !args.targets.iter().all(|target| loading::is_file(target)) {
+        args.change.tell_of_instances(&session.output);
+    }
     for target in &args.targets {
         let done = if loading::is_file(target) {
             file(target, &args.selection, &mut daemon, session).await
@@ -112,7 +115,7 @@ async fn listed(
     }
     let mut turns = Vec::new();
     for process in &found {
-        let spec = change.of(&process.spec, env.as_ref())?;
+        let spec = change.of(&process.spec)?;
         turns.push(turn(process, spec.as_ref()));
     }
     in_turn(&turns, env, daemon, session).await
@@ -126,7 +129,11 @@ async fn file(
 ) -> anyhow::Result<Exit> {
     let loaded = loading::load(target, selection)?;
     let listed = list::processes(daemon).await?;
-    let is_listed = |app: &AppSpec| listed.iter().any(|process| process.name == app.name);
+    // What is not to start by itself, and does not run, is left to `start`, too.
+    let is_listed = |app: &AppSpec| {
+        let mut processes = listed.iter().filter(|process| process.name == app.name);
+        processes.any(|process| app.autostart || process.status != Status::Stopped)
+    };
     let (known, missing): (Vec<AppSpec>, Vec<AppSpec>) =
         loaded.apps.into_iter().partition(is_listed);
     // Settings, what is missing, and what was wrong: as `start`.
@@ -155,6 +162,7 @@ async fn file(
 async fn take_settings(loaded: Loaded, daemon: &mut Client) -> anyhow::Result<()> {
     let request = StartRequest {
         force: false,
+        no_wait: true,
         spec_version: SPEC_VERSION,
         apps: Vec::new(),
         settings: loaded.settings,
@@ -217,6 +225,7 @@ async fn in_turn(
             spec: turn.spec.clone(),
             env: env.clone(),
             renamed_from: Some(turn.app.clone()),
+            at_once: false,
         };
         let path = "/api/v1/admin/processes/reload";
         let done: Reloaded = daemon.post(path, &request).await?;

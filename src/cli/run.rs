@@ -19,6 +19,7 @@ use super::{
 /// Runs the command that these arguments ask for; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    let is_pm2 = args.first().is_some_and(|program| line::is_pm2(program));
     match completions::answer(&args) {
         Ok(false) => {}
         Ok(true) => return Exit::Fine.into(),
@@ -27,9 +28,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let line = line::arrange(args, &Cli::command());
     let cli = match Cli::try_parse_from(line.args) {
         Ok(cli) => cli,
+        // Scripts compare what `pm2 -v` says.
+        Err(refusal) if is_pm2 && refusal.kind() == ErrorKind::DisplayVersion => {
+            let version = concat!(env!("CARGO_PKG_VERSION"), "\n");
+            let _ = Output::new(false, false).data(version.as_bytes());
+            return Exit::Fine.into();
+        }
         Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
     };
-    let output = Output::new(cli.silent, cli.no_color);
+    let is_quiet = std::env::var_os("PM2_SILENT").is_some_and(|told| !told.is_empty());
+    let output = Output::new(cli.silent || is_quiet, cli.no_color);
     for option in &line.ignored {
         output.warning(format_args!("`{option}` has no effect here"));
     }
@@ -48,7 +56,7 @@ fn refuse(refusal: &clap::Error, output: &Output) -> Exit {
     if let Some(ContextValue::String(verb)) = refusal.get(ContextKind::InvalidSubcommand)
         && let Some(reason) = refused::reason(verb)
     {
-        output.error(format_args!("`{verb}` is not there on purpose: {reason}"));
+        output.error(format_args!("`{verb}` is {reason}"));
         return Exit::Failed;
     }
     // A closed pipe is the only way this fails.

@@ -238,6 +238,7 @@ async fn follow(plan: Plan, daemon: &mut Client, session: &Session) -> anyhow::R
 async fn start_apps(loaded: Loaded, daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
     let request = StartRequest {
         force: false,
+        no_wait: true,
         spec_version: SPEC_VERSION,
         apps: loaded.apps,
         settings: loaded.settings,

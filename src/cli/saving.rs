@@ -69,7 +69,11 @@ pub(crate) async fn resurrect(session: &Session) -> anyhow::Result<Exit> {
         session.output.warning(warning);
     }
     // What is listed already is left alone.
-    let exit = if outcomes.items.is_empty() {
+    let exit = if outcomes.saved == 0 {
+        let warning = "the saved list is empty: `mcpm save` saves what is listed";
+        session.output.warning(warning);
+        Exit::Fine
+    } else if outcomes.items.is_empty() {
         session
             .output
             .line("✓ all that was saved is listed already")?;

@@ -4,7 +4,7 @@ use crate::api::List;
 use crate::api::process_orders::ScaleRequest;
 use crate::api::processes::Outcome;
 
-use super::actions::report;
+use super::actions::{for_target, report};
 use super::exit::Exit;
 use super::list;
 use super::session::Session;
@@ -23,17 +23,18 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let before = list::selected(&mut daemon, &args.target, false).await?;
-    let request = ScaleRequest {
-        target: args.target,
-        count: args.count,
+    let request = |word: &str| ScaleRequest {
+        target: word.to_owned(),
+        count: args.count.clone(),
     };
     let path = "/api/v1/admin/processes/scale";
-    let outcomes: List<Outcome> = daemon.post(path, &request).await?;
+    let ask = async |word: &str| daemon.post(path, &request(word)).await;
+    let outcomes: List<Outcome> = for_target(&args.target, ask).await?;
     let output = &session.output;
     if outcomes.items.is_empty() {
         output.failed(format_args!(
             "nothing to do: `{}` has {} of them already",
-            request.target,
+            args.target,
             before.len()
         ));
         return Ok(Exit::Failed);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::api::List;
 use crate::api::process_table::Row;
-use crate::api::processes::{Outcome, Process, StartRequest, Status};
+use crate::api::processes::{Done, Outcome, Process, StartRequest, Status};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, SPEC_VERSION};
 use crate::control::client::{Client, ClientError};
@@ -125,6 +125,8 @@ enum Known {
 #[derive(Clone, Copy)]
 enum Wait {
     No,
+    /// As long as the daemon takes.
+    ForTheAnswer,
     UntilReady(Option<Duration>),
 }
 
@@ -226,7 +228,8 @@ pub(crate) async fn restart_file(
 ) -> anyhow::Result<Exit> {
     let loaded = loading::load(target, selection)?;
     let started = &mut Started::default();
-    start_apps(loaded, Known::Restart, Wait::No, daemon, session, started).await
+    let wait = Wait::ForTheAnswer;
+    start_apps(loaded, Known::Restart, wait, daemon, session, started).await
 }
 
 /// Starts what was read, and waits for it.
@@ -316,6 +319,7 @@ async fn start_word(
             return start_script(script(word, args)?, known, wait, daemon, session, started).await;
         }
     };
+    args.change.tell_of_instances(&session.output);
     settle(&outcomes, wait, began, daemon, session, started).await
 }
 
@@ -388,6 +392,7 @@ async fn start_apps(
             settings: loaded.settings,
             settings_file: loaded.file,
             force: known == Known::Beside,
+            no_wait: !matches!(wait, Wait::ForTheAnswer),
             environment: loading::daemon_variables(),
         };
         let began = Instant::now();
@@ -427,13 +432,13 @@ async fn settle(
     let Wait::UntilReady(limit) = wait else {
         return report(output, "started", outcomes);
     };
-    let (done, refused): (Vec<_>, Vec<_>) = outcomes
+    let (done, rest): (Vec<_>, Vec<_>) = outcomes
         .iter()
         .cloned()
-        .partition(|outcome| outcome.error.is_none());
+        .partition(|outcome| outcome.error.is_none() && outcome.done != Done::Registered);
     let mut exit = Exit::Fine;
-    if !refused.is_empty() || outcomes.is_empty() {
-        exit = report(output, "started", &refused)?;
+    if !rest.is_empty() || outcomes.is_empty() {
+        exit = report(output, "started", &rest)?;
     }
     let ids: Vec<PmId> = done.iter().map(|outcome| outcome.pm_id).collect();
     let lists = daemon

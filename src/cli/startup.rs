@@ -198,7 +198,8 @@ impl Place {
 fn is_systemd(args: &Args) -> bool {
     match &args.platform {
         Some(platform) => SYSTEMD.contains(&platform.as_str()),
-        None => Command::new("systemctl").arg("--version").output().is_ok(),
+        // sd_booted(3)
+        None => Path::new("/run/systemd/system").is_dir(),
     }
 }
 
@@ -302,13 +303,19 @@ impl Unit {
              LimitNOFILE=65536\n\
              # Time for adoption, and for all apps to stop.\n\
              TimeoutStartSec=120\n\
-             TimeoutStopSec=120\n\n",
+             TimeoutStopSec=120\n",
         );
+        if self.user.is_some() {
+            text.push_str(
+                "# When memory is short, the kernel ends services first: they are started again.\n\
+                 OOMScoreAdjust=-900\n",
+            );
+        }
         let target = match self.user {
             Some(_) => "multi-user.target",
             None => "default.target",
         };
-        let _ = writeln!(text, "[Install]\nWantedBy={target}");
+        let _ = writeln!(text, "\n[Install]\nWantedBy={target}");
         Ok(text)
     }
 
@@ -316,7 +323,7 @@ impl Unit {
     fn other_init(&self) -> String {
         let user = self.user.as_deref().unwrap_or("you");
         format!(
-            "mcpm makes units for systemd only, and there is none here.\n\
+            "mcpm makes units for systemd only.\n\
              Have your init system (OpenRC, runit, s6, supervisord, …) run this at boot, as the user `{user}`,\n\
              in the foreground, and again whenever it ends:\n\n\
              \x20   env MCPM_HOME={} {} daemon --resurrect\n\n\
@@ -359,6 +366,7 @@ mod tests {
             "User=u",
             "KillMode=process",
             "Restart=always",
+            "OOMScoreAdjust=-900",
             "ExecStart=\"/opt/my tools/mcpm$$1\" daemon --resurrect",
             "Environment=\"MCPM_HOME=/home/u/100%%/.mcpm\"",
             "WantedBy=multi-user.target",
@@ -375,7 +383,8 @@ mod tests {
             ..unit()
         };
         let text = own.text().unwrap();
-        assert!(!text.contains("User=") && text.contains("WantedBy=default.target"));
+        assert!(!text.contains("User=") && !text.contains("OOMScoreAdjust"));
+        assert!(text.contains("WantedBy=default.target"));
         assert!(text.contains("After=network-online.target"));
     }
 

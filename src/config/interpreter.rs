@@ -16,6 +16,9 @@ pub(crate) enum Choice {
 
 const NODE: Choice = Choice::Program(&[("node", &[])]);
 
+/// What makes node run TypeScript.
+pub(crate) const STRIP_TYPES: &str = "--experimental-strip-types";
+
 /// The extension without its dot.
 pub(crate) fn by_extension(extension: Option<&str>) -> Choice {
     Choice::Program(match extension {
@@ -28,7 +31,7 @@ pub(crate) fn by_extension(extension: Option<&str>) -> Choice {
         Some("coffee") => &[("coffee", &[])],
         Some("ls") => &[("lsc", &[])],
         // Node reads types by itself from 22.18 on and takes the flag all the same.
-        Some("ts") => &[("bun", &[]), ("node", &["--experimental-strip-types"])],
+        Some("ts") => &[("bun", &[]), ("node", &[STRIP_TYPES])],
         Some("tsx") => &[("bun", &[])],
         _ => return Choice::ByContent,
     })

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::shown;
-use super::interpreter::Choice;
+use super::interpreter::{self, Choice};
 use super::resolve::{self, Bases};
 use super::spec::Program;
 use super::words;
@@ -220,6 +220,14 @@ fn missing_interpreter(path: &Path, search: Option<&str>) -> Option<String> {
         .then(|| named.to_owned())
 }
 
+/// Node is asked: it would not start at all with an option that it does not know.
+fn strips_types(node: &Path) -> bool {
+    let said = std::process::Command::new(node)
+        .args([interpreter::STRIP_TYPES, "--version"])
+        .output();
+    said.is_ok_and(|said| said.status.success())
+}
+
 type Interpreter = (Option<PathBuf>, Vec<String>);
 
 fn chosen_interpreter(path: &Path, wanted: Wanted<'_>) -> Result<Interpreter, Missing> {
@@ -228,6 +236,15 @@ fn chosen_interpreter(path: &Path, wanted: Wanted<'_>) -> Result<Interpreter, Mi
     };
     for (name, args) in candidates {
         if let Some(program) = resolve::in_path(name, wanted.path) {
+            if args.contains(&interpreter::STRIP_TYPES) && !strips_types(&program) {
+                let message = format!(
+                    "{} needs `bun`, or a `node` that strips types (22.6 or later; {} does not); install \
+                     one, or name an `interpreter`",
+                    shown(&path.to_string_lossy()),
+                    shown(&program.to_string_lossy())
+                );
+                return Err(("script", message));
+            }
             return Ok((
                 Some(program),
                 args.iter().map(|arg| (*arg).to_owned()).collect(),

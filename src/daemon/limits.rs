@@ -2,7 +2,7 @@
 //!
 //! The daemon needs several descriptors for each service and connection, so it raises its own
 //! limit to the hard one; it holds secrets, so it writes no core. Children get what the operator's
-//! shell had.
+//! shell had, and no share in what systemd grants the daemon (`OOMScoreAdjust=`).
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -33,5 +33,16 @@ pub(super) fn raise() -> (OperatorLimits, Option<String>) {
     let warning = now.filter(|&now| now < FILES_ENOUGH).map(|now| {
         format!("only {now} open files are allowed (`ulimit -Hn`); hundreds of services need more")
     });
-    (OperatorLimits { files, core }, warning)
+    let limits = OperatorLimits {
+        files,
+        core,
+        spared: oom_score() < 0,
+    };
+    (limits, warning)
+}
+
+/// proc_pid_oom_score_adj(5); 0 where it can't be read.
+fn oom_score() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }

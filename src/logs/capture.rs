@@ -6,13 +6,13 @@
 //! lines, counts them and says so; the service never waits.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
@@ -35,7 +35,7 @@ const BUFFER: usize = 64 * 1024;
 /// Reads of one stream in a row before the others get their turn.
 const READS_IN_A_ROW: usize = 4;
 /// Lines a follower may be behind before it loses the oldest.
-const FOLLOWER_LINES: usize = 4096;
+const FOLLOWER_LINES: usize = 16 * 1024;
 /// Orders to the thread that may be under way: a few for each of the most processes there may be.
 /// Room costs nothing until it is used.
 const ORDERS: usize = 40_000;
@@ -98,7 +98,40 @@ pub type Missed = u64;
 pub struct Logs {
     orders: mpsc::Sender<Order>,
     followers: broadcast::Sender<Arc<Line>>,
-    lost: Arc<AtomicU64>,
+    losses: Losses,
+}
+
+/// What no log file could take, by process, until it is forgotten.
+type Losses = Arc<Mutex<BTreeMap<PmId, Loss>>>;
+
+/// Lines of one process that no log file could take.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Its app.
+    pub app: AppName,
+    /// The last file that could not be written.
+    pub file: PathBuf,
+    /// How many.
+    pub lines: u64,
+    /// Why, for people.
+    pub error: String,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            app,
+            file,
+            lines,
+            error,
+        } = self;
+        let many = if *lines == 1 { "line" } else { "lines" };
+        let file = file.display();
+        write!(
+            f,
+            "{app}: {lines} log {many} could not be written to `{file}`: {error}"
+        )
+    }
 }
 
 enum Order {
@@ -139,11 +172,11 @@ impl Logs {
     pub fn start(rules: Rules) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (followers, _) = broadcast::channel(FOLLOWER_LINES);
-        let lost = Arc::new(AtomicU64::new(0));
+        let losses = Losses::default();
         let logs = Self {
             orders,
             followers: followers.clone(),
-            lost: lost.clone(),
+            losses: losses.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -152,7 +185,7 @@ impl Logs {
             .name("mcpm-logs".into())
             .spawn(move || {
                 let tasks = tokio::task::LocalSet::new();
-                let shared = Shared::new(followers, lost, rules);
+                let shared = Shared::new(followers, losses, rules);
                 tasks.block_on(&runtime, serve(inbox, shared));
             })?;
         Ok(logs)
@@ -239,9 +272,10 @@ impl Logs {
         self.followers.subscribe()
     }
 
-    /// Lines that no log file could take since the start.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// What no log file could take, of each listed process.
+    pub fn losses(&self) -> Vec<Loss> {
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.values().cloned().collect()
     }
 }
 
@@ -249,7 +283,7 @@ impl Logs {
 #[derive(Clone)]
 struct Shared {
     followers: broadcast::Sender<Arc<Line>>,
-    lost: Arc<AtomicU64>,
+    losses: Losses,
     rules: Rc<RefCell<Rules>>,
     /// One for each path, however many write to it.
     files: Rc<RefCell<HashMap<PathBuf, Weak<RefCell<LogFile>>>>>,
@@ -260,15 +294,34 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(followers: broadcast::Sender<Arc<Line>>, lost: Arc<AtomicU64>, rules: Rules) -> Self {
+    fn new(followers: broadcast::Sender<Arc<Line>>, losses: Losses, rules: Rules) -> Self {
         Self {
             followers,
-            lost,
+            losses,
             rules: Rc::new(RefCell::new(rules)),
             files: Rc::default(),
             buffer: Rc::new(RefCell::new(vec![0; BUFFER])),
             dressed: Rc::default(),
         }
+    }
+
+    /// Counts it, and answers what is lost of this process so far.
+    fn lose(&self, source: &Source, file: &Path, lines: u64, error: &io::Error) -> Loss {
+        let mut losses = self.losses();
+        let loss = losses.entry(source.id).or_insert_with(|| Loss {
+            app: source.name.clone(),
+            file: PathBuf::new(),
+            lines: 0,
+            error: String::new(),
+        });
+        loss.file = file.to_owned();
+        loss.lines = loss.lines.saturating_add(lines);
+        loss.error = error.to_string();
+        loss.clone()
+    }
+
+    fn losses(&self) -> MutexGuard<'_, BTreeMap<PmId, Loss>> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sink(&self, source: &Source, stream: Stream, output: &Output) -> Sink {
@@ -281,7 +334,7 @@ impl Shared {
             is_told: !spec.disabled,
             dress: Dress::of(&spec.format, (source.id, &source.name), stream, zone),
             ear: output.is_heard.then(Ear::default),
-            losses: Losses::default(),
+            warned: None,
         }
     }
 
@@ -350,7 +403,10 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                 }
             }
             // A stream's task ends when its sender is dropped, after a last read.
-            Order::Release { id } => drop(streams.remove(&id)),
+            Order::Release { id } => {
+                streams.remove(&id);
+                shared.losses().remove(&id);
+            }
             Order::Truncate { files, done } => {
                 let LogFiles {
                     out,
@@ -514,7 +570,8 @@ struct Sink {
     is_told: bool,
     dress: Option<Dress>,
     ear: Option<Ear>,
-    losses: Losses,
+    /// Of a file that could not be written.
+    warned: Option<Instant>,
 }
 
 impl Sink {
@@ -540,8 +597,12 @@ impl Sink {
             let mut file = file.borrow_mut();
             if let Err(error) = file.append(piece, Some(&rules)) {
                 let lines = u64::try_from(lines::split(piece).count()).unwrap_or(u64::MAX);
-                shared.lost.fetch_add(lines, Ordering::Relaxed);
-                self.losses.complain(source, file.path(), lines, &error);
+                let loss = shared.lose(source, file.path(), lines, &error);
+                let now = Instant::now();
+                if self.warned.is_none_or(|at| now - at >= WARN_EVERY) {
+                    self.warned = Some(now);
+                    tracing::warn!("{loss}; it goes on");
+                }
             }
             if let Some(error) = file.take_trouble() {
                 tracing::warn!(
@@ -581,28 +642,6 @@ impl Ear {
     fn take(&mut self) -> Option<String> {
         let (words, at) = self.0.take()?;
         (at.elapsed() < WORDS_LAST).then_some(words)
-    }
-}
-
-/// Lines that a stream's files could not take.
-#[derive(Default)]
-struct Losses {
-    lines: u64,
-    warned: Option<Instant>,
-}
-
-impl Losses {
-    fn complain(&mut self, source: &Source, file: &Path, lines: u64, error: &io::Error) {
-        self.lines = self.lines.saturating_add(lines);
-        let now = Instant::now();
-        if self.warned.is_some_and(|at| now - at < WARN_EVERY) {
-            return;
-        }
-        self.warned = Some(now);
-        tracing::warn!(
-            app = %source.name, file = %file.display(), lost = self.lines, %error,
-            "lines of its log are lost; the service goes on"
-        );
     }
 }
 
@@ -703,7 +742,15 @@ mod tests {
         let it = fixture(|_| PathBuf::from("/dev/full")).await;
         let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
         child.write_all(b"one\ntwo\n").unwrap();
-        until(|| it.logs.lost() == 2).await;
+        let lost = || it.logs.losses().first().map_or(0, |loss| loss.lines);
+        until(|| lost() == 2).await;
+        let told = it.logs.losses()[0].to_string();
+        assert!(
+            told.contains(": 2 log lines could not be written to `/dev/full`"),
+            "{told}"
+        );
+        it.logs.release(PmId(0));
+        until(|| it.logs.losses().is_empty()).await;
     }
 
     #[tokio::test]

@@ -147,6 +147,8 @@ struct Slot {
     gave_up: Option<String>,
     /// The generation of its newest run, which need not be the main one.
     newest: u64,
+    /// The generation of the last main run that ended although nobody had asked.
+    fell: u64,
     /// A sibling has the port that its last run wanted.
     unshared: Option<Unshared>,
     /// The reason that was logged last, and when.
@@ -166,6 +168,7 @@ impl Slot {
             beside: None,
             held: None,
             gave_up: None,
+            fell: 0,
             unshared: None,
             said: None,
         }
@@ -232,11 +235,7 @@ impl Actor {
     /// Deals with one message; `true` ends the task.
     fn take(&mut self, message: Message) -> bool {
         match message {
-            Message::Start {
-                specs,
-                beside,
-                reply,
-            } => self.start(specs, beside, reply),
+            Message::Start { specs, how, reply } => self.start(specs, how, reply),
             Message::Act {
                 action,
                 target,
@@ -251,15 +250,10 @@ impl Actor {
             } => self.scale(&target, count, reply),
             Message::Reload {
                 asked,
+                ports,
                 begun,
                 reply,
-            } => self.reload(asked, begun, reply),
-            Message::Replace {
-                id,
-                name,
-                spec,
-                reply,
-            } => self.replace(id, &name, spec, reply),
+            } => self.reload(asked, ports, begun, reply),
             Message::Reset { target, reply } => self.reset(&target, reply),
             Message::Unwatch { target, reply } => self.unwatch(&target, reply),
             Message::Signal {

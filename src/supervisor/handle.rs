@@ -74,18 +74,28 @@ pub struct Saved {
     pub stopped: bool,
 }
 
-/// What a reload is asked for with.
-#[derive(Debug)]
-pub(super) struct Reload {
-    pub(super) id: PmId,
+/// How apps are started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start {
+    /// Beside processes of the same names, which are left alone.
+    pub beside: bool,
+    /// The answer does not wait for those that say when they are ready.
+    pub unready: bool,
+}
+
+/// One process is to get a new run.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// Which.
+    pub id: PmId,
     /// What it is to be made from; `None` for what it is made from.
-    pub(super) spec: Option<Arc<AppSpec>>,
+    pub spec: Option<Arc<AppSpec>>,
     /// Its name so far, when the spec brings another.
-    pub(super) renamed_from: Option<AppName>,
+    pub renamed_from: Option<AppName>,
     /// Merged into its variables.
-    pub(super) env: Option<Env>,
-    /// What its run listens on.
-    pub(super) ports: BTreeSet<Port>,
+    pub env: Option<Env>,
+    /// The old run ends first, whatever it is.
+    pub at_once: bool,
 }
 
 /// A run has ended since another process of its app has its port.
@@ -101,8 +111,7 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, CommandError>>;
 pub(super) enum Message {
     Start {
         specs: Vec<Arc<AppSpec>>,
-        /// Beside processes of the same names, which are left alone.
-        beside: bool,
+        how: Start,
         reply: Reply,
     },
     Act {
@@ -122,14 +131,9 @@ pub(super) enum Message {
     },
     Reload {
         asked: Reload,
+        /// What its run listens on.
+        ports: BTreeSet<Port>,
         begun: oneshot::Sender<How>,
-        reply: Reply,
-    },
-    Replace {
-        id: PmId,
-        /// Its app's name so far.
-        name: AppName,
-        spec: Arc<AppSpec>,
         reply: Reply,
     },
     Reset {
@@ -201,29 +205,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// When nothing was begun.
-    pub async fn start(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
+    pub async fn start(
+        &self,
+        specs: Vec<AppSpec>,
+        how: Start,
+    ) -> Result<Vec<Outcome>, CommandError> {
         let specs = specs.into_iter().map(Arc::new).collect();
-        self.ask(|reply| Message::Start {
-            specs,
-            beside: false,
-            reply,
-        })
-        .await
-    }
-
-    /// Starts these apps beside processes of the same names; answers when each was started or has
-    /// failed to.
-    ///
-    /// # Errors
-    /// When nothing was begun.
-    pub async fn start_beside(&self, specs: Vec<AppSpec>) -> Result<Vec<Outcome>, CommandError> {
-        let specs = specs.into_iter().map(Arc::new).collect();
-        self.ask(|reply| Message::Start {
-            specs,
-            beside: true,
-            reply,
-        })
-        .await
+        self.ask(|reply| Message::Start { specs, how, reply }).await
     }
 
     /// Does this to the processes that `target` means; answers when each is there or has failed.
@@ -269,31 +257,20 @@ impl Supervisor {
         .await
     }
 
-    /// Puts a new run in the place of a process's run, made from another spec if one is
-    /// given, whose name may be new; answers when it has taken over, or has failed to.
+    /// Puts a new run in the place of a process's run; answers when it has taken over, or has failed
+    /// to. One that is asked for at once has only to run.
     ///
     /// # Errors
     /// When there is no such process, it is being reloaded, or the spec clashes with another app's.
-    pub async fn reload(
-        &self,
-        id: PmId,
-        spec: Option<AppSpec>,
-        renamed_from: Option<AppName>,
-        env: Option<Env>,
-    ) -> Result<(How, Vec<Outcome>), CommandError> {
-        let process = self.snapshot().get(id).cloned();
-        let ports = listening::now(process.and_then(|process| process.pid)).await;
-        let asked = Reload {
-            id,
-            spec: spec.map(Arc::new),
-            renamed_from,
-            env,
-            ports,
-        };
+    pub async fn reload(&self, asked: Reload) -> Result<(How, Vec<Outcome>), CommandError> {
+        let process = self.snapshot().get(asked.id).cloned();
+        let pid = process.and_then(|process| process.pid);
+        let ports = listening::now(pid.filter(|_| !asked.at_once)).await;
         let (begun, how) = oneshot::channel();
         let mut outcomes = self
             .ask(|reply| Message::Reload {
                 asked,
+                ports,
                 begun,
                 reply,
             })
@@ -308,27 +285,6 @@ impl Supervisor {
             }
         }
         Ok((how, outcomes))
-    }
-
-    /// Restarts one process of the app of this name with another spec; answers when it runs or has
-    /// failed.
-    ///
-    /// # Errors
-    /// When there is no such process, or the spec clashes with another app's.
-    pub async fn replace(
-        &self,
-        id: PmId,
-        name: AppName,
-        spec: AppSpec,
-    ) -> Result<Vec<Outcome>, CommandError> {
-        let spec = Arc::new(spec);
-        self.ask(|reply| Message::Replace {
-            id,
-            name,
-            spec,
-            reply,
-        })
-        .await
     }
 
     /// Counts restarts from 0 again.

@@ -38,7 +38,7 @@ pub(super) async fn siblings_port(words: &str, id: PmId, table: &Snapshot) -> Op
     let mut siblings = Vec::new();
     for other in others.take(SIBLINGS_ASKED) {
         siblings.push(Sibling {
-            instance: other.instance,
+            id: other.id,
             ports: now(other.pid).await,
         });
     }

@@ -52,9 +52,7 @@ impl fmt::Debug for Metrics {
 /// The metrics in a message; `None` for any other message.
 fn told(line: &[u8]) -> Option<Vec<(String, Map<String, Value>)>> {
     // Most messages are something else; few of them hold the word.
-    if memchr::memmem::find(line, b"axm:monitor").is_none() {
-        return None;
-    }
+    memchr::memmem::find(line, b"axm:monitor")?;
     let Ok(Value::Object(mut message)) = serde_json::from_slice(line) else {
         return None;
     };

@@ -41,7 +41,7 @@ pub mod watch;
 mod testing;
 
 pub use actor::Setup;
-pub use handle::{Action, CommandError, Saved, Supervisor};
+pub use handle::{Action, CommandError, Reload, Saved, Start, Supervisor};
 pub use kill::Life;
 pub use memory_guard::guard;
 pub use plan::Count;

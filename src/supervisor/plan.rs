@@ -1,9 +1,9 @@
 //! Wanted specs and the running table → steps (pure). Planning chooses; `actor.rs` obeys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::snapshot::{Process, Snapshot};
+use super::snapshot::{Process, Snapshot, Status};
 use crate::config::AppSpec;
 use crate::ids::{AppName, PmId};
 
@@ -19,6 +19,15 @@ pub enum Step {
     },
     /// Restart this process with what may be a new spec.
     Restart {
+        /// Which.
+        id: PmId,
+        /// What it is made from now.
+        spec: Arc<AppSpec>,
+        /// Which of the app's processes.
+        instance: u32,
+    },
+    /// Leave this process stopped (`autostart: false`); a later start makes it from this.
+    Leave {
         /// Which.
         id: PmId,
         /// What it is made from now.
@@ -49,6 +58,16 @@ pub enum PlanError {
     /// A second process of a service.
     #[error("`{0}` is a service: one process serves all users on its fixed port")]
     OneOnly(String),
+    /// Fewer than one.
+    #[error("`{name}` has {now}: `-{fewer}` leaves none; `mcpm delete {name}` forgets it")]
+    NoneLeft {
+        /// The app.
+        name: String,
+        /// How many it has.
+        now: u32,
+        /// How many fewer it was to have.
+        fewer: u32,
+    },
     /// Two services on one port.
     #[error("`{wanted}` and the running app `{running}` both want port {port}")]
     Port {
@@ -64,20 +83,21 @@ pub enum PlanError {
 /// What to do so that the wanted apps run; apps that are not named are left alone.
 ///
 /// Processes of a known name are restarted with the new spec, missing ones are started, surplus
-/// ones are removed (as in PM2; `instances` follows the file).
+/// ones are removed (as in PM2; `instances` follows the file). What has `autostart: false` and is
+/// stopped stays so.
 ///
 /// # Errors
 /// When a wanted service has the type or the port of a running app of another name.
 pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>, PlanError> {
     clash(snapshot, &wanted)?;
     let names: BTreeSet<_> = wanted.iter().map(|spec| spec.name.clone()).collect();
-    let mut known: BTreeMap<_, Vec<PmId>> = BTreeMap::new();
+    let mut known: BTreeMap<_, VecDeque<&Arc<Process>>> = BTreeMap::new();
     for process in &snapshot.processes {
         if names.contains(&process.spec.name) {
             known
                 .entry(process.spec.name.clone())
                 .or_default()
-                .push(process.id);
+                .push_back(process);
         }
     }
     let mut steps = Vec::new();
@@ -90,18 +110,25 @@ pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>
         *count = count.saturating_add(spec.instances);
         for instance in first..*count {
             let spec = spec.clone();
-            steps.push(if existing.is_empty() {
-                Step::Start { spec, instance }
-            } else {
-                Step::Restart {
-                    id: existing.remove(0),
+            steps.push(match existing.pop_front() {
+                None => Step::Start { spec, instance },
+                Some(process) if process.status == Status::Stopped && !spec.autostart => {
+                    Step::Leave {
+                        id: process.id,
+                        spec,
+                        instance,
+                    }
+                }
+                Some(process) => Step::Restart {
+                    id: process.id,
                     spec,
                     instance,
-                }
+                },
             });
         }
     }
-    steps.extend(known.into_values().flatten().map(|id| Step::Remove { id }));
+    let surplus = known.into_values().flatten();
+    steps.extend(surplus.map(|process| Step::Remove { id: process.id }));
     Ok(steps)
 }
 
@@ -178,7 +205,7 @@ pub enum Count {
     Exactly(u32),
     /// So many more.
     More(u32),
-    /// So many fewer; none at the least.
+    /// So many fewer; one must be left.
     Fewer(u32),
 }
 
@@ -208,10 +235,12 @@ impl Count {
 /// What to do so that each app among these processes has so many.
 ///
 /// New ones are made from the newest's spec and take the lowest free instance numbers; surplus
-/// ones go newest first, so that the numbers that are left stay whole (PM2 removes the oldest).
+/// ones go newest first, so that the numbers that are left stay whole (PM2 removes the oldest); before
+/// them those that are stopped since a sibling has their port.
 ///
 /// # Errors
-/// When it would make a second process of a service, whose port is one.
+/// When it would make a second process of a service, whose port is one, or leave none of an app by
+/// a number that is not 0.
 pub fn scale(
     snapshot: &Snapshot,
     processes: &[PmId],
@@ -225,6 +254,12 @@ pub fn scale(
     for (name, processes) in apps {
         let now = u32::try_from(processes.len()).unwrap_or(u32::MAX);
         let wanted = count.of(now);
+        if let Count::Fewer(fewer) = count
+            && wanted == 0
+        {
+            let name = name.to_string();
+            return Err(PlanError::NoneLeft { name, now, fewer });
+        }
         let Some(newest) = processes.last() else {
             continue;
         };
@@ -239,8 +274,11 @@ pub fn scale(
             instance,
         }));
         let surplus = usize::try_from(now.saturating_sub(wanted)).unwrap_or(usize::MAX);
-        let newest_first = processes.iter().rev().take(surplus);
-        steps.extend(newest_first.map(|process| Step::Remove { id: process.id }));
+        // What has no port of its own does nothing anyway.
+        let mut newest_first: Vec<_> = processes.iter().rev().collect();
+        newest_first.sort_by_key(|process| process.unshared.is_none());
+        let surplus = newest_first.into_iter().take(surplus);
+        steps.extend(surplus.map(|process| Step::Remove { id: process.id }));
     }
     Ok(steps)
 }
@@ -271,6 +309,7 @@ mod tests {
         let word = |step: &Step| match step {
             Step::Start { spec, instance } => format!("start {} {instance}", spec.name),
             Step::Restart { id, instance, .. } => format!("restart {id} {instance}"),
+            Step::Leave { id, instance, .. } => format!("leave {id} {instance}"),
             Step::Remove { id } => format!("remove {id}"),
         };
         let steps = start(snapshot, specs).unwrap();
@@ -298,6 +337,15 @@ mod tests {
             vec![wanted("a", 1)],
             &["restart 0 0", "remove 1"],
         );
+    }
+
+    #[test]
+    fn what_is_not_to_start_by_itself_is_restarted_only_when_it_runs() {
+        let mut snapshot = running(&["a", "a"]);
+        Arc::make_mut(&mut snapshot.processes[0]).status = Status::Online;
+        let mut spec = AppSpec::clone(&wanted("a", 2));
+        spec.autostart = false;
+        check(&snapshot, vec![spec.into()], &["restart 0 0", "leave 1 1"]);
     }
 
     #[test]
@@ -338,7 +386,7 @@ mod tests {
         let word = |step: &Step| match step {
             Step::Start { instance, .. } => format!("start {instance}"),
             Step::Remove { id } => format!("remove {id}"),
-            Step::Restart { .. } => unreachable!("scaling restarts nothing"),
+            Step::Restart { .. } | Step::Leave { .. } => unreachable!("scaling restarts nothing"),
         };
         assert_eq!(steps.iter().map(word).collect::<Vec<_>>(), expected);
     }
@@ -350,9 +398,31 @@ mod tests {
         check_scale(&[0, 2], "+2", &["start 1", "start 3"]);
         check_scale(&[0, 1, 2], "1", &["remove 2", "remove 1"]);
         check_scale(&[0, 1], "-1", &["remove 1"]);
-        check_scale(&[0], "-9", &["remove 0"]);
+        check_scale(&[0, 1], "0", &["remove 1", "remove 0"]);
         check_scale(&[0, 1], "2", &[]);
         check_scale(&[], "2", &[]);
+    }
+
+    #[test]
+    fn scaling_down_leaves_the_one_that_has_the_port() {
+        let mut snapshot = running(&["a", "a", "a"]);
+        for at in [0, 1] {
+            Arc::make_mut(&mut snapshot.processes[at]).unshared = crate::ids::Port::new(3000);
+        }
+        let ids: Vec<_> = snapshot.processes.iter().map(|p| p.id).collect();
+        let steps = scale(&snapshot, &ids, Count::Exactly(1)).unwrap();
+        let removed = |id| Step::Remove { id: PmId(id) };
+        assert_eq!(steps, [removed(1), removed(0)]);
+    }
+
+    #[test]
+    fn scaling_down_leaves_one() {
+        let snapshot = running(&["a"]);
+        let ids = [snapshot.processes[0].id];
+        for count in ["-1", "-9"] {
+            let refused = scale(&snapshot, &ids, Count::parse(count).unwrap()).unwrap_err();
+            assert!(refused.to_string().contains("leaves none"), "{refused}");
+        }
     }
 
     #[test]

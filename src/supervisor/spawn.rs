@@ -111,6 +111,9 @@ pub struct OperatorLimits {
     pub files: Rlimit,
     /// `RLIMIT_CORE`.
     pub core: Rlimit,
+    /// The kernel ends the daemon later than others when memory is short (`OOMScoreAdjust=` of its
+    /// unit). Children are as any other program.
+    pub spared: bool,
 }
 
 /// Starts the thread; orders go in by the sender, outcomes come to `report`. A second thread finds
@@ -220,6 +223,10 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
             return Err(error.into());
         }
     };
+    if limits.spared {
+        // Not in the child: one that has become another user may not.
+        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", handle.pid()), "0");
+    }
     if let Some(file) = &order.pid_file
         && let Err(error) = write_pid(file, handle.pid())
     {

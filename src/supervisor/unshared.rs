@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::ids::Port;
+use crate::ids::{PmId, Port};
 
 /// A process of the same app, and the ports that it listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sibling {
-    /// Which of its app's processes.
-    pub instance: u32,
+    /// Which process.
+    pub id: PmId,
     /// Where it listens.
     pub ports: BTreeSet<Port>,
 }
@@ -20,8 +20,8 @@ pub struct Sibling {
 /// Who has which port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Which of its app's processes.
-    pub instance: u32,
+    /// Which process.
+    pub id: PmId,
     /// The port.
     pub port: Port,
 }
@@ -30,9 +30,9 @@ impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "replica {} listens on port {}, which replicas cannot share yet: one runs. With \
+            "process {} listens on port {}, which replicas cannot share yet: one runs. With \
              `increment_var: \"PORT\"` each gets a port of its own",
-            self.instance, self.port
+            self.id, self.port
         )
     }
 }
@@ -42,7 +42,7 @@ impl fmt::Display for Taken {
 pub fn taken_by(words: &str, siblings: &[Sibling]) -> Option<Taken> {
     let taken = siblings.iter().flat_map(|sibling| {
         let taken = |&port| Taken {
-            instance: sibling.instance,
+            id: sibling.id,
             port,
         };
         sibling.ports.iter().map(taken)
@@ -77,16 +77,16 @@ mod tests {
 
     use super::*;
 
-    fn sibling(instance: u32, ports: &[u16]) -> Sibling {
+    fn sibling(id: u32, ports: &[u16]) -> Sibling {
         Sibling {
-            instance,
+            id: PmId(id),
             ports: ports.iter().filter_map(|&port| Port::new(port)).collect(),
         }
     }
 
     #[track_caller]
     fn check(words: &str, siblings: &[Sibling], expected: Option<(u32, u16)>) {
-        let found = taken_by(words, siblings).map(|taken| (taken.instance, taken.port.get()));
+        let found = taken_by(words, siblings).map(|taken| (taken.id.0, taken.port.get()));
         assert_eq!(found, expected, "{words}");
     }
 
@@ -125,7 +125,7 @@ mod tests {
         let taken = taken_by("EADDRINUSE", &[sibling(0, &[3000])]).unwrap();
         assert_eq!(
             taken.to_string(),
-            "replica 0 listens on port 3000, which replicas cannot share yet: one runs. With \
+            "process 0 listens on port 3000, which replicas cannot share yet: one runs. With \
              `increment_var: \"PORT\"` each gets a port of its own"
         );
     }

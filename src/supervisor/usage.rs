@@ -12,6 +12,9 @@ use super::proc::Statm;
 use super::snapshot::{Process, Snapshot};
 use crate::ids::{PmId, Timestamp};
 
+/// CPU use in less time is chance: what was said before holds on.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// One sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
@@ -69,6 +72,8 @@ struct Meter {
     clock: ClockId,
     /// CPU time at the last look, and when that was.
     last: (Duration, Instant),
+    /// What was said last.
+    cpu: f32,
 }
 
 impl Meter {
@@ -84,6 +89,7 @@ impl Meter {
             statm: Statm::open(pid)?,
             clock: ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?,
             last: (Duration::ZERO, now.checked_sub(age).unwrap_or(now)),
+            cpu: 0.0,
         })
     }
 
@@ -91,10 +97,14 @@ impl Meter {
         let memory = self.statm.resident()?;
         let spent = Duration::from(self.clock.now().ok()?);
         let now = Instant::now();
-        let (before, at) = std::mem::replace(&mut self.last, (spent, now));
+        let (before, at) = self.last;
+        if now - at >= SHORTEST {
+            self.last = (spent, now);
+            self.cpu = percent(spent.saturating_sub(before), now - at);
+        }
         Some(Usage {
             memory,
-            cpu: percent(spent.saturating_sub(before), now - at),
+            cpu: self.cpu,
         })
     }
 }
@@ -117,7 +127,8 @@ mod tests {
         let mut meters = HashMap::new();
         let first = look_at(&mut meters, pid, Some(Timestamp::now())).unwrap();
         assert!(first.memory > 1024 * 1024, "{first:?}");
-        let until = Instant::now() + Duration::from_millis(50);
+        assert!(first.cpu < f32::EPSILON, "too early to tell: {first:?}");
+        let until = Instant::now() + 2 * SHORTEST;
         while Instant::now() < until {
             std::hint::black_box(0);
         }

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::machine::State;
+use super::machine::{Exit, State};
 use crate::ids::{AppName, PmId};
 
 /// Where a process should get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// Runs, in at least this generation; or has failed to.
+    /// Was started, in at least this generation; or has failed to.
+    Spawned {
+        /// The first generation that counts.
+        generation: u64,
+    },
+    /// The same, and online: one that says when it is ready has said so, or has had its time.
     Started {
         /// The first generation that counts.
         generation: u64,
@@ -29,6 +34,18 @@ pub enum Goal {
     Gone,
 }
 
+/// What was done with a process that was to be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Done {
+    /// What the command's name says.
+    #[default]
+    AsAsked,
+    /// It was listed already: restarted.
+    Restarted,
+    /// Listed, and not to be started (`autostart: false`).
+    Registered,
+}
+
 /// What became of one process of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -38,6 +55,23 @@ pub struct Outcome {
     pub name: AppName,
     /// Why it did not get there.
     pub error: Option<String>,
+    /// What was done.
+    pub done: Done,
+    /// What people should know of it.
+    pub note: Option<&'static str>,
+}
+
+impl Outcome {
+    /// One that was not waited for.
+    pub fn at_once(id: PmId, name: AppName, error: Option<String>) -> Self {
+        Self {
+            id,
+            name,
+            error,
+            done: Done::AsAsked,
+            note: None,
+        }
+    }
 }
 
 /// What a process looks like to those who wait for it.
@@ -53,6 +87,10 @@ pub struct Look<'a> {
     pub reason: Option<&'a str>,
     /// Why its last reload has failed.
     pub gave_up: Option<&'a str>,
+    /// Generation of the last run that ended although nobody had asked; 0: none has.
+    pub fell: u64,
+    /// How its last run ended.
+    pub exit: Option<Exit>,
 }
 
 /// How far it is: `None` on the way, else whether it got there.
@@ -70,8 +108,13 @@ pub fn reached(goal: Goal, look: Option<Look<'_>>) -> Option<Result<(), String>>
         alone,
         reason,
         gave_up,
+        fell,
+        exit,
     } = look;
-    let fallen = || Some(Err(reason.unwrap_or("it ended").to_owned()));
+    let fallen = || {
+        let exit = exit.map_or_else(|| "it ended".to_owned(), |exit| exit.to_string());
+        Some(Err(reason.map_or(exit, str::to_owned)))
+    };
     match goal {
         Goal::Gone => None,
         Goal::Stopped => match state {
@@ -84,6 +127,20 @@ pub fn reached(goal: Goal, look: Option<Look<'_>>) -> Option<Result<(), String>>
         Goal::TakenOver { .. } if !alone => None,
         Goal::TakenOver { generation: wanted } if generation < wanted => {
             Some(Err(gave_up.unwrap_or("it was not reloaded").to_owned()))
+        }
+        Goal::Spawned { generation: wanted } => match state {
+            State::Starting { .. } | State::Online { .. } if generation >= wanted => Some(Ok(())),
+            State::Stopped | State::Errored | State::Waiting { .. } if generation >= wanted => {
+                fallen()
+            }
+            State::Stopped if alone => Some(Err("it was stopped meanwhile".into())),
+            _ => None,
+        },
+        // It is tried again and again: whoever asked is told of the first time.
+        Goal::Started { generation: wanted } | Goal::Ready { generation: wanted }
+            if fell >= wanted && !matches!(state, State::Online { .. }) =>
+        {
+            fallen()
         }
         Goal::Started { generation: wanted }
         | Goal::Ready { generation: wanted }
@@ -105,7 +162,7 @@ pub fn reached(goal: Goal, look: Option<Look<'_>>) -> Option<Result<(), String>>
 #[derive(Debug)]
 pub struct Wait<R> {
     /// Who is still on the way.
-    pub open: BTreeMap<PmId, (AppName, Goal)>,
+    pub open: BTreeMap<PmId, (AppName, Goal, Done)>,
     /// Who has arrived.
     pub outcomes: Vec<Outcome>,
     /// Where the answer goes.
@@ -123,7 +180,28 @@ mod tests {
             alone: true,
             reason: None,
             gave_up: None,
+            fell: 0,
+            exit: None,
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_falls_before_it_is_ready_is_not_waited_for() {
+        let again = State::Starting {
+            pid: 8,
+            since: tokio::time::Instant::now(),
+            until: tokio::time::Instant::now(),
+        };
+        let look = Look {
+            fell: 5,
+            exit: Some(Exit::Code(4)),
+            ..look(&again, 6)
+        };
+        let told = reached(Goal::Started { generation: 5 }, Some(look));
+        assert_eq!(told, Some(Err("exited with code 4".into())));
+        assert_eq!(reached(Goal::Started { generation: 6 }, Some(look)), None);
+        let spawned = reached(Goal::Spawned { generation: 5 }, Some(look));
+        assert_eq!(spawned, Some(Ok(())));
     }
 
     #[test]

@@ -36,6 +36,11 @@ fn verbs_mean_the_processes_that_they_mean_in_pm2() {
     compare("verbs");
 }
 
+#[test]
+fn jlist_has_the_names_and_the_types_of_pm2() {
+    compare("types");
+}
+
 /// Runs every recorded case of a topic.
 fn compare(topic: &str) {
     let cases: Vec<(String, Value)> = recorded(topic).into_iter().collect();
@@ -70,13 +75,16 @@ fn compare(topic: &str) {
 
 /// What differs and is in no table, and the entries of the table that were needed.
 fn differing(runs: &Runs, topic: &str, name: &str, case: &Value) -> (Vec<String>, Vec<usize>) {
-    let wanted = shape::recorded(case);
     let codes = runs.run(case);
+    let compared = || match case.get("types") {
+        Some(types) => shape::missing(&shape::recorded_types(types), &runs.types()),
+        None => shape::differences(&shape::recorded(case), &runs.shape(&codes)),
+    };
     let (mut unknown, mut known) = (Vec::new(), Vec::new());
     // Processes need a moment until they have said how they were started.
     eventually(|| {
         (unknown, known) = (Vec::new(), Vec::new());
-        for (what, told) in shape::differences(&wanted, &runs.shape(&codes)) {
+        for (what, told) in compared() {
             match entry(topic, name, &what) {
                 Some(at) => known.push(at),
                 None => unknown.push(told),

@@ -231,7 +231,7 @@ fn without_a_running_pm2_its_saved_list_counts_and_that_is_said() {
     assert_eq!(shown.code, Some(0), "{shown}");
     let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert!(
-        shown["source"].as_str().unwrap().contains("no PM2 runs"),
+        shown["source"].as_str().unwrap().contains("none runs in"),
         "{shown}"
     );
     assert_eq!(shown["apps"][0]["app"]["env"]["GREETING"], "hello");

@@ -200,7 +200,7 @@ fn a_log_on_a_full_disk_loses_lines_and_nothing_else() {
         .with("/out_file", "/dev/full")
         .with("/merge_logs", true);
     let mcpm = Mcpm::start([full, sh("fine", script)]);
-    let lost = || mcpm.daemon_log().contains("lines of its log are lost");
+    let lost = || mcpm.daemon_log().contains("could not be written to `");
     wait_for(|| lost().then_some(()), "a word about the lost lines");
     let list = mcpm.list();
     assert!(list["full"].is_up() && list["fine"].is_up());
@@ -210,7 +210,7 @@ fn a_log_on_a_full_disk_loses_lines_and_nothing_else() {
     );
     let complaints = mcpm
         .daemon_log()
-        .matches("lines of its log are lost")
+        .matches("could not be written to `")
         .count();
     assert_eq!(complaints, 1, "it is said once, not with every line");
     let file = mcpm.ecosystem([sh("third", SLEEP)]);

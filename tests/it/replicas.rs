@@ -23,8 +23,8 @@ fn one_is_kept(mcpm: &Mcpm, port: u16) -> Value {
     assert_eq!((up[0].restarts, down[0].restarts, down[0].pid), (0, 0, 0));
     assert_eq!(down[0].raw["mcpm"]["unshared"], json!(port));
     let reason = down[0].raw["mcpm"]["reason"].as_str().unwrap().to_owned();
-    let kept = up[0].raw["pm2_env"]["NODE_APP_INSTANCE"].clone();
-    let begin = format!("replica {kept} listens on port {port}, which replicas cannot share yet");
+    let kept = up[0].id;
+    let begin = format!("process {kept} listens on port {port}, which replicas cannot share yet");
     assert!(
         reason.starts_with(&begin) && reason.contains("increment_var"),
         "{reason}"

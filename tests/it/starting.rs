@@ -168,10 +168,55 @@ fn apps_with_autostart_off_are_registered_only() {
     let mcpm = Mcpm::new();
     let file = mcpm.ecosystem([sh("later", TICK).with("/autostart", false)]);
     let said = mcpm.ok(&["start", &file]);
-    assert!(said.contains("registered, not started"), "{said}");
+    assert!(
+        said.contains("✓ registered later (0), not started\n"),
+        "{said}"
+    );
     assert_eq!(mcpm.list()["later"].status, "stopped");
     mcpm.ok(&["start", "later"]);
     assert_eq!(mcpm.list()["later"].status, "online");
+    mcpm.ok(&["restart", &file]);
+    assert_eq!(mcpm.list()["later"].status, "online", "it ran");
+    mcpm.ok(&["stop", "later"]);
+    let changed = mcpm.ecosystem([
+        sh("later", TICK)
+            .with("/autostart", false)
+            .with("/env", json!({ "NEW": "1" })),
+        sh("web", TICK),
+    ]);
+    for verb in ["start", "restart", "reload", "startOrReload"] {
+        let said = mcpm.ok(&[verb, &changed]);
+        assert!(
+            said.contains("✓ registered later (0), not started\n"),
+            "{said}"
+        );
+        assert_eq!(mcpm.list()["later"].status, "stopped", "after {verb}");
+        assert_eq!(mcpm.list()["web"].status, "online", "after {verb}");
+    }
+    mcpm.ok(&["start", "later"]);
+    assert!(
+        mcpm.ok(&["env", "later"]).contains("NEW"),
+        "made from the new file"
+    );
+}
+
+#[test]
+fn an_app_that_dies_before_it_is_ready_holds_up_nobody() {
+    let mcpm = Mcpm::new();
+    let dies = sh("dies", "sleep 1.2; exit 4")
+        .with("/wait_ready", true)
+        .with("/listen_timeout", 600_000);
+    let file = mcpm.ecosystem([dies, sh("fine", TICK)]);
+    mcpm.ok(&["start", &file, "--no-wait"]);
+    let ran = mcpm.run(&["restart", "dies"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stderr.contains("dies (0): exited with code 4"), "{ran}");
+    let ran = mcpm.run(&["start", &file, "--timeout", "3"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(
+        ran.stdout.contains("✓ fine") && ran.stdout.contains("✗ dies"),
+        "{ran}"
+    );
 }
 
 #[test]

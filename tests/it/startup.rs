@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Mcpm, PROGRAM};
+use crate::harness::{Mcpm, PROGRAM, sh};
 
 #[test]
 fn the_printed_unit_is_one_for_systemd() {
@@ -76,4 +76,39 @@ fn a_daemon_tells_the_service_manager_when_it_is_ready() {
     said(b"WATCHDOG=1");
     mcpm.ok(&["kill"]);
     daemon.wait().unwrap();
+}
+
+#[test]
+fn what_the_kernel_grants_the_daemon_is_not_passed_on() {
+    const LOWER: &str = "echo -500 > /proc/self/oom_score_adj";
+    let may = Command::new("/bin/sh").args(["-c", LOWER]).output();
+    if !may.expect("a shell").status.success() {
+        eprintln!("skipped: this user may not lower a score for the kernel's choice");
+        return;
+    }
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("web", "exec sleep 1000")]);
+    let start = mcpm.command(&["start", &file]);
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", &format!("{LOWER} && exec \"$@\""), "sh"])
+        .arg(start.get_program())
+        .args(start.get_args())
+        .current_dir(mcpm.folder())
+        .env_clear()
+        .envs(
+            start
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    assert!(shell.status().expect("a shell").success());
+    let score = |pid: u32| {
+        let file = format!("/proc/{pid}/oom_score_adj");
+        std::fs::read_to_string(file)
+            .expect("its score")
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(score(mcpm.daemon_pid()), "-500");
+    assert_eq!(score(mcpm.list()["web"].pid), "0");
 }

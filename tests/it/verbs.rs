@@ -254,3 +254,46 @@ fn verbs_that_are_refused_say_why() {
     }
     assert!(mcpm.fails(&["strat"]).contains("start"));
 }
+
+#[test]
+fn ls_shows_those_that_are_named() {
+    let mcpm = Mcpm::start([sh("web", SLEEP), sh("api", SLEEP)]);
+    let said = mcpm.ok(&["status", "web"]);
+    assert!(said.contains("web") && !said.contains("api"), "{said}");
+    assert!(mcpm.fails(&["ls", "nobody"]).contains("`nobody`"));
+    let json = mcpm.ok(&["ls", "api", "--json"]);
+    assert!(
+        json.contains("\"api\"") && !json.contains("\"web\""),
+        "{json}"
+    );
+}
+
+#[test]
+fn what_selects_apps_of_a_file_needs_a_file() {
+    let mcpm = Mcpm::start([sh("web", SLEEP), sh("api", SLEEP)]);
+    for line in [
+        ["delete", "all", "--only", "web"],
+        ["stop", "all", "--only", "web"],
+        ["restart", "all", "--only", "web"],
+    ] {
+        let said = mcpm.fails(&line);
+        assert!(
+            said.contains("`--only` selects apps of an ecosystem file"),
+            "{said}"
+        );
+    }
+    let list = mcpm.list();
+    assert!(
+        list.all().len() == 2 && list.all().iter().all(|p| p.is_up()),
+        "{list:#?}"
+    );
+}
+
+#[test]
+fn the_last_one_of_an_option_counts_and_the_shell_may_ask_for_silence() {
+    let mcpm = Mcpm::start([sh("web", SLEEP)]);
+    let said = mcpm.ok(&["ls", "--sort", "id", "--sort", "name"]);
+    assert!(said.contains("web"), "{said}");
+    let quiet = mcpm.command(&["ls"]).env("PM2_SILENT", "true").output();
+    assert!(quiet.expect("mcpm").stdout.is_empty());
+}

@@ -174,7 +174,7 @@ const KEYS: &[Key] = &[
         "autostart",
         Kind::Flag,
         "`true`",
-        "`false`: registered as stopped",
+        "`false`: registered as stopped, and left so by every start of the file; `start NAME` starts it",
     ),
     Key::new(
         "autorestart",
@@ -319,9 +319,9 @@ const KEYS: &[Key] = &[
         "force",
         Kind::Flag,
         "`false`",
-        "start a second app of that name",
+        "PM2's for scripts (`start -f`); an app of a file that is listed is restarted all the same",
     )
-    .but(NotYet),
+    .but(Invisible),
     Key::new("write", Kind::Flag, "", "write the app as a file").but(NotYet),
     Key::new("post_update", Kind::Texts, "", "commands after `pull`").but(NotYet),
     Key::new(

@@ -20,7 +20,8 @@ pub static TOP: Table = Table::new(
             "",
             "settings of the daemon itself",
         ),
-        Key::new("deploy", Kind::Any, "", "PM2's deployments").but(NotYet),
+        // Most files of `pm2 init` have it, and it is nothing that starting would need.
+        Key::new("deploy", Kind::Any, "", "PM2's deployments").but(super::Treatment::Invisible),
         Key::new("static", Kind::Any, "", "PM2's static file servers").but(NotYet),
         // What a `package.json` and an editor's schema line bring along is no mistake.
         Key::new("$schema", Kind::Any, "", "for editors").but(super::Treatment::Invisible),

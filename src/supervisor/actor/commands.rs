@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::handle::{Action, CommandError, Reply, Saved};
+use super::super::handle::{Action, CommandError, Reply, Saved, Start};
 use super::super::machine::{Event, State};
 use super::super::plan::{self, Count};
 use super::super::target::Target;
 use super::super::triggers::{self, Cause};
-use super::super::waits::{Goal, Outcome, Wait};
+use super::super::waits::{Done, Goal, Outcome, Wait};
 use super::{Actor, PROCESSES_MAX, Slot};
 use crate::config::AppSpec;
 use crate::config::spec::Env;
-use crate::ids::{AppName, PmId, Timestamp};
+use crate::ids::{PmId, Timestamp};
 
 impl Actor {
-    pub(super) fn start(&mut self, specs: Vec<Arc<AppSpec>>, beside: bool, reply: Reply) {
+    pub(super) fn start(&mut self, specs: Vec<Arc<AppSpec>>, how: Start, reply: Reply) {
         let snapshot = self.snapshot();
-        let planned = if beside {
+        let planned = if how.beside {
             plan::start_beside(&snapshot, specs)
         } else {
             plan::start(&snapshot, specs)
@@ -26,11 +26,16 @@ impl Actor {
             Ok(steps) => steps,
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
-        self.follow(steps, reply);
+        self.follow(steps, how.unready, reply);
     }
 
-    /// Does what was planned.
-    pub(super) fn follow(&mut self, steps: Vec<plan::Step>, reply: Reply) {
+    /// Does what was planned; what is started need not be ready for an answer when that is said.
+    fn follow(&mut self, steps: Vec<plan::Step>, unready: bool, reply: Reply) {
+        let start = if unready {
+            Action::Start
+        } else {
+            Action::Restart
+        };
         let new = steps
             .iter()
             .filter(|step| matches!(step, plan::Step::Start { .. }))
@@ -49,24 +54,26 @@ impl Actor {
                 plan::Step::Start { spec, instance } => {
                     let id = self.register(spec.clone(), instance);
                     if spec.autostart {
-                        self.expect(&mut wait, id, Action::Start);
+                        self.expect(&mut wait, id, start);
                         events.push((id, Event::StartAsked));
                     } else {
-                        let name = spec.name.clone();
-                        wait.outcomes.push(Outcome {
-                            id,
-                            name,
-                            error: None,
-                        });
+                        wait.outcomes.push(registered(id, &spec));
                     }
                 }
                 plan::Step::Restart { id, spec, instance } => {
-                    self.expect(&mut wait, id, Action::Restart);
+                    self.expect(&mut wait, id, start);
+                    if let Some((_, _, done)) = wait.open.get_mut(&id) {
+                        *done = Done::Restarted;
+                    }
                     if let Some(slot) = self.slots.get_mut(&id) {
                         slot.next = Some((spec, instance));
                         slot.process.created_at = Timestamp::now();
                     }
                     events.push((id, Event::RestartAsked));
+                }
+                plan::Step::Leave { id, spec, instance } => {
+                    wait.outcomes.push(registered(id, &spec));
+                    self.leave(id, spec, instance);
                 }
                 plan::Step::Remove { id } => {
                     self.expect(&mut wait, id, Action::Delete);
@@ -75,6 +82,24 @@ impl Actor {
             }
         }
         self.begin(wait, events);
+    }
+
+    /// A stopped process is what it would be if it were registered now.
+    fn leave(&mut self, id: PmId, spec: Arc<AppSpec>, instance: u32) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        slot.next = None;
+        let mut process = slot.process.clone();
+        process.spec = spec;
+        process.instance = instance;
+        process.created_at = Timestamp::now();
+        self.place(&mut process);
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.process = process;
+        }
+        self.write_down(id);
+        self.dirty.insert(id);
     }
 
     pub(super) fn act(&mut self, action: Action, target: &str, env: Option<Env>, reply: Reply) {
@@ -165,11 +190,15 @@ impl Actor {
         let goal = match action {
             Action::Stop => Goal::Stopped,
             Action::Delete => Goal::Gone,
-            Action::Start | Action::Restart => Goal::Started {
+            Action::Start => Goal::Spawned {
+                generation: slot.next_generation(),
+            },
+            Action::Restart => Goal::Started {
                 generation: slot.next_generation(),
             },
         };
-        wait.open.insert(id, (slot.process.spec.name.clone(), goal));
+        let name = slot.process.spec.name.clone();
+        wait.open.insert(id, (name, goal, Done::AsAsked));
     }
 
     pub(super) fn begin(&mut self, wait: Wait<Reply>, events: Vec<(PmId, Event)>) {
@@ -200,30 +229,9 @@ impl Actor {
             Ok(steps)
         });
         match planned {
-            Ok(steps) => self.follow(steps, reply),
+            Ok(steps) => self.follow(steps, false, reply),
             Err(error) => drop(reply.send(Err(error))),
         }
-    }
-
-    /// Restarts a process of the app of this name with another spec.
-    pub(super) fn replace(&mut self, id: PmId, name: &AppName, spec: Arc<AppSpec>, reply: Reply) {
-        let snapshot = self.snapshot();
-        if let Err(error) = plan::clash(&snapshot, std::slice::from_ref(&spec)) {
-            return drop(reply.send(Err(error.into())));
-        }
-        let same_app = |slot: &&mut Slot| slot.process.spec.name == *name;
-        let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
-            return drop(reply.send(Err(CommandError::Unknown(id.to_string()))));
-        };
-        slot.next = Some((spec, slot.process.instance));
-        slot.process.created_at = Timestamp::now();
-        let mut wait = Wait {
-            open: BTreeMap::new(),
-            outcomes: Vec::new(),
-            reply,
-        };
-        self.expect(&mut wait, id, Action::Restart);
-        self.begin(wait, vec![(id, Event::RestartAsked)]);
     }
 
     pub(super) fn reset(&mut self, target: &str, reply: Reply) {
@@ -286,8 +294,15 @@ impl Actor {
             let slot = self.slots.get(&id)?;
             let name = slot.process.spec.name.clone();
             let error = error(slot);
-            Some(Outcome { id, name, error })
+            Some(Outcome::at_once(id, name, error))
         };
         ids.iter().filter_map(one).collect()
+    }
+}
+
+fn registered(id: PmId, spec: &AppSpec) -> Outcome {
+    Outcome {
+        done: Done::Registered,
+        ..Outcome::at_once(id, spec.name.clone(), None)
     }
 }

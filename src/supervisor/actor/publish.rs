@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::snapshot::Snapshot;
-use super::super::waits::{self, Look, Outcome};
+use super::super::waits::{self, Goal, Look, Outcome};
 use super::{Actor, Slot};
 use crate::ids::PmId;
 
@@ -12,7 +12,7 @@ impl Actor {
         let slots = &self.slots;
         for wait in &mut self.waits {
             let outcomes = &mut wait.outcomes;
-            wait.open.retain(|&id, (name, goal)| {
+            wait.open.retain(|&id, (name, goal, done)| {
                 if changed.is_some_and(|changed| changed != id) {
                     return true;
                 }
@@ -22,14 +22,20 @@ impl Actor {
                     alone: slot.beside.is_none() && slot.held.is_none(),
                     reason: slot.process.reason.as_deref(),
                     gave_up: slot.gave_up.as_deref(),
+                    fell: slot.fell,
+                    exit: slot.process.last_exit.map(|(exit, _)| exit),
                 });
                 let Some(end) = waits::reached(*goal, look) else {
                     return true;
                 };
+                let has_clock = |slot: &Slot| slot.process.spec.triggers.cron.is_some();
+                let comes_back = *goal == Goal::Stopped && slots.get(&id).is_some_and(has_clock);
                 outcomes.push(Outcome {
                     id,
                     name: name.clone(),
                     error: end.err(),
+                    done: *done,
+                    note: comes_back.then_some("its `cron_restart` starts it again"),
                 });
                 false
             });

@@ -1,6 +1,6 @@
 //! The run that stands beside the main one while a process is reloaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -14,10 +14,10 @@ use super::super::plan;
 use super::super::reload::{self, How};
 use super::super::snapshot::{Other, Role};
 use super::super::spawn::{JOURNAL_PATIENCE, write_pid};
-use super::super::waits::{Goal, Wait};
+use super::super::waits::{Done, Goal, Wait};
 use super::{Actor, Slot};
 use crate::config::AppSpec;
-use crate::ids::{PmId, Timestamp};
+use crate::ids::{PmId, Port, Timestamp};
 
 /// The run beside the main one: the new one, or the old one once the new one has taken over.
 pub(super) struct Second {
@@ -44,12 +44,22 @@ impl Second {
 
 impl Actor {
     /// Puts a new run in the place of a process's run, if possible before that one ends.
-    pub(super) fn reload(&mut self, asked: Reload, begun: oneshot::Sender<How>, reply: Reply) {
-        match self.begin_reload(asked) {
+    pub(super) fn reload(
+        &mut self,
+        asked: Reload,
+        ports: BTreeSet<Port>,
+        begun: oneshot::Sender<How>,
+        reply: Reply,
+    ) {
+        let at_once = asked.at_once;
+        match self.begin_reload(asked, ports) {
             Ok((id, how)) => {
                 let goal = self.slots.get(&id).map(|slot| match how {
                     How::Beside => Goal::TakenOver {
                         generation: slot.newest,
+                    },
+                    How::InPlace(_) if at_once => Goal::Started {
+                        generation: slot.next_generation(),
                     },
                     How::InPlace(_) => Goal::Ready {
                         generation: slot.next_generation(),
@@ -64,7 +74,8 @@ impl Actor {
                     reply,
                 };
                 if let (Some(slot), Some(goal)) = (self.slots.get(&id), goal) {
-                    wait.open.insert(id, (slot.process.spec.name.clone(), goal));
+                    let name = slot.process.spec.name.clone();
+                    wait.open.insert(id, (name, goal, Done::AsAsked));
                 }
                 self.begin(wait, event.into_iter().collect());
             }
@@ -72,13 +83,17 @@ impl Actor {
         }
     }
 
-    fn begin_reload(&mut self, asked: Reload) -> Result<(PmId, How), CommandError> {
+    fn begin_reload(
+        &mut self,
+        asked: Reload,
+        ports: BTreeSet<Port>,
+    ) -> Result<(PmId, How), CommandError> {
         let Reload {
             id,
             spec,
             renamed_from,
             env,
-            ports,
+            at_once,
         } = asked;
         if let Some(spec) = &spec {
             plan::clash(&self.snapshot(), std::slice::from_ref(spec))?;
@@ -92,7 +107,7 @@ impl Actor {
         let Some(slot) = self.slots.get_mut(&id).filter(same_app) else {
             return Err(CommandError::Unknown(id.to_string()));
         };
-        if slot.beside.is_some() {
+        if slot.beside.is_some() && !at_once {
             let name = slot.process.spec.name.to_string();
             return Err(CommandError::Reloading { name, id });
         }
@@ -111,7 +126,8 @@ impl Actor {
             beside: None,
             held: None,
         };
-        let how = reload::how(&slot.process, &next, ports, pair.can_double());
+        let can_double = pair.can_double() && !at_once;
+        let how = reload::how(&slot.process, &next, ports, can_double);
         slot.gave_up = None;
         if how == How::Beside {
             slot.newest += 1;

@@ -220,6 +220,9 @@ impl Slot {
         );
         match event {
             Event::Exited { exit, .. } => {
+                if matches!(self.state, State::Starting { .. } | State::Online { .. }) {
+                    self.fell = self.process.generation;
+                }
                 self.lines = Lines::default();
                 self.process.last_exit = Some((*exit, Timestamp::now()));
                 self.process.ended_for = self.unhealthy.take();

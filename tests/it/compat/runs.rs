@@ -169,6 +169,11 @@ impl Runs {
         shape::listed(codes, &processes)
     }
 
+    /// What kind of value stands where in `jlist`.
+    pub(super) fn types(&self) -> Facts {
+        shape::types(&self.list())
+    }
+
     /// Ends all and begins anew.
     pub(super) fn clear(&self) {
         self.ran(&["delete", "all"]);

@@ -149,6 +149,50 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// `web.pm2_env.watch` = `boolean`, as it was recorded.
+pub(super) fn recorded_types(apps: &Value) -> Facts {
+    let mut facts = Facts::new();
+    for (app, types) in apps.as_object().into_iter().flatten() {
+        for (path, kind) in types.as_object().into_iter().flatten() {
+            facts.insert(format!("{app}.{path}"), kind.clone());
+        }
+    }
+    facts
+}
+
+/// The same of a list; of several processes of a name the last counts.
+pub(super) fn types(processes: &[Value]) -> Facts {
+    let mut facts = Facts::new();
+    for process in processes {
+        let app = text(&process["name"]);
+        for (key, value) in process.as_object().into_iter().flatten() {
+            facts.insert(format!("{app}.{key}"), json!(kind(value)));
+            for (inner, value) in value.as_object().into_iter().flatten() {
+                facts.insert(format!("{app}.{key}.{inner}"), json!(kind(value)));
+            }
+        }
+    }
+    facts
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// What PM2 has and we have not, or have as something else.
+pub(super) fn missing(pm2: &Facts, ours: &Facts) -> Vec<(String, String)> {
+    let mut differing = differences(pm2, ours);
+    differing.retain(|(name, _)| pm2.contains_key(name));
+    differing
+}
+
 /// Each fact that is not the same: its name, and a line that tells both.
 pub(super) fn differences(pm2: &Facts, ours: &Facts) -> Vec<(String, String)> {
     let mut names: Vec<&String> = pm2.keys().chain(ours.keys()).collect();
