@@ -257,6 +257,12 @@ impl Progress {
         self.steps.iter().filter(done).map(|step| step.id)
     }
 
+    /// Those that will not get there, or took too long.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = PmId> {
+        let failed = |step: &&Step| matches!(step.stage, Stage::Failed(_));
+        self.steps.iter().filter(failed).map(|step| step.id)
+    }
+
     /// Is every step settled?
     pub(crate) fn is_settled(&self) -> bool {
         self.steps.iter().all(Step::is_settled)
@@ -264,9 +270,7 @@ impl Progress {
 
     /// Has any failed?
     pub(crate) fn has_failed(&self) -> bool {
-        self.steps
-            .iter()
-            .any(|step| matches!(step.stage, Stage::Failed(_)))
+        self.failed().next().is_some()
     }
 
     fn update(&mut self, elapsed: Duration, next: impl Fn(&Step) -> Stage) -> Vec<usize> {

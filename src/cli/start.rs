@@ -31,6 +31,9 @@ use super::{list, live, logs, next, runtime};
 pub(crate) const NOT_WITH_FILES: &str =
     "options of a script do not count with an ecosystem file: write them there";
 
+/// So many of those that failed are named for `logs`.
+const LOGS_NAMED: usize = 3;
+
 /// Arguments of `start`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -446,6 +449,17 @@ async fn settle(
         .await?;
     let progress = live::follow(&ids, lists, began, limit, output).await?;
     started.there.extend(progress.done());
+    if progress.has_failed() {
+        let ids: Vec<String> = progress
+            .failed()
+            .take(LOGS_NAMED)
+            .map(|id| id.to_string())
+            .collect();
+        output.hint(format_args!(
+            "why     mcpm logs {} --nostream",
+            ids.join(" ")
+        ));
+    }
     Ok(exit.and(Exit::fine_if(!progress.has_failed())))
 }
 

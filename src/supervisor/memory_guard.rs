@@ -171,17 +171,25 @@ fn follow(tracks: Vec<Track>, runs: Vec<Limited>, now: Instant) -> Vec<Track> {
 }
 
 fn over(run: &Limited, resident: u64) -> Message {
-    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-    let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
     let why = format!(
-        "it took {:.1} MiB of memory, and `max_memory_restart` is {:.1} MiB",
-        mib(resident),
-        mib(run.limit)
+        "its processes took {} of memory, and `max_memory_restart` is {}",
+        size(resident),
+        size(run.limit)
     );
     Message::Happened {
         id: run.id,
         generation: run.generation,
         event: Event::Unhealthy { why },
+    }
+}
+
+fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let kib = bytes as f64 / 1024.0;
+    if kib < 1024.0 {
+        format!("{kib:.1} KiB")
+    } else {
+        format!("{:.1} MiB", kib / 1024.0)
     }
 }
 
