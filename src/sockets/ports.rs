@@ -58,21 +58,39 @@ fn session(pid: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
+    use std::process::Command;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::process::{Pid, Signal, kill_process_group};
 
     use super::*;
 
     #[test]
     fn the_ports_of_a_session_are_those_of_all_its_members() {
-        let root = session(std::process::id()).unwrap();
-        let listeners = ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"]
-            .iter()
-            .filter_map(|address| TcpListener::bind(address).ok());
-        let listeners: Vec<TcpListener> = listeners.collect();
-        let port = |one: &TcpListener| Port::new(one.local_addr().unwrap().port()).unwrap();
-        let ports: BTreeSet<Port> = listeners.iter().map(port).collect();
-        assert!(!ports.is_empty() && ports.is_subset(&listening_ports(root)));
-        drop(listeners);
-        assert!(ports.is_disjoint(&listening_ports(root)));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Port::new(listener.local_addr().unwrap().port()).unwrap();
+        // The leader gives it to a child and has it no longer.
+        let mut leader = Command::new("setsid")
+            .args([
+                "sh",
+                "-c",
+                "exec 3<&0 </dev/null; sleep 600 & exec 3<&-; wait",
+            ])
+            .stdin(OwnedFd::from(listener))
+            .spawn()
+            .unwrap();
+        let mut looks = 0;
+        while listening_ports(leader.id()) != BTreeSet::from([port]) {
+            looks += 1;
+            assert!(looks < 1000, "the child's port is not found");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let ours = session(std::process::id()).unwrap();
+        assert!(!listening_ports(ours).contains(&port));
+        kill_process_group(Pid::from_child(&leader), Signal::KILL).unwrap();
+        leader.wait().unwrap();
     }
 
     #[test]
