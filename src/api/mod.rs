@@ -6,6 +6,7 @@
 //! document, `state.rs` holds the handles that handlers work with.
 
 pub mod daemon;
+pub mod outcomes;
 pub mod processes;
 pub mod process_table;
 pub mod process_orders;

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::door::{Admin, Json, Reply};
 use super::error::{Answer, ApiError};
-use super::processes::{Outcome, outcomes, refuse_other_version};
+use super::outcomes::{Outcome, outcomes};
+use super::processes::refuse_other_version;
 use super::state::Api;
 use super::{List, Problem, logs};
 use crate::config::AppSpec;
@@ -181,7 +182,7 @@ pub(super) async fn reload(
     }))
 }
 
-/// Counts restarts from 0 again.
+/// Counts restarts and lost log lines from 0 again.
 #[utoipa::path(post, path = "/api/v1/admin/processes/reset", tag = "processes",
     request_body = ResetRequest,
     responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
@@ -190,7 +191,11 @@ pub(super) async fn reset(
     State(api): State<Api>,
     Json(request): Json<ResetRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
-    Ok(outcomes(api.supervisor.reset(&request.target).await?))
+    let reset = api.supervisor.reset(&request.target).await?;
+    for process in &reset {
+        api.logs.losses().forget(process.id);
+    }
+    Ok(outcomes(reset))
 }
 
 /// Changed files restart these no longer.

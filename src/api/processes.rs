@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
+use super::outcomes::{Outcome, outcomes};
 use super::state::{Api, DaemonOrder};
 use super::{List, Problem, logs};
 use crate::config::spec::{Env, SPEC_VERSION};
@@ -242,47 +243,6 @@ pub struct TargetRequest {
     pub env: Option<crate::config::spec::Env>,
 }
 
-/// What became of one process of a call.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// Which.
-    #[schema(value_type = u32)]
-    pub pm_id: PmId,
-    /// Its app's name.
-    #[schema(value_type = String)]
-    pub name: AppName,
-    /// Why it could not be done; `null` when it was.
-    pub error: Option<String>,
-    /// What was done, where the command's name does not say it.
-    pub done: Done,
-    /// What people should know of it.
-    pub note: Option<String>,
-}
-
-/// What was done with a process that was to be started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Done {
-    /// What the command's name says.
-    #[default]
-    AsAsked,
-    /// It was listed already: restarted.
-    Restarted,
-    /// Listed, and not to be started (`autostart: false`).
-    Registered,
-}
-
-impl From<supervisor::waits::Done> for Done {
-    fn from(done: supervisor::waits::Done) -> Self {
-        match done {
-            supervisor::waits::Done::AsAsked => Self::AsAsked,
-            supervisor::waits::Done::Restarted => Self::Restarted,
-            supervisor::waits::Done::Registered => Self::Registered,
-        }
-    }
-}
-
 /// A line of the answer to `GET /api/v1/admin/logs?target=…&lines=15&follow=true`, one JSON
 /// object per line: first the history of each file, then what arrives.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -490,17 +450,6 @@ fn views(
         view(process, usage, spec(&process.spec), users.of(process))
     };
     List::whole(processes.iter().map(one).collect())
-}
-
-pub(super) fn outcomes(outcomes: Vec<supervisor::waits::Outcome>) -> Reply<List<Outcome>> {
-    let one = |outcome: supervisor::waits::Outcome| Outcome {
-        pm_id: outcome.id,
-        name: outcome.name,
-        error: outcome.error,
-        done: outcome.done.into(),
-        note: outcome.note.map(str::to_owned),
-    };
-    Reply(List::whole(outcomes.into_iter().map(one).collect()))
 }
 
 #[derive(Deserialize, IntoParams)]

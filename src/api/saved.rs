@@ -11,7 +11,7 @@ use super::Problem;
 use super::door::{Admin, Json, Reply};
 use super::error::{Answer, ApiError};
 use super::logs::Reached;
-use super::processes::Outcome;
+use super::outcomes::{Outcome, outcomes};
 use super::state::Api;
 use crate::supervisor::Snapshot;
 use crate::supervisor::dump::{self, Read};
@@ -91,9 +91,9 @@ pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<
         Err(error) => return Err(ApiError::internal(&error)),
     };
     let count = saved.len();
-    let Reply(outcomes) = super::processes::outcomes(api.supervisor.resurrect(saved).await?);
+    let Reply(resurrected) = outcomes(api.supervisor.resurrect(saved).await?);
     Ok(Reply(Resurrected {
-        items: outcomes.items,
+        items: resurrected.items,
         saved: count,
         warning,
     }))

@@ -4,21 +4,22 @@
 //! stdin). All are done, one after the other; one that fails is told, and fails the command.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use anyhow::bail;
 
 use crate::api::List;
+use crate::api::outcomes::{Done, Outcome};
 use crate::api::process_orders::UnwatchRequest;
-use crate::api::processes::{Done, Outcome, TargetRequest};
+use crate::api::processes::TargetRequest;
 use crate::config::spec::Env;
-use crate::control::client::{Client, ClientError};
+use crate::control::client::Client;
 
 use super::change::Change;
-use super::exit::{Exit, is_closed_pipe};
+use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::render::Output;
 use super::session::Session;
+use super::targets::{Tally, for_target};
 use super::{list, logs, start};
 
 /// Arguments of `stop`.
@@ -93,7 +94,6 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
     };
     args.selection.refuse_without_file(&args.targets)?;
     let mut daemon = session.daemon().await?;
-    let mut exit = Exit::Fine;
     let is_file = |target: &String| loading::is_file(target);
     if args.change.is_given() && args.targets.iter().any(is_file) {
         session.output.warning(start::NOT_WITH_FILES);
@@ -101,7 +101,7 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
     if !args.targets.iter().all(is_file) {
         args.change.tell_of_instances(&session.output);
     }
-    let mut is_refused = true;
+    let mut tally = Tally::new(&session.output);
     for target in &args.targets {
         let done = if loading::is_file(target) {
             start::restart_file(target, &args.selection, &mut daemon, session).await
@@ -110,13 +110,13 @@ pub(crate) async fn restart(args: RestartArgs, session: &Session) -> anyhow::Res
                 .await
                 .and_then(|outcomes| report(&session.output, "restarted", &outcomes))
         };
-        is_refused &= done.is_err();
-        exit = exit.and(told(done, &session.output)?);
+        tally.add(done)?;
     }
-    if is_refused {
-        return Ok(exit);
+    if tally.is_nothing_done() {
+        return Ok(tally.exit());
     }
     list::print_table(&mut daemon, &session.output).await?;
+    let mut exit = tally.exit();
     if args.attach {
         exit = exit.and(logs::attach(args.targets, session).await?);
     }
@@ -145,9 +145,7 @@ async fn end(
 ) -> anyhow::Result<Exit> {
     selection.refuse_without_file(targets)?;
     let mut daemon = session.daemon().await?;
-    let mut exit = Exit::Fine;
-    // All of it, and nothing was done: there is nothing to show.
-    let mut is_refused = true;
+    let mut tally = Tally::new(&session.output);
     for target in targets {
         let outcomes = if loading::is_file(target) {
             act_on_listed(&mut daemon, action, target, selection).await
@@ -158,20 +156,17 @@ async fn end(
             Ok(outcomes) if outcomes.is_empty() && loading::is_file(target) => {
                 let warning = format_args!("no app of `{target}` is listed");
                 session.output.warning(warning);
-                is_refused = false;
-                continue;
+                Ok(Exit::Fine)
             }
             Ok(outcomes) => report(&session.output, done, &outcomes),
             Err(error) => Err(error),
         };
-        is_refused &= ended.is_err();
-        exit = exit.and(told(ended, &session.output)?);
+        tally.add(ended)?;
     }
-    if is_refused {
-        return Ok(exit);
+    if !tally.is_nothing_done() {
+        list::print_table(&mut daemon, &session.output).await?;
     }
-    list::print_table(&mut daemon, &session.output).await?;
-    Ok(exit)
+    Ok(tally.exit())
 }
 
 /// The apps of a file that are known here; the others are nobody's loss.
@@ -210,55 +205,6 @@ pub(crate) async fn act(
     let ask = async |word: &str| daemon.post(&path, &request(word)).await;
     let outcomes: List<Outcome> = for_target(target, ask).await?;
     Ok(outcomes.items)
-}
-
-/// Asks for a target, as it was typed and, where nobody knows it, as the script that it may be.
-///
-/// # Errors
-/// Those of the daemon; of the word as it was typed when both are unknown.
-pub(crate) async fn for_target<T>(
-    word: &str,
-    mut ask: impl AsyncFnMut(&str) -> Result<T, ClientError>,
-) -> Result<T, ClientError> {
-    let answer = ask(word).await;
-    let Some(script) = script_behind(word, answer.as_ref().err()) else {
-        return answer;
-    };
-    match ask(&script).await {
-        Err(again) if again.is("unknown_process") => answer,
-        again => again,
-    }
-}
-
-/// `stop app.js`, as in PM2: an unknown word may be a script's path as this shell sees it.
-fn script_behind(word: &str, refusal: Option<&ClientError>) -> Option<String> {
-    let unknown = refusal.is_some_and(|error| error.is("unknown_process"));
-    if !unknown || !Path::new(word).is_file() {
-        return None;
-    }
-    let path = std::path::absolute(word).ok()?;
-    let path = path.into_os_string().into_string().ok()?;
-    (path != word).then_some(path)
-}
-
-/// One target of several: what was wrong with it is told, and fails the command; only when nobody
-/// listens any more, the daemon or our reader, is it the end.
-pub(crate) fn told(done: anyhow::Result<Exit>, output: &Output) -> anyhow::Result<Exit> {
-    match done {
-        Err(error) if concerns_one_target(&error) => {
-            output.error(format_args!("{error:#}"));
-            Ok(Exit::Failed)
-        }
-        other => other,
-    }
-}
-
-fn concerns_one_target(error: &anyhow::Error) -> bool {
-    let answered = match error.downcast_ref::<ClientError>() {
-        Some(ClientError::Refused(_)) | None => true,
-        Some(_) => false,
-    };
-    answered && !is_closed_pipe(error)
 }
 
 /// Prints `✓ stopped web (0)` for what was done, and what was not to stderr.

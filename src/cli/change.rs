@@ -4,8 +4,8 @@
 //! What a listed process is made from is asked for, changed here, and sent back: the daemon knows
 //! no options.
 
+use crate::api::outcomes::{Done, Outcome};
 use crate::api::process_orders::{ReloadRequest, Reloaded};
-use crate::api::processes::{Done, Outcome};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, Env, SPEC_VERSION};
 use crate::control::client::Client;

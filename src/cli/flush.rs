@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::control::client::{Client, ClientError};
 
-use super::actions::{for_target, told};
 use super::exit::Exit;
 use super::session::Session;
+use super::targets::{for_target, told};
 
 /// Arguments of `flush`.
 #[derive(Debug, clap::Args)]

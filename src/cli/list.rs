@@ -11,12 +11,12 @@ use crate::api::processes::Process;
 use crate::control::client::{Client, ClientError, segment};
 use crate::ids::{AppName, Timestamp};
 
-use super::actions::{for_target, told};
 use super::exit::Exit;
 use super::inspect::inspect;
 use super::process_table::Sort;
 use super::render::Output;
 use super::session::Session;
+use super::targets::{for_target, told};
 use super::{jlist, next, process_table};
 
 /// Between two tables of `--watch`, as in PM2.

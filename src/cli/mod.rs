@@ -31,6 +31,7 @@ mod progress;
 mod live;
 mod next;
 mod start;
+mod targets;
 mod actions;
 mod reload;
 mod scale;

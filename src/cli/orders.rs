@@ -1,14 +1,15 @@
 //! `mcpm reset`, `sendSignal` and `send`: what can be told to processes without ending them.
 
 use crate::api::List;
+use crate::api::outcomes::Outcome;
 use crate::api::process_orders::{ResetRequest, SendRequest, SignalRequest};
-use crate::api::processes::Outcome;
 use serde::Serialize;
 
-use super::actions::{for_target, report, told};
+use super::actions::report;
 use super::exit::Exit;
 use super::list;
 use super::session::Session;
+use super::targets::{Tally, for_target};
 
 /// Arguments of `reset`.
 #[derive(Debug, clap::Args)]
@@ -71,8 +72,7 @@ async fn order<T: Serialize>(
 ) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let path = format!("/api/v1/admin/processes/{verb}");
-    let mut exit = Exit::Fine;
-    let mut is_refused = true;
+    let mut tally = Tally::new(&session.output);
     for target in targets {
         let ask = async |word: &str| daemon.post(&path, &request(word.to_owned())).await;
         let outcomes: Result<List<Outcome>, _> = for_target(target, ask).await;
@@ -80,11 +80,10 @@ async fn order<T: Serialize>(
             Ok(outcomes) => report(&session.output, done, &outcomes.items),
             Err(error) => Err(error.into()),
         };
-        is_refused &= ended.is_err();
-        exit = exit.and(told(ended, &session.output)?);
+        tally.add(ended)?;
     }
-    if !is_refused {
+    if !tally.is_nothing_done() {
         list::print_table(&mut daemon, &session.output).await?;
     }
-    Ok(exit)
+    Ok(tally.exit())
 }

@@ -10,18 +10,20 @@ use std::path::PathBuf;
 use tokio::time::Instant;
 
 use crate::api::List;
+use crate::api::outcomes::Outcome;
 use crate::api::process_orders::{ReloadRequest, Reloaded, ScaleRequest};
-use crate::api::processes::{Outcome, Process, StartRequest, Status};
+use crate::api::processes::{Process, StartRequest, Status};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, Env, SPEC_VERSION};
 use crate::control::client::Client;
 use crate::ids::{AppName, PmId};
 
-use super::actions::{report, told};
+use super::actions::report;
 use super::change::Change;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::session::Session;
+use super::targets::told;
 use super::{list, live, start, units};
 
 /// Arguments of `reload`.

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::List;
 use crate::api::daemon::StopRequest;
-use crate::api::processes::{LogEvent, Outcome, Process, StartRequest, Status};
+use crate::api::outcomes::Outcome;
+use crate::api::processes::{LogEvent, Process, StartRequest, Status};
 use crate::config::spec::{LogTarget, SPEC_VERSION};
 use crate::config::{Loaded, Settings};
 use crate::control::client::Client;

@@ -1,13 +1,14 @@
 //! `mcpm scale`: more or fewer processes of an app.
 
 use crate::api::List;
+use crate::api::outcomes::Outcome;
 use crate::api::process_orders::ScaleRequest;
-use crate::api::processes::Outcome;
 
-use super::actions::{for_target, report};
+use super::actions::report;
 use super::exit::Exit;
 use super::list;
 use super::session::Session;
+use super::targets::for_target;
 
 /// Arguments of `scale`.
 #[derive(Debug, clap::Args)]

@@ -10,21 +10,23 @@ use anyhow::bail;
 use tokio::time::Instant;
 
 use crate::api::List;
+use crate::api::outcomes::{Done, Outcome};
 use crate::api::process_table::Row;
-use crate::api::processes::{Done, Outcome, Process, StartRequest, Status};
+use crate::api::processes::{Process, StartRequest, Status};
 use crate::config::Loaded;
 use crate::config::spec::{AppSpec, SPEC_VERSION};
 use crate::control::client::{Client, ClientError};
 use crate::ids::PmId;
 use crate::sockets::ephemeral;
 
-use super::actions::{self, report, told};
+use super::actions::{self, report};
 use super::change::Change;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::process_table::Sort;
 use super::render::Output;
 use super::session::Session;
+use super::targets::{Tally, told};
 use super::{list, live, logs, next, runtime};
 
 /// Said where an option of an app meets an ecosystem file.
@@ -164,8 +166,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     }
     let mut daemon = session.daemon().await?;
     let mut started = Started::default();
-    // All of it, and nothing was done: there is nothing to show.
-    let mut is_refused = true;
+    let mut tally = Tally::new(&session.output);
     for wanted in wanted {
         let (daemon, started) = (&mut daemon, &mut started);
         let done = match wanted {
@@ -178,10 +179,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             }
             Wanted::Word(word) => start_word(&word, &args, wait, daemon, session, started).await,
         };
-        is_refused &= done.is_err();
-        exit = exit.and(told(done, &session.output)?);
+        tally.add(done)?;
     }
-    if is_refused {
+    exit = exit.and(tally.exit());
+    if tally.is_nothing_done() {
         return Ok(exit);
     }
     // The list that is shown decides: what was online a moment ago may have ended since.

@@ -6,13 +6,12 @@
 //! lines, counts them and says so; the service never waits.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
@@ -23,6 +22,7 @@ use super::append::{LogFile, Rules};
 use super::dress::Dress;
 use super::files::{LogFiles, Stream};
 use super::lines::{self, Partial};
+use super::losses::Losses;
 use super::pipes::Pipes;
 use super::words;
 use crate::config::spec::{LogSpec, RotateSpec};
@@ -99,39 +99,6 @@ pub struct Logs {
     orders: mpsc::Sender<Order>,
     followers: broadcast::Sender<Arc<Line>>,
     losses: Losses,
-}
-
-/// What no log file could take, by process, until it is forgotten.
-type Losses = Arc<Mutex<BTreeMap<PmId, Loss>>>;
-
-/// Lines of one process that no log file could take.
-#[derive(Clone, Debug)]
-pub struct Loss {
-    /// Its app.
-    pub app: AppName,
-    /// The last file that could not be written.
-    pub file: PathBuf,
-    /// How many.
-    pub lines: u64,
-    /// Why, for people.
-    pub error: String,
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            app,
-            file,
-            lines,
-            error,
-        } = self;
-        let many = if *lines == 1 { "line" } else { "lines" };
-        let file = file.display();
-        write!(
-            f,
-            "{app}: {lines} log {many} could not be written to `{file}`: {error}"
-        )
-    }
 }
 
 enum Order {
@@ -272,10 +239,9 @@ impl Logs {
         self.followers.subscribe()
     }
 
-    /// What no log file could take, of each listed process.
-    pub fn losses(&self) -> Vec<Loss> {
-        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.values().cloned().collect()
+    /// What no log file could take.
+    pub fn losses(&self) -> &Losses {
+        &self.losses
     }
 }
 
@@ -303,25 +269,6 @@ impl Shared {
             buffer: Rc::new(RefCell::new(vec![0; BUFFER])),
             dressed: Rc::default(),
         }
-    }
-
-    /// Counts it, and answers what is lost of this process so far.
-    fn lose(&self, source: &Source, file: &Path, lines: u64, error: &io::Error) -> Loss {
-        let mut losses = self.losses();
-        let loss = losses.entry(source.id).or_insert_with(|| Loss {
-            app: source.name.clone(),
-            file: PathBuf::new(),
-            lines: 0,
-            error: String::new(),
-        });
-        loss.file = file.to_owned();
-        loss.lines = loss.lines.saturating_add(lines);
-        loss.error = error.to_string();
-        loss.clone()
-    }
-
-    fn losses(&self) -> MutexGuard<'_, BTreeMap<PmId, Loss>> {
-        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sink(&self, source: &Source, stream: Stream, output: &Output) -> Sink {
@@ -405,7 +352,7 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
             // A stream's task ends when its sender is dropped, after a last read.
             Order::Release { id } => {
                 streams.remove(&id);
-                shared.losses().remove(&id);
+                shared.losses.forget(id);
             }
             Order::Truncate { files, done } => {
                 let LogFiles {
@@ -597,11 +544,13 @@ impl Sink {
             let mut file = file.borrow_mut();
             if let Err(error) = file.append(piece, Some(&rules)) {
                 let lines = u64::try_from(lines::split(piece).count()).unwrap_or(u64::MAX);
-                let loss = shared.lose(source, file.path(), lines, &error);
+                shared.losses.add(source, file.path(), lines, &error);
                 let now = Instant::now();
                 if self.warned.is_none_or(|at| now - at >= WARN_EVERY) {
                     self.warned = Some(now);
-                    tracing::warn!("{loss}; it goes on");
+                    if let Some(loss) = shared.losses.of(source.id) {
+                        tracing::warn!("{loss}; it goes on");
+                    }
                 }
             }
             if let Some(error) = file.take_trouble() {
@@ -742,15 +691,11 @@ mod tests {
         let it = fixture(|_| PathBuf::from("/dev/full")).await;
         let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
         child.write_all(b"one\ntwo\n").unwrap();
-        let lost = || it.logs.losses().first().map_or(0, |loss| loss.lines);
-        until(|| lost() == 2).await;
-        let told = it.logs.losses()[0].to_string();
-        assert!(
-            told.contains(": 2 log lines could not be written to `/dev/full`"),
-            "{told}"
-        );
+        let lost = || it.logs.losses().all().first().map(ToString::to_string);
+        let told = "a: 2 log lines could not be written to `/dev/full`";
+        until(|| lost().is_some_and(|lost| lost.starts_with(told))).await;
         it.logs.release(PmId(0));
-        until(|| it.logs.losses().is_empty()).await;
+        until(|| lost().is_none()).await;
     }
 
     #[tokio::test]

@@ -6,8 +6,9 @@
 //! appends to the log files: a slow disk delays no request and no command.
 //!
 //! `pipes.rs` makes the FIFOs, `capture.rs` reads them, `lines.rs` (pure) keeps partial lines
-//! together, `words.rs` (pure) hears of taken ports, `dress.rs` and `stamp.rs` (pure) add times and names, `files.rs` (pure) says where all goes. `append.rs` is
-//! one log file, `rotate.rs` (pure) decides when it is put aside and what becomes of it then,
+//! together, `words.rs` (pure) hears of taken ports, `dress.rs` and `stamp.rs` (pure) add times and
+//! names, `files.rs` (pure) says where all goes, `losses.rs` counts what no file could take.
+//! `append.rs` is one log file, `rotate.rs` (pure) decides when it is put aside and what becomes of it then,
 //! `aside.rs` does that; `history.rs` reads the last lines across them.
 
 pub mod files;
@@ -19,6 +20,7 @@ pub mod dress;
 pub mod rotate;
 pub mod aside;
 pub mod append;
+pub mod losses;
 pub mod capture;
 pub mod history;
 

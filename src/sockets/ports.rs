@@ -57,11 +57,10 @@ fn session(pid: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpListener;
     use std::os::fd::OwnedFd;
-    use std::process::Command;
-    use std::thread;
-    use std::time::Duration;
+    use std::process::{Command, Stdio};
 
     use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -72,21 +71,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = Port::new(listener.local_addr().unwrap().port()).unwrap();
         // The leader gives it to a child and has it no longer.
+        let script = "exec 3<&0 </dev/null; sleep 600 & exec 3<&-; echo there; wait";
         let mut leader = Command::new("setsid")
-            .args([
-                "sh",
-                "-c",
-                "exec 3<&0 </dev/null; sleep 600 & exec 3<&-; wait",
-            ])
+            .args(["sh", "-c", script])
             .stdin(OwnedFd::from(listener))
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut looks = 0;
-        while listening_ports(leader.id()) != BTreeSet::from([port]) {
-            looks += 1;
-            assert!(looks < 1000, "the child's port is not found");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let mut said = [0; 6];
+        leader.stdout.take().unwrap().read_exact(&mut said).unwrap();
+        assert_eq!(listening_ports(leader.id()), BTreeSet::from([port]));
         let ours = session(std::process::id()).unwrap();
         assert!(!listening_ports(ours).contains(&port));
         kill_process_group(Pid::from_child(&leader), Signal::KILL).unwrap();

@@ -128,27 +128,23 @@ pub fn reached(goal: Goal, look: Option<Look<'_>>) -> Option<Result<(), String>>
         Goal::TakenOver { generation: wanted } if generation < wanted => {
             Some(Err(gave_up.unwrap_or("it was not reloaded").to_owned()))
         }
-        Goal::Spawned { generation: wanted } => match state {
-            State::Starting { .. } | State::Online { .. } if generation >= wanted => Some(Ok(())),
-            State::Stopped | State::Errored | State::Waiting { .. } if generation >= wanted => {
-                fallen()
-            }
-            State::Stopped if alone => Some(Err("it was stopped meanwhile".into())),
-            _ => None,
-        },
         // It is tried again and again: whoever asked is told of the first time.
         Goal::Started { generation: wanted } | Goal::Ready { generation: wanted }
             if fell >= wanted && !matches!(state, State::Online { .. }) =>
         {
             fallen()
         }
-        Goal::Started { generation: wanted }
+        Goal::Spawned { generation: wanted }
+        | Goal::Started { generation: wanted }
         | Goal::Ready { generation: wanted }
         | Goal::TakenOver { generation: wanted } => match state {
             State::Online { .. } if generation >= wanted => match (goal, reason) {
                 (Goal::Ready { .. }, Some(_)) => fallen(),
                 _ => Some(Ok(())),
             },
+            State::Starting { .. } if generation >= wanted => {
+                matches!(goal, Goal::Spawned { .. }).then_some(Ok(()))
+            }
             State::Stopped | State::Errored | State::Waiting { .. } if generation >= wanted => {
                 fallen()
             }

@@ -31,10 +31,12 @@ impl Actor {
 
     /// Does what was planned; what is started need not be ready for an answer when that is said.
     fn follow(&mut self, steps: Vec<plan::Step>, unready: bool, reply: Reply) {
-        let start = if unready {
-            Action::Start
-        } else {
-            Action::Restart
+        let start = |generation| {
+            if unready {
+                Goal::Spawned { generation }
+            } else {
+                Goal::Started { generation }
+            }
         };
         let new = steps
             .iter()
@@ -76,7 +78,7 @@ impl Actor {
                     self.leave(id, spec, instance);
                 }
                 plan::Step::Remove { id } => {
-                    self.expect(&mut wait, id, Action::Delete);
+                    self.expect(&mut wait, id, |_| Goal::Gone);
                     events.push((id, Event::DeleteAsked));
                 }
             }
@@ -112,9 +114,15 @@ impl Actor {
             outcomes: Vec::new(),
             reply,
         };
+        let goal = |generation| match action {
+            Action::Stop => Goal::Stopped,
+            Action::Delete => Goal::Gone,
+            Action::Start => Goal::Spawned { generation },
+            Action::Restart => Goal::Started { generation },
+        };
         let mut events = Vec::new();
         for id in ids {
-            self.expect(&mut wait, id, action);
+            self.expect(&mut wait, id, goal);
             let Some(slot) = self.slots.get_mut(&id) else {
                 continue;
             };
@@ -175,28 +183,19 @@ impl Actor {
             }
             let id = self.register(spec, instance);
             if !stopped {
-                self.expect(&mut wait, id, Action::Start);
+                self.expect(&mut wait, id, |generation| Goal::Spawned { generation });
                 events.push((id, Event::StartAsked));
             }
         }
         self.begin(wait, events);
     }
 
-    /// Adds to the command's list where this process should get.
-    pub(super) fn expect(&self, wait: &mut Wait<Reply>, id: PmId, action: Action) {
+    /// Adds to the command's list where this process should get, given its next generation.
+    pub(super) fn expect(&self, wait: &mut Wait<Reply>, id: PmId, goal: impl Fn(u64) -> Goal) {
         let Some(slot) = self.slots.get(&id) else {
             return;
         };
-        let goal = match action {
-            Action::Stop => Goal::Stopped,
-            Action::Delete => Goal::Gone,
-            Action::Start => Goal::Spawned {
-                generation: slot.next_generation(),
-            },
-            Action::Restart => Goal::Started {
-                generation: slot.next_generation(),
-            },
-        };
+        let goal = goal(slot.next_generation());
         let name = slot.process.spec.name.clone();
         wait.open.insert(id, (name, goal, Done::AsAsked));
     }
