@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::control::client::{Client, ClientError, OnSkew};
 use crate::control::readiness::{READY_FD, Word};
 use crate::home::Home;
+use crate::supervisor::child_env::PROCESS_VARIABLE;
 
 /// A daemon that adopts many services or migrates a large store takes its time; more than this
 /// and a person should be told.
@@ -103,6 +104,8 @@ fn spawn(home: &Home, log: File, writer: &OwnedFd) -> anyhow::Result<()> {
         .args(["daemon", "--detached"])
         .env("MCPM_HOME", home.path())
         .env(READY_FD, ready.to_string())
+        // A command that an app has run: the daemon is not a part of that app.
+        .env_remove(PROCESS_VARIABLE)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

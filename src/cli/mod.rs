@@ -61,7 +61,6 @@ mod users;
 mod config;
 
 mod daemon;
-mod orphans;
 mod runtime;
 mod bridge;
 mod serve;

@@ -26,7 +26,6 @@ use super::app_flags::AppFlags;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::log_text::{LogText, Shape};
-use super::orphans;
 use super::render::Output;
 use super::session::Session;
 use super::start;
@@ -185,11 +184,7 @@ fn attend(plan: Plan, up: &Receiver<()>, session: &Session) -> anyhow::Result<Ex
         .build()?;
     runtime.block_on(async {
         let mut daemon = session.running_daemon().await?;
-        let followed = tokio::select! {
-            followed = follow(plan, &mut daemon, session) => followed,
-            error = orphans::collect(), if std::process::id() == 1 => Err(error.into()),
-        };
-        let exit = match followed {
+        let exit = match follow(plan, &mut daemon, session).await {
             // The daemon is on its way down already, or our output is not read any more.
             Ok(Exit::Fine) => return Ok(Exit::Fine),
             ended => ended,

@@ -42,6 +42,7 @@ use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
 use crate::supervisor::journal::{Journal, JournalError, Left};
+use crate::supervisor::orphans::{self, Orphans};
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
 use crate::users::Users;
@@ -156,7 +157,14 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
             what: "start its threads",
             source,
         })?;
-    let result = runtime.block_on(live(options, home, log, starter));
+    let system = |what| move |source| DaemonError::System { what, source };
+    let result = runtime.block_on(async {
+        let (orphans, keeper) = orphans::keep().map_err(system("become the parent of orphans"))?;
+        tokio::select! {
+            ended = live(options, home, log, starter, orphans) => ended,
+            never = keeper.run() => match never {},
+        }
+    });
     // Blocking work that hangs (a dead disk) must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -167,6 +175,7 @@ async fn live(
     home: Home,
     log: OwnLog,
     starter: &mut Option<Starter>,
+    orphans: Orphans,
 ) -> Result<(), DaemonError> {
     let system = |what| move |source| DaemonError::System { what, source };
     let mut signals = Signals::catch().map_err(system("catch signals"))?;
@@ -205,6 +214,7 @@ async fn live(
         journal: (journal, left),
         logs: logs.clone(),
         limits,
+        orphans,
         router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
     })
     .await

@@ -27,8 +27,10 @@ use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
 use super::journal::{Journal, Left, Row};
 use super::kill::Handle;
 use super::machine::{self, Event, State, Wish};
+use super::orphans::Orphans;
 use super::snapshot::{Process, Snapshot};
 use super::spawn::{self, OperatorLimits, Order};
+use super::tree::Trees;
 use super::waits::Wait;
 use crate::config::AppSpec;
 use crate::ids::{PmId, ServiceType};
@@ -63,6 +65,8 @@ pub struct Setup {
     pub logs: Logs,
     /// Limits of children.
     pub limits: OperatorLimits,
+    /// What apps leave behind.
+    pub orphans: Orphans,
     /// Derives a service's router secret.
     pub router_secret: RouterSecret,
 }
@@ -80,6 +84,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     let back = inbox.clone();
     let report = move |spawned| drop(back.blocking_send(Message::Spawned(spawned)));
     spawn::start(journal.clone(), setup.limits, to_spawn, report)?;
+    let trees = Trees::start(setup.orphans)?;
     let actor = Actor {
         home: setup.home,
         run_dir: setup.run_dir,
@@ -90,6 +95,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         logs: setup.logs,
         router_secret: setup.router_secret,
         orders,
+        trees,
         inbox: inbox.clone(),
         slots: BTreeMap::new(),
         next_id: 0,
@@ -116,6 +122,7 @@ struct Actor {
     logs: Logs,
     router_secret: RouterSecret,
     orders: mpsc::Sender<Order>,
+    trees: Trees,
     inbox: mpsc::Sender<Message>,
     slots: BTreeMap<PmId, Slot>,
     /// Counts up, and from 0 again once the list is empty, as in PM2: a number that scripts and

@@ -1,4 +1,4 @@
-//! Waits for the end of a run: the root process first, then what is left of its group.
+//! Waits for the end of a run's root process; `tree.rs` does it for the others.
 //!
 //! Exits arrive by pidfd through the reactor; nothing is polled. The status of an own child comes
 //! from `waitid`, that of an adopted one from its zombie, else nobody can know.
@@ -23,25 +23,8 @@ pub async fn root(handle: &Handle) -> Exit {
     exit
 }
 
-/// Waits until the group has no member left.
-pub async fn group(handle: &Handle) {
-    loop {
-        if handle.group_is_gone() {
-            return;
-        }
-        let one = handle.clone();
-        let members = tokio::task::spawn_blocking(move || one.leftovers()).await;
-        let members = members.unwrap_or_default();
-        if members.is_empty() {
-            return;
-        }
-        for member in members {
-            readable(&Arc::new(member)).await;
-        }
-    }
-}
-
-async fn readable(pidfd: &Arc<OwnedFd>) {
+/// Waits until a process, of whoever, has ended.
+pub(super) async fn readable(pidfd: &Arc<OwnedFd>) {
     #[expect(
         unsafe_code,
         reason = "the reactor's only door for a descriptor of another kind"

@@ -1,9 +1,8 @@
-//! Sends signals to process groups.
+//! Sends signals to root processes and their groups; `tree.rs` does it to what has left them.
 //!
 //! Invariant: a signal goes only through a handle which proves that the number still means the
 //! same process: our own unreaped child, or an adopted one whose start time matched and whose pidfd
-//! was opened before that was checked. Called by `actor.rs` and `exits.rs`; this file knows how,
-//! `machine.rs` knows when.
+//! was opened before that was checked.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,6 +42,7 @@ pub struct Handle {
     pid: u32,
     start_time: u64,
     pidfd: Arc<OwnedFd>,
+    is_child: bool,
     /// The leader's number may be given to someone else from here on.
     reaped: Arc<AtomicBool>,
 }
@@ -66,8 +66,22 @@ impl Handle {
             pid,
             start_time: stat.start_time,
             pidfd: Arc::new(pidfd),
+            is_child: false,
             reaped: Arc::default(),
         })
+    }
+
+    /// This daemon has started it.
+    pub fn as_child(self) -> Self {
+        Self {
+            is_child: true,
+            ..self
+        }
+    }
+
+    /// This daemon has started it, so that its orphans come to this daemon.
+    pub fn is_child(&self) -> bool {
+        self.is_child
     }
 
     /// Root process, leader of its own session and group.
@@ -112,43 +126,10 @@ impl Handle {
 
     /// Signals every member of the group while the root still holds its number: one system call.
     /// `false` when the root has been reaped, and nothing was done.
-    pub fn signal_unreaped_group(&self, signal: i32) -> bool {
-        let Some(signal) = Signal::from_named_raw(signal) else {
-            return true;
-        };
+    pub fn signal_unreaped_group(&self, signal: Signal) -> bool {
         !self.reaped.load(Ordering::Acquire)
             && raw(self.pid)
                 .is_ok_and(|group| rustix::process::kill_process_group(group, signal).is_ok())
-    }
-
-    /// Signals every member of the group. Walks `/proc` once the root has ended: blocks.
-    pub fn signal_group(&self, signal: i32) {
-        if self.signal_unreaped_group(signal) {
-            return;
-        }
-        let Some(signal) = Signal::from_named_raw(signal) else {
-            return;
-        };
-        for member in self.leftovers() {
-            let _ = pidfd_send_signal(&member, signal);
-        }
-    }
-
-    /// Members that live on after the root has ended, each proven. Walks `/proc`: blocks.
-    pub fn leftovers(&self) -> Vec<OwnedFd> {
-        if proc::stat(self.pid).is_some_and(|stat| stat.start_time != self.start_time) {
-            // The number has a new owner, which it could not while its old group had a member.
-            return Vec::new();
-        }
-        let open = |pid: u32| {
-            let fd = pidfd_open(raw(pid).ok()?, PidfdFlags::NONBLOCK).ok()?;
-            let stat = proc::stat(pid)?;
-            (stat.group == self.pid && stat.session == self.pid).then_some(fd)
-        };
-        proc::group_members(self.pid)
-            .into_iter()
-            .filter_map(open)
-            .collect()
     }
 
     /// The group may still have members; a quick look that costs one system call.
@@ -160,7 +141,11 @@ impl Handle {
     }
 }
 
-fn raw(pid: u32) -> io::Result<Pid> {
+/// The number as system calls take it.
+///
+/// # Errors
+/// When no process can have it.
+pub(super) fn raw(pid: u32) -> io::Result<Pid> {
     let number = i32::try_from(pid).map_err(io::Error::other)?;
     Pid::from_raw(number).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }

@@ -2,8 +2,8 @@
 //!
 //! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `restart`, `backoff`, `unshared`, `target`, `waits`,
 //! `child_env`, `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `memory_guard`,
-//! `clock` and `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `adopt` and
-//! `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
+//! `clock` and `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `tree`, `orphans`,
+//! `adopt` and `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
 //! identity check of [`adopt`] make the next daemon's start the same as a recovery.
@@ -27,6 +27,8 @@ pub mod spawn;
 pub mod exits;
 mod listening;
 pub mod kill;
+pub mod orphans;
+pub mod tree;
 pub mod adopt;
 pub mod proc;
 pub mod journal;

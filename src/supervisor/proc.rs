@@ -13,6 +13,8 @@ use std::path::Path;
 pub struct Stat {
     /// `Z` is a zombie.
     pub state: u8,
+    /// Parent process.
+    pub parent: u32,
     /// Process group.
     pub group: u32,
     /// Session.
@@ -38,7 +40,8 @@ fn parse(text: &str) -> Option<Stat> {
     let mut field = |skip: usize| fields.nth(skip);
     Some(Stat {
         state,
-        group: field(1)?.parse().ok()?,
+        parent: field(0)?.parse().ok()?,
+        group: field(0)?.parse().ok()?,
         session: field(0)?.parse().ok()?,
         start_time: field(15)?.parse().ok()?,
         resident_pages: field(1)?.parse().ok()?,
@@ -68,27 +71,16 @@ impl Statm {
     }
 }
 
-/// The members of this process group and session but its leader, zombies left out.
-///
-/// Walks `/proc`, which blocks: call it on a thread for such work.
-pub fn group_members(leader: u32) -> Vec<u32> {
-    all_pids()
-        .filter(|&pid| pid != leader)
-        .filter(|&pid| {
-            stat(pid).is_some_and(|stat| {
-                stat.group == leader && stat.session == leader && stat.state != b'Z'
-            })
-        })
-        .collect()
+/// Every process. Walks `/proc`: blocks.
+pub fn all() -> impl Iterator<Item = (u32, Stat)> {
+    all_pids().filter_map(|pid| Some((pid, stat(pid)?)))
 }
 
 /// The members of every process group but its leader. Walks `/proc`: blocks.
 pub fn groups() -> HashMap<u32, Vec<u32>> {
     let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
-    for pid in all_pids() {
-        if let Some(stat) = stat(pid).filter(|stat| stat.group != pid) {
-            groups.entry(stat.group).or_default().push(pid);
-        }
+    for (pid, stat) in all().filter(|(pid, stat)| stat.group != *pid) {
+        groups.entry(stat.group).or_default().push(pid);
     }
     groups
 }

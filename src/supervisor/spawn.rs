@@ -215,7 +215,7 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
         .spawn()
         .map_err(|error| explain(&order.spec, error))?;
     let handle = match Handle::open(child.id(), None) {
-        Ok(handle) => handle,
+        Ok(handle) => handle.as_child(),
         // Out of descriptors: one that cannot be watched must not run beside the next try.
         Err(error) => {
             let _ = child.kill();

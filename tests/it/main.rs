@@ -23,6 +23,7 @@ mod foreground;
 mod startup;
 mod routing;
 mod streaming;
+mod trees;
 mod mcp_clients;
 mod restarting;
 mod triggers;

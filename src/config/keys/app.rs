@@ -273,7 +273,7 @@ const KEYS: &[Key] = &[
         "treekill",
         Kind::Flag,
         "`true`",
-        "`false`: the first signal goes to the root process only",
+        "`false`: the first signal goes to the root process only, and what has left its process group is left alone",
     ),
     Key::new(
         "shutdown_with_message",

@@ -11,6 +11,7 @@ use super::super::machine::Effect;
 use super::super::overlap::{Beside, Order};
 use super::super::snapshot::Readiness;
 use super::reload::Second;
+use super::runs::tree_of;
 use super::{Actor, Slot};
 use crate::ids::{PmId, Timestamp};
 
@@ -39,7 +40,9 @@ impl Actor {
                 if process.spec.mcp.is_some() {
                     process.health.readiness = Readiness::Starting;
                 }
-                self.watch(id, process.generation, handle.clone());
+                let (generation, spec) = (process.generation, &process.spec);
+                let root = tree_of(&self.home_id, id, generation, handle.clone(), spec);
+                self.watch(id, generation, root);
             }
             process.life = handle.as_ref().map(Handle::life);
             let lives = handle.is_some();
@@ -81,16 +84,17 @@ impl Actor {
         let (pid, spec) = (handle.pid(), slot.process.spec.clone());
         tracing::info!(app = %spec.name, pid, "ended: the other run of a reload that was cut short");
         let kill_at = now + spec.stop.grace;
+        let root = tree_of(&self.home_id, id, generation, handle.clone(), &spec);
         slot.beside = Some(Second {
             state: Beside::Retiring { pid, kill_at },
             generation,
             instance: slot.process.instance,
             started_at: None,
-            handle: Some(handle.clone()),
+            handle: Some(handle),
             lines: Lines::default(),
             spec,
         });
-        self.watch(id, generation, handle);
+        self.watch(id, generation, root);
         self.carry_out(id, Order::Beside(Effect::Terminate(pid)));
         self.carry_out(id, Order::Beside(Effect::WakeAt(kill_at)));
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use super::super::channel::{Lines, Listener};
@@ -14,6 +15,7 @@ use super::super::listening;
 use super::super::machine::{Event, Exit, State};
 use super::super::snapshot::{Process, Readiness};
 use super::super::spawn::{self, Order, Run, Spawned};
+use super::super::tree::Root;
 use super::{Actor, Slot};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Timestamp};
@@ -57,9 +59,7 @@ impl Actor {
         });
         match (outcome, slot.is_some()) {
             // Cannot be: a launch is waited for in every state. A run is not left unwatched.
-            (Ok(run), false) => run
-                .handle
-                .signal_group(rustix::process::Signal::KILL.as_raw()),
+            (Ok(run), false) => drop(run.handle.signal_unreaped_group(Signal::KILL)),
             (Err(_), false) => {}
             (Ok(run), true) => self.has_started(id, generation, run),
             (Err(error), true) => {
@@ -82,7 +82,6 @@ impl Actor {
             notify,
         } = run;
         let pid = handle.pid();
-        self.watch(id, generation, handle.clone());
         let to = self.listener(id, generation);
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
@@ -93,7 +92,7 @@ impl Actor {
             .filter(|second| second.generation == generation);
         let (lines, spec) = match second {
             Some(second) => {
-                second.handle = Some(handle);
+                second.handle = Some(handle.clone());
                 second.started_at = Some(Timestamp::now());
                 (&mut second.lines, &second.spec)
             }
@@ -104,7 +103,7 @@ impl Actor {
                 if process.spec.mcp.is_some() {
                     process.health.readiness = Readiness::Starting;
                 }
-                slot.handle = Some(handle);
+                slot.handle = Some(handle.clone());
                 (&mut slot.lines, &slot.process.spec)
             }
         };
@@ -115,6 +114,8 @@ impl Actor {
             let user = spec.run_as.map(|user| user.uid);
             lines.listen_notify(socket, user, to, &mut self.tasks);
         }
+        let root = tree_of(&self.home_id, id, generation, handle, spec);
+        self.watch(id, generation, root);
         self.feed_run(id, generation, Event::Spawned { pid });
     }
 
@@ -126,14 +127,15 @@ impl Actor {
         }
     }
 
-    /// Reports the end of a run: the root first, then its group.
-    pub(super) fn watch(&mut self, id: PmId, generation: u64, handle: Handle) {
+    /// Reports the end of a run: the root first, then all that it has started.
+    pub(super) fn watch(&mut self, id: PmId, generation: u64, root: Root) {
         let (inbox, logs) = (self.inbox.clone(), self.logs.clone());
+        let trees = self.trees.clone();
         let siblings = self
             .may_want_a_siblings_port(id)
             .then(|| self.publish.subscribe());
         self.tasks.spawn(async move {
-            let exit = exits::root(&handle).await;
+            let exit = exits::root(&root.handle).await;
             match siblings {
                 None => logs.settle(id).await,
                 Some(table) => {
@@ -152,7 +154,7 @@ impl Actor {
                     }
                 }
             }
-            let leftovers = !handle.group_is_gone();
+            let leftovers = !trees.is_gone(&root).await;
             let event = Event::Exited { exit, leftovers };
             let _ = inbox
                 .send(Message::Happened {
@@ -162,7 +164,7 @@ impl Actor {
                 })
                 .await;
             if leftovers {
-                exits::group(&handle).await;
+                trees.gone(&root).await;
                 let event = Event::GroupGone;
                 let _ = inbox
                     .send(Message::Happened {
@@ -290,6 +292,21 @@ impl Actor {
         self.logs.release(id);
         self.journal.forget(id);
         self.dirty.insert(id);
+    }
+}
+
+/// A run, by its root process.
+pub(super) fn tree_of(
+    home_id: &str,
+    id: PmId,
+    generation: u64,
+    handle: Handle,
+    spec: &AppSpec,
+) -> Root {
+    Root {
+        handle,
+        name: child_env::run_name(home_id, id, generation).into(),
+        is_whole: spec.stop.treekill,
     }
 }
 

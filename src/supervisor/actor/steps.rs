@@ -1,12 +1,14 @@
 //! An event goes into the machines of a process, and their orders are carried out.
 
+use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::super::channel::Lines;
-use super::super::kill::Handle;
 use super::super::machine::{Effect, Event, Policy, State};
 use super::super::overlap::{self, Beside, Order, Pair, Policies, Whose};
 use super::super::snapshot::{Readiness, Status};
+use super::super::tree::Root;
+use super::runs::tree_of;
 use super::{Actor, Slot};
 use crate::config::AppSpec;
 use crate::config::spec::StopPolicy;
@@ -109,8 +111,8 @@ impl Actor {
             Order::Main(Effect::Terminate(_)) => {
                 let (stop, lines) = (slot.process.spec.stop.clone(), &slot.lines);
                 if !(stop.message && lines.shut_down()) {
-                    let handle = slot.handle.clone();
-                    self.terminate(handle, &stop);
+                    let root = self.main_run(id);
+                    self.terminate(root, &stop);
                 }
             }
             Order::Beside(Effect::Terminate(_)) => match &slot.beside {
@@ -121,15 +123,12 @@ impl Actor {
                 _ => self.terminate_beside(id),
             },
             Order::Main(Effect::KillGroup(_)) => {
-                let handle = slot.handle.clone();
-                self.kill_group(handle);
+                let root = self.main_run(id);
+                self.kill(root);
             }
             Order::Beside(Effect::KillGroup(_)) => {
-                let handle = slot
-                    .beside
-                    .as_ref()
-                    .and_then(|second| second.handle.clone());
-                self.kill_group(handle);
+                let root = self.run_beside(id);
+                self.kill(root);
             }
             Order::Main(Effect::WakeAt(at)) | Order::Beside(Effect::WakeAt(at)) => {
                 self.timers.insert((at, id));
@@ -148,31 +147,56 @@ impl Actor {
         if let Some(second) = second {
             let stop = second.spec.stop.clone();
             if !(stop.message && second.lines.shut_down()) {
-                let handle = second.handle.clone();
-                self.terminate(handle, &stop);
+                let root = self.run_beside(id);
+                self.terminate(root, &stop);
             }
         }
     }
 
-    fn terminate(&mut self, handle: Option<Handle>, stop: &StopPolicy) {
-        match handle {
-            Some(handle) if stop.treekill => self.signal_group(handle, stop.signal),
-            Some(handle) => handle.signal_root(stop.signal),
-            None => {}
+    fn main_run(&self, id: PmId) -> Option<Root> {
+        let Slot {
+            process, handle, ..
+        } = self.slots.get(&id)?;
+        let (handle, generation) = (handle.clone()?, process.generation);
+        Some(tree_of(
+            &self.home_id,
+            id,
+            generation,
+            handle,
+            &process.spec,
+        ))
+    }
+
+    fn run_beside(&self, id: PmId) -> Option<Root> {
+        let second = self.slots.get(&id)?.beside.as_ref()?;
+        let (handle, generation) = (second.handle.clone()?, second.generation);
+        Some(tree_of(&self.home_id, id, generation, handle, &second.spec))
+    }
+
+    fn terminate(&mut self, root: Option<Root>, stop: &StopPolicy) {
+        let Some((root, signal)) = root.zip(Signal::from_named_raw(stop.signal)) else {
+            return;
+        };
+        if stop.treekill {
+            self.signal(root, signal);
+        } else {
+            root.handle.signal_root(stop.signal);
         }
     }
 
-    fn kill_group(&mut self, handle: Option<Handle>) {
-        if let Some(handle) = handle {
-            self.signal_group(handle, rustix::process::Signal::KILL.as_raw());
+    fn kill(&mut self, root: Option<Root>) {
+        if let Some(root) = root {
+            self.signal(root, Signal::KILL);
         }
     }
 
-    fn signal_group(&mut self, handle: Handle, signal: i32) {
-        // At once where one system call does it; else `/proc` is walked, and that blocks.
-        if !handle.signal_unreaped_group(signal) {
-            self.tasks
-                .spawn_blocking(move || handle.signal_group(signal));
+    /// The group at once where one system call does it; what is found in `/proc` a moment later.
+    fn signal(&mut self, root: Root, signal: Signal) {
+        let group_is_told = root.handle.signal_unreaped_group(signal);
+        let trees = self.trees.clone();
+        if root.is_whole || !group_is_told {
+            let rest = async move { trees.signal(&root, signal, group_is_told).await };
+            self.tasks.spawn(rest);
         }
     }
 

@@ -1,0 +1,372 @@
+//! All that a run has started, wherever it went.
+//!
+//! Its members are those of its process group and of its session, their descendants, and what carries
+//! the name of the run in its environment (a daemon that has left its parents behind). What has
+//! cleared its environment and lost its parents as well can be known no more.
+//!
+//! One thread walks `/proc`, once for all who ask meanwhile: `stop all` is two walks, not one for
+//! each process.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::child_env::PROCESS_VARIABLE;
+use super::exits::readable;
+use super::kill::{Handle, raw};
+use super::orphans::Orphans;
+use super::proc::{self, Stat};
+
+/// Questions under way; those beyond wait.
+const QUESTIONS: usize = 1024;
+/// Who forks while it is killed is killed again, so often.
+const KILL_ROUNDS: usize = 20;
+
+/// A run, by its root process.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// The root process.
+    pub handle: Handle,
+    /// The value of [`PROCESS_VARIABLE`] in its environment.
+    pub name: Arc<str>,
+    /// What has left the process group is a member, too (`treekill`).
+    pub is_whole: bool,
+}
+
+/// A process of a run, provably the same until it is dropped; never the root.
+#[derive(Clone, Debug)]
+pub struct Member {
+    is_of_group: bool,
+    pidfd: Arc<OwnedFd>,
+}
+
+/// Finds the members of runs.
+#[derive(Clone, Debug)]
+pub struct Trees {
+    questions: mpsc::Sender<Question>,
+    orphans: Orphans,
+}
+
+#[derive(Debug)]
+struct Question {
+    root: Root,
+    answer: oneshot::Sender<Vec<Member>>,
+}
+
+impl Trees {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(orphans: Orphans) -> io::Result<Self> {
+        let (questions, inbox) = mpsc::channel(QUESTIONS);
+        std::thread::Builder::new()
+            .name("mcpm-trees".into())
+            .spawn(move || answer_all(inbox))?;
+        Ok(Self { questions, orphans })
+    }
+
+    /// What lives of a run beside its root.
+    pub async fn members(&self, root: &Root) -> Vec<Member> {
+        let (answer, members) = oneshot::channel();
+        let root = root.clone();
+        // The thread ends with the daemon.
+        let _ = self.questions.send(Question { root, answer }).await;
+        members.await.unwrap_or_default()
+    }
+
+    /// The root has ended: has all else, too? Where nothing is an orphan that is two system calls.
+    pub async fn is_gone(&self, root: &Root) -> bool {
+        if !root.handle.group_is_gone() {
+            return false;
+        }
+        // What was left by children of an earlier daemon did not come to this one.
+        let could_be_left = !root.handle.is_child() || self.orphans.any().await;
+        !root.is_whole || !could_be_left || self.members(root).await.is_empty()
+    }
+
+    /// Waits until the root, which has ended, is the last that lived of its run.
+    pub async fn gone(&self, root: &Root) {
+        loop {
+            let members = self.members(root).await;
+            if members.is_empty() {
+                return;
+            }
+            for member in members {
+                readable(&member.pidfd).await;
+            }
+        }
+    }
+
+    /// Signals all of it; only what has left the group when `group_is_told`.
+    pub async fn signal(&self, root: &Root, signal: Signal, group_is_told: bool) {
+        let told = |member: &Member| group_is_told && member.is_of_group;
+        for _ in 0..KILL_ROUNDS {
+            let members = self.members(root).await;
+            let mut left = members.iter().filter(|member| !told(member)).peekable();
+            if left.peek().is_none() {
+                return;
+            }
+            for member in left.clone() {
+                // One that has ended is no error.
+                let _ = pidfd_send_signal(&member.pidfd, signal);
+            }
+            if signal != Signal::KILL {
+                return;
+            }
+            for member in left {
+                readable(&member.pidfd).await;
+            }
+        }
+    }
+}
+
+fn answer_all(mut inbox: mpsc::Receiver<Question>) {
+    while let Some(first) = inbox.blocking_recv() {
+        let mut questions = vec![first];
+        while let Ok(next) = inbox.try_recv() {
+            questions.push(next);
+        }
+        let table: HashMap<u32, Stat> = proc::all().collect();
+        let runs: Vec<Run<'_>> = questions
+            .iter()
+            .map(|question| question.root.run())
+            .collect();
+        let name = |pid| proc::variable(pid, PROCESS_VARIABLE);
+        let found = members(&table, &runs, std::process::id(), name);
+        for Question { root, answer } in questions {
+            let members = found.get(&root.handle.pid()).into_iter().flatten();
+            let open = |pid: &u32| open(*pid, &table[pid], &root);
+            let _ = answer.send(members.filter_map(open).collect());
+        }
+    }
+}
+
+/// Opens what was found, if it is still the same.
+fn open(pid: u32, found: &Stat, root: &Root) -> Option<Member> {
+    let pidfd = pidfd_open(raw(pid).ok()?, PidfdFlags::NONBLOCK).ok()?;
+    let now = proc::stat(pid).filter(|now| now.start_time == found.start_time)?;
+    Some(Member {
+        is_of_group: now.group == root.handle.pid(),
+        pidfd: Arc::new(pidfd),
+    })
+}
+
+/// A run that is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Run<'a> {
+    root: u32,
+    start_time: u64,
+    name: &'a str,
+    is_whole: bool,
+}
+
+impl Root {
+    fn run(&self) -> Run<'_> {
+        Run {
+            root: self.handle.pid(),
+            start_time: self.handle.start_time(),
+            name: &self.name,
+            is_whole: self.is_whole,
+        }
+    }
+}
+
+/// Who is whose (pure): the members of each run, by the run's root, without the root.
+fn members(
+    table: &HashMap<u32, Stat>,
+    runs: &[Run<'_>],
+    own: u32,
+    name: impl Fn(u32) -> Option<String>,
+) -> HashMap<u32, Vec<u32>> {
+    // A number that has a new owner was given up by the group and the session of the old one.
+    let is_others = |run: &Run<'_>| {
+        let stat = table.get(&run.root);
+        stat.is_some_and(|stat| stat.start_time != run.start_time)
+    };
+    let by_root: HashMap<u32, Run<'_>> = runs
+        .iter()
+        .filter(|run| !is_others(run))
+        .map(|run| (run.root, *run))
+        .collect();
+    let by_name: HashMap<&str, u32> = runs
+        .iter()
+        .filter(|run| run.is_whole)
+        .map(|run| (run.name, run.root))
+        .collect();
+    let says = |pid: u32, stat: &Stat| {
+        if pid == own {
+            return Some(None);
+        }
+        match by_root.get(&stat.session) {
+            Some(run) if run.is_whole || stat.group == run.root => Some(Some(run.root)),
+            _ if by_name.is_empty() => Some(None),
+            // The name of a run that nobody asks for is an answer, too.
+            _ => name(pid).map(|name| by_name.get(name.as_str()).copied()),
+        }
+    };
+    let mut known: HashMap<u32, Option<u32>> = HashMap::new();
+    let mut found: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (&pid, stat) in table {
+        let root = root_of(pid, table, &mut known, says);
+        if let Some(root) = root.filter(|&root| root != pid && stat.state != b'Z') {
+            found.entry(root).or_default().push(pid);
+        }
+    }
+    found
+}
+
+/// The first of a process and its ancestors that says whose it is decides for it.
+fn root_of(
+    pid: u32,
+    table: &HashMap<u32, Stat>,
+    known: &mut HashMap<u32, Option<u32>>,
+    says: impl Fn(u32, &Stat) -> Option<Option<u32>>,
+) -> Option<u32> {
+    let mut path = Vec::new();
+    let mut at = pid;
+    let root = loop {
+        if let Some(&root) = known.get(&at) {
+            break root;
+        }
+        let Some(stat) = table.get(&at) else {
+            break None;
+        };
+        path.push(at);
+        if let Some(root) = says(at, stat) {
+            break root;
+        }
+        // A circle cannot be, but what was read was not read at one moment.
+        if path.contains(&stat.parent) {
+            break None;
+        }
+        at = stat.parent;
+    };
+    known.extend(path.into_iter().map(|pid| (pid, root)));
+    root
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAEMON: u32 = 2;
+
+    fn stat(parent: u32, group: u32, session: u32) -> Stat {
+        Stat {
+            state: b'S',
+            parent,
+            group,
+            session,
+            start_time: 100,
+            resident_pages: 0,
+            exit_status: 0,
+        }
+    }
+
+    fn run(root: u32, name: &str) -> Run<'_> {
+        Run {
+            root,
+            start_time: 100,
+            name,
+            is_whole: true,
+        }
+    }
+
+    /// A service 10 with a child 11 in its group, 12 in a group and 13 in a session of its own, 14
+    /// as a child of that one, 15 that has left all parents, 16 that has cleared its environment,
+    /// too; another service 20 with a child 21; and a shell 30.
+    fn table() -> HashMap<u32, Stat> {
+        HashMap::from([
+            (DAEMON, stat(1, 2, 2)),
+            (10, stat(DAEMON, 10, 10)),
+            (11, stat(10, 10, 10)),
+            (12, stat(11, 12, 10)),
+            (13, stat(10, 13, 13)),
+            (14, stat(13, 14, 14)),
+            (15, stat(DAEMON, 15, 15)),
+            (16, stat(DAEMON, 16, 16)),
+            (20, stat(DAEMON, 20, 20)),
+            (21, stat(20, 21, 21)),
+            (30, stat(1, 30, 30)),
+        ])
+    }
+
+    fn name(pid: u32) -> Option<String> {
+        let name = match pid {
+            10..=13 | 15 => "cafe.0.1",
+            20 => "cafe.1.1",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    }
+
+    fn of(root: u32, table: &HashMap<u32, Stat>, runs: &[Run<'_>]) -> Vec<u32> {
+        let mut found = members(table, runs, DAEMON, name);
+        let mut found = found.remove(&root).unwrap_or_default();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn what_has_left_the_group_is_found_by_session_parent_and_name() {
+        let runs = [run(10, "cafe.0.1"), run(20, "cafe.1.1")];
+        assert_eq!(of(10, &table(), &runs), [11, 12, 13, 14, 15]);
+        assert_eq!(of(20, &table(), &runs), [21]);
+        let mut dead = table();
+        dead.remove(&10);
+        dead.insert(13, stat(DAEMON, 13, 13));
+        assert_eq!(of(10, &dead, &runs[..1]), [11, 12, 13, 14, 15]);
+    }
+
+    #[test]
+    fn the_group_alone_is_what_its_number_says() {
+        let group = Run {
+            is_whole: false,
+            ..run(10, "cafe.0.1")
+        };
+        assert_eq!(of(10, &table(), &[group]), [11]);
+        let runs = [group, run(20, "cafe.1.1")];
+        assert_eq!(of(10, &table(), &runs), [11]);
+        assert_eq!(of(20, &table(), &runs), [21]);
+    }
+
+    #[test]
+    fn another_run_or_a_new_owner_of_the_number_is_left_alone() {
+        assert_eq!(of(10, &table(), &[run(10, "cafe.0.2")]), [11, 12]);
+        let mut reused = table();
+        reused.insert(
+            10,
+            Stat {
+                start_time: 101,
+                ..stat(1, 10, 10)
+            },
+        );
+        assert_eq!(
+            of(10, &reused, &[run(10, "cafe.0.1")]),
+            [11, 12, 13, 14, 15]
+        );
+        let strangers = |_: u32| None;
+        let found = members(&reused, &[run(10, "cafe.0.1")], DAEMON, strangers);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn zombies_and_circles_are_nobodys() {
+        let mut table = table();
+        table.insert(
+            11,
+            Stat {
+                state: b'Z',
+                ..stat(10, 10, 10)
+            },
+        );
+        table.insert(40, stat(41, 40, 40));
+        table.insert(41, stat(40, 41, 41));
+        assert_eq!(of(10, &table, &[run(10, "cafe.0.1")]), [12, 13, 14, 15]);
+    }
+}
