@@ -7,7 +7,7 @@ use crate::harness::{App, Mcpm, is_alive, kill, processes_of, sh, wait_for};
 
 /// Starts three and says their pids: one in a group of its own (a job of a shell), one with a session
 /// of its own, and one that has lost its parents as well.
-const SLIPPERY: &str = "bash -mc 'sh -c \"echo \\$\\$ >job; exec sleep 1001\" & wait' & \
+const SLIPPERY: &str = "bash -c 'set -m; sh -c \"echo \\$\\$ >job; exec sleep 1001\" & wait' & \
      setsid sh -c 'echo $$ >session; exec sleep 1002' & \
      (setsid sh -c 'echo $$ >daemon; exec sleep 1003' &) & \
      while [ ! -s job ] || [ ! -s session ] || [ ! -s daemon ]; do sleep 0.05; done; ";
