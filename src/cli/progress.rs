@@ -64,6 +64,10 @@ pub(crate) struct Step {
     /// Where a service listens.
     pub(crate) place: Option<String>,
     limit: Duration,
+    /// From when on the limit counts.
+    since: Duration,
+    /// Its turn to be started has not come.
+    is_queued: bool,
     /// Restarts before this start.
     restarts: u32,
     /// How it ended last, when it did since this start.
@@ -150,6 +154,10 @@ impl Step {
         }
     }
 
+    fn late_at(&self) -> Duration {
+        self.since + self.limit
+    }
+
     fn under_way(&self, note: &str) -> Stage {
         Stage::Waiting(self.ended.clone().unwrap_or_else(|| note.to_owned()))
     }
@@ -191,6 +199,8 @@ impl Progress {
                 },
                 place: mcp.map(|mcp| format!("127.0.0.1:{}", mcp.port)),
                 limit: limit.unwrap_or_else(|| mcp.map_or_else(plain, |mcp| mcp.start_timeout)),
+                since: Duration::ZERO,
+                is_queued: limit.is_none(),
                 restarts: process.restarts,
                 ended: None,
                 failure: None,
@@ -209,10 +219,19 @@ impl Progress {
     /// Takes a new list in; returns which steps have changed. What is settled stays so.
     pub(crate) fn observe(&mut self, processes: &[Process], elapsed: Duration) -> Vec<usize> {
         let known: HashMap<PmId, &Process> = processes.iter().map(|p| (p.pm_id, p)).collect();
+        let mut queue_has_moved = false;
         for step in &mut self.steps {
             if let Some(process) = known.get(&step.id) {
                 step.look(process, elapsed);
+                let is_queued = process.status == Status::Launching && process.pid == 0;
+                queue_has_moved |= step.is_queued && !is_queued;
+                step.is_queued &= is_queued;
             }
+        }
+        // Hundreds take a while: as long as the queue moves, nobody in it is late.
+        if queue_has_moved {
+            let queued = self.steps.iter_mut().filter(|step| step.is_queued);
+            queued.for_each(|step| step.since = elapsed);
         }
         self.update(elapsed, |step| match known.get(&step.id) {
             Some(process) => step.next_stage(process, elapsed),
@@ -227,7 +246,7 @@ impl Progress {
             Stage::Waiting(_) if step.run.is_some_and(|run| elapsed >= run.settled_at()) => {
                 Stage::Done("online".to_owned())
             }
-            Stage::Waiting(note) if elapsed >= step.limit => Stage::Failed(format!(
+            Stage::Waiting(note) if elapsed >= step.late_at() => Stage::Failed(format!(
                 "not ready after {}: {}; it goes on trying",
                 units::took(step.limit),
                 step.ended
@@ -245,8 +264,8 @@ impl Progress {
             .iter()
             .filter(|step| !step.is_settled())
             .map(|step| match step.run {
-                Some(run) => run.settled_at().min(step.limit),
-                None => step.limit,
+                Some(run) => run.settled_at().min(step.late_at()),
+                None => step.late_at(),
             })
             .min()
     }
@@ -396,6 +415,27 @@ mod tests {
         assert_eq!(progress.expire(MS + SETTLING), [0]);
         assert_eq!(progress.steps[0].note(), "online in 1 ms");
         assert_eq!(progress.done().collect::<Vec<_>>(), [PmId(0)]);
+    }
+
+    #[test]
+    fn who_waits_for_its_turn_is_not_late_while_the_queue_moves() {
+        let late = |limit| {
+            let mut list = [process(0, "a"), process(1, "b"), process(2, "c")];
+            for queued in &mut list {
+                (queued.status, queued.pid) = (Status::Launching, 0);
+            }
+            let mut progress = Progress::new(&ids(&list), &list, limit);
+            progress.observe(&list, MS);
+            (list[0].status, list[0].pid) = (Status::Online, 10);
+            progress.observe(&list, 9000 * MS);
+            progress.expire(12_000 * MS);
+            let failed = |step: &Step| matches!(step.stage, Stage::Failed(_));
+            let late = progress.steps.iter().filter(|step| failed(step)).count();
+            progress.expire(19_000 * MS);
+            (late, progress.is_settled())
+        };
+        assert_eq!(late(None), (0, true));
+        assert_eq!(late(Some(PLAIN_TIMEOUT)), (2, true), "so it was asked");
     }
 
     #[test]

@@ -58,8 +58,12 @@ impl Keeper {
     pub async fn run(mut self) -> Infallible {
         loop {
             tokio::select! {
-                _ = self.ends.recv() => drop(collect()),
-                Some(question) = self.questions.recv() => drop(question.send(collect())),
+                _ = self.ends.recv() => {
+                    collect();
+                }
+                Some(question) = self.questions.recv() => {
+                    let _ = question.send(collect());
+                }
             }
         }
     }

@@ -81,12 +81,13 @@ impl Trees {
 
     /// The root has ended: has all else, too? Where nothing is an orphan that is two system calls.
     pub async fn is_gone(&self, root: &Root) -> bool {
-        if !root.handle.group_is_gone() {
-            return false;
+        let group_is_gone = root.handle.group_is_gone();
+        if !group_is_gone || !root.is_whole {
+            return group_is_gone;
         }
         // What was left by children of an earlier daemon did not come to this one.
         let could_be_left = !root.handle.is_child() || self.orphans.any().await;
-        !root.is_whole || !could_be_left || self.members(root).await.is_empty()
+        !could_be_left || self.members(root).await.is_empty()
     }
 
     /// Waits until the root, which has ended, is the last that lived of its run.
@@ -104,14 +105,13 @@ impl Trees {
 
     /// Signals all of it; only what has left the group when `group_is_told`.
     pub async fn signal(&self, root: &Root, signal: Signal, group_is_told: bool) {
-        let told = |member: &Member| group_is_told && member.is_of_group;
         for _ in 0..KILL_ROUNDS {
-            let members = self.members(root).await;
-            let mut left = members.iter().filter(|member| !told(member)).peekable();
-            if left.peek().is_none() {
+            let mut left = self.members(root).await;
+            left.retain(|member| !(group_is_told && member.is_of_group));
+            if left.is_empty() {
                 return;
             }
-            for member in left.clone() {
+            for member in &left {
                 // One that has ended is no error.
                 let _ = pidfd_send_signal(&member.pidfd, signal);
             }
@@ -200,54 +200,68 @@ fn members(
         .collect();
     let says = |pid: u32, stat: &Stat| {
         if pid == own {
-            return Some(None);
+            return Some(Whose::Nobodys);
         }
         match by_root.get(&stat.session) {
-            Some(run) if run.is_whole || stat.group == run.root => Some(Some(run.root)),
-            _ if by_name.is_empty() => Some(None),
+            Some(run) if run.is_whole || stat.group == run.root => Some(Whose::Of(run.root)),
+            _ if by_name.is_empty() => Some(Whose::Nobodys),
             // The name of a run that nobody asks for is an answer, too.
-            _ => name(pid).map(|name| by_name.get(name.as_str()).copied()),
+            _ => {
+                let root = |name: String| by_name.get(name.as_str()).copied();
+                name(pid).map(|name| root(name).map_or(Whose::Nobodys, Whose::Of))
+            }
         }
     };
-    let mut known: HashMap<u32, Option<u32>> = HashMap::new();
+    let mut known: HashMap<u32, Whose> = HashMap::new();
     let mut found: HashMap<u32, Vec<u32>> = HashMap::new();
     for (&pid, stat) in table {
-        let root = root_of(pid, table, &mut known, says);
-        if let Some(root) = root.filter(|&root| root != pid && stat.state != b'Z') {
+        let whose = whose(pid, table, &mut known, says);
+        if let Whose::Of(root) = whose
+            && root != pid
+            && stat.state != b'Z'
+        {
             found.entry(root).or_default().push(pid);
         }
     }
     found
 }
 
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Of the run with this root.
+    Of(u32),
+    /// Of none that is asked for.
+    Nobodys,
+}
+
 /// The first of a process and its ancestors that says whose it is decides for it.
-fn root_of(
+fn whose(
     pid: u32,
     table: &HashMap<u32, Stat>,
-    known: &mut HashMap<u32, Option<u32>>,
-    says: impl Fn(u32, &Stat) -> Option<Option<u32>>,
-) -> Option<u32> {
+    known: &mut HashMap<u32, Whose>,
+    says: impl Fn(u32, &Stat) -> Option<Whose>,
+) -> Whose {
     let mut path = Vec::new();
     let mut at = pid;
-    let root = loop {
-        if let Some(&root) = known.get(&at) {
-            break root;
+    let whose = loop {
+        if let Some(&whose) = known.get(&at) {
+            break whose;
         }
         let Some(stat) = table.get(&at) else {
-            break None;
+            break Whose::Nobodys;
         };
         path.push(at);
-        if let Some(root) = says(at, stat) {
-            break root;
+        if let Some(whose) = says(at, stat) {
+            break whose;
         }
         // A circle cannot be, but what was read was not read at one moment.
         if path.contains(&stat.parent) {
-            break None;
+            break Whose::Nobodys;
         }
         at = stat.parent;
     };
-    known.extend(path.into_iter().map(|pid| (pid, root)));
-    root
+    known.extend(path.into_iter().map(|pid| (pid, whose)));
+    whose
 }
 
 #[cfg(test)]

@@ -59,7 +59,9 @@ impl Actor {
         });
         match (outcome, slot.is_some()) {
             // Cannot be: a launch is waited for in every state. A run is not left unwatched.
-            (Ok(run), false) => drop(run.handle.signal_unreaped_group(Signal::KILL)),
+            (Ok(run), false) => {
+                run.handle.signal_unreaped_group(Signal::KILL);
+            }
             (Err(_), false) => {}
             (Ok(run), true) => self.has_started(id, generation, run),
             (Err(error), true) => {

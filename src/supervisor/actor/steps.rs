@@ -178,7 +178,7 @@ impl Actor {
             return;
         };
         if stop.treekill {
-            self.signal(root, signal);
+            self.signal_tree(root, signal);
         } else {
             root.handle.signal_root(stop.signal);
         }
@@ -186,12 +186,12 @@ impl Actor {
 
     fn kill(&mut self, root: Option<Root>) {
         if let Some(root) = root {
-            self.signal(root, Signal::KILL);
+            self.signal_tree(root, Signal::KILL);
         }
     }
 
     /// The group at once where one system call does it; what is found in `/proc` a moment later.
-    fn signal(&mut self, root: Root, signal: Signal) {
+    fn signal_tree(&mut self, root: Root, signal: Signal) {
         let group_is_told = root.handle.signal_unreaped_group(signal);
         let trees = self.trees.clone();
         if root.is_whole || !group_is_told {
