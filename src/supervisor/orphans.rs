@@ -94,7 +94,6 @@ mod tests {
         let mut elsewhere = elsewhere.join().unwrap();
         thread::spawn(|| {
             assert!(!collect());
-            #[expect(clippy::zombie_processes, reason = "`collect` waits for it")]
             let child = Command::new("/bin/cat")
                 .stdin(std::process::Stdio::piped())
                 .spawn()
