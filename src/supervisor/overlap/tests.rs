@@ -197,7 +197,9 @@ impl World {
                 // Its end may be known already, and wait for the other's.
                 assert!(self.main.alive || self.pair.held.is_some(), "{self:?}");
             }
-            State::Launching { .. } => assert!(self.main.ordered, "{self:?}"),
+            State::Launching { .. } => {
+                assert!(self.main.ordered || self.pair.held.is_some(), "{self:?}");
+            }
             State::Stopped | State::Errored | State::Waiting { .. } => {
                 assert!(!self.main.is_there(), "at rest while it runs: {self:?}");
             }
@@ -313,6 +315,26 @@ fn a_stop_ends_both_before_the_process_is_at_rest() {
     world.see(Whose::Main, exited(0));
     assert!(matches!(world.pair.main, State::Stopping { .. }));
     world.see(Whose::Beside, exited(0));
+    assert_eq!((&world.pair.main, world.runs()), (&State::Stopped, 0));
+}
+
+#[test]
+fn a_stop_of_one_that_could_not_be_started_waits_for_the_end_of_the_old_one() {
+    let mut world = World::online(false);
+    world.reload();
+    let leftovers = Event::Exited {
+        exit: Exit::Code(1),
+        leftovers: true,
+    };
+    world.see(Whose::Main, leftovers);
+    world.see(Whose::Main, Event::StopAsked);
+    let failed = Event::SpawnFailed {
+        why: "x".into(),
+        transient: true,
+    };
+    world.see(Whose::Main, failed);
+    assert!(matches!(world.pair.main, State::Launching { .. }));
+    world.see(Whose::Beside, Event::GroupGone);
     assert_eq!((&world.pair.main, world.runs()), (&State::Stopped, 0));
 }
 
