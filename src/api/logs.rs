@@ -14,9 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Problem;
 use super::door::{Admin, Json, Query, Reply};
 use super::error::Answer;
-use super::processes::{LogEvent, Stream, ndjson};
+use super::processes::ndjson;
 use super::state::{Api, DaemonOrder};
-use crate::ids::PmId;
+use crate::ids::{AppName, PmId};
 use crate::logs::{self, Origin, history};
 use crate::supervisor::target::Target;
 use crate::supervisor::{CommandError, Process, Snapshot};
@@ -27,6 +27,74 @@ const QUEUE: usize = 256;
 const LINES_MAX: usize = 100_000;
 /// The word for the daemon's own log, as in PM2; an app of that name comes first.
 const DAEMON: &str = "PM2";
+
+/// A line of the answer to `GET /api/v1/admin/logs?target=…&lines=15&follow=true`, one JSON
+/// object per line: first the history of each file, then what arrives.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum LogEvent {
+    /// The history of one file follows.
+    #[serde(rename_all = "camelCase")]
+    File {
+        /// Which file.
+        #[schema(value_type = String)]
+        path: PathBuf,
+        /// Whose.
+        #[schema(value_type = u32)]
+        pm_id: PmId,
+        /// Whose.
+        #[schema(value_type = String)]
+        name: AppName,
+        /// Which of its streams.
+        stream: Stream,
+    },
+    /// One line.
+    #[serde(rename_all = "camelCase")]
+    Line {
+        /// Whose.
+        #[schema(value_type = u32)]
+        pm_id: PmId,
+        /// Whose.
+        #[schema(value_type = String)]
+        name: AppName,
+        /// Which of its streams.
+        stream: Stream,
+        /// The line without its line end, when it is UTF-8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// The line without its line end in base64, when it is not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        base64: Option<String>,
+    },
+    /// The history ends here; the lines that follow arrive now.
+    Live,
+    /// The history of the daemon's own log follows.
+    DaemonFile {
+        /// Which file.
+        #[schema(value_type = String)]
+        path: PathBuf,
+    },
+    /// One line of the daemon's own log.
+    DaemonLine {
+        /// The line without its line end.
+        text: String,
+    },
+    /// The reader was too slow and so many lines are not here (they are in the file).
+    Missed {
+        /// How many.
+        lines: u64,
+    },
+}
+
+/// Standard output or standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Error,
+}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -202,7 +270,7 @@ fn shown(stream: logs::Stream) -> Stream {
     }
 }
 
-fn event(pm_id: PmId, name: &crate::ids::AppName, stream: Stream, bytes: &[u8]) -> LogEvent {
+fn event(pm_id: PmId, name: &AppName, stream: Stream, bytes: &[u8]) -> LogEvent {
     let text = std::str::from_utf8(bytes).ok().map(str::to_owned);
     let base64 = text.is_none().then(|| data_encoding::BASE64.encode(bytes));
     LogEvent::Line {

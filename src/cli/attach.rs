@@ -9,9 +9,10 @@ use anyhow::{bail, ensure};
 use tokio::sync::mpsc;
 
 use crate::api::List;
+use crate::api::logs::LogEvent;
 use crate::api::outcomes::Outcome;
 use crate::api::process_orders::SendRequest;
-use crate::api::processes::{LogEvent, Process};
+use crate::api::processes::Process;
 use crate::control::client::Client;
 use crate::ids::Timestamp;
 

@@ -1,6 +1,7 @@
 //! `mcpm describe`: all about one process, why it is as it is, and its last log lines.
 
-use crate::api::processes::{Health, LastExit, LogEvent, Process, Readiness, Stream};
+use crate::api::logs::{LogEvent, Stream};
+use crate::api::processes::{Health, LastExit, Process, Readiness};
 use crate::config::spec::{ExecMode, ServiceSpec};
 use crate::control::client::{Client, segment};
 use crate::ids::Timestamp;

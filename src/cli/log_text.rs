@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use crate::api::processes::{LogEvent, Stream};
+use crate::api::logs::{LogEvent, Stream};
 use crate::ids::{AppName, PmId, Timestamp};
 use crate::logs::stamp::Stamp;
 

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::api::processes::LogEvent;
+use crate::api::logs::LogEvent;
 use crate::control::client::segment;
 use crate::ids::Timestamp;
 

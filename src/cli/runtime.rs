@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::List;
 use crate::api::daemon::StopRequest;
+use crate::api::logs::LogEvent;
 use crate::api::outcomes::Outcome;
-use crate::api::processes::{LogEvent, Process, StartRequest, Status};
+use crate::api::processes::{Process, StartRequest, Status};
 use crate::config::spec::{LogTarget, SPEC_VERSION};
 use crate::config::{Loaded, Settings};
 use crate::control::client::Client;
