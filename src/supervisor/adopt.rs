@@ -136,9 +136,10 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
     });
     process.ended_for = row.record.ended_for;
     process.unshared = row.record.unshared;
+    let is_whole = process.spec.stop.treekill;
     let run = |generation, identity| {
         let name = child_env::run_name(home_id, row.id, generation);
-        root(&name, identity, named)
+        root(&name, identity, is_whole, named)
     };
     let handle = run(row.generation, row.identity);
     let beside = row.record.beside.and_then(|beside| {
@@ -186,8 +187,14 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
     }
 }
 
-/// The root process of this run, when it lives; what is left of a run whose root has died is ended.
-fn root(name: &str, identity: Option<(u32, u64)>, named: &[(u32, String)]) -> Option<Handle> {
+/// The root process of this run, when it lives; what is left of a run whose root has died is ended,
+/// but for what has left its process group when the run is not whole (`treekill`).
+fn root(
+    name: &str,
+    identity: Option<(u32, u64)>,
+    is_whole: bool,
+    named: &[(u32, String)],
+) -> Option<Handle> {
     let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
     let members = || {
         let ours = named.iter().filter(|(_, found)| *found == entry);
@@ -196,23 +203,27 @@ fn root(name: &str, identity: Option<(u32, u64)>, named: &[(u32, String)]) -> Op
     let handle = match identity {
         Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
         // Was it started before the daemon could write its identity down?
-        None => members().find_map(|pid| root_of(pid, &entry)),
+        None => members().find_map(|pid| root_of(pid, name)),
     };
     if handle.is_none() {
-        end_remains(members(), &entry);
+        let is_of_group = |pid| {
+            let group = proc::stat(pid).map(|stat| stat.group);
+            identity.is_some_and(|(root, _)| group == Some(root))
+        };
+        end_remains(members().filter(|&pid| is_whole || is_of_group(pid)), name);
     }
     handle
 }
 
 /// Ends what a root that has died left running: it holds what the next run needs, such as a port.
-fn end_remains(members: impl Iterator<Item = u32>, entry: &str) {
+fn end_remains(members: impl Iterator<Item = u32>, name: &str) {
     // Opened before it is asked whether it still is the one.
-    let open = |pid| Handle::open(pid, None).ok().filter(|_| carries(pid, entry));
+    let open = |pid| Handle::open(pid, None).ok().filter(|_| carries(pid, name));
     let left: Vec<Handle> = members.filter_map(open).collect();
     for member in &left {
         tracing::warn!(
             pid = member.pid(),
-            run = entry,
+            run = name,
             "ended what a dead service left behind"
         );
         member.signal_root(rustix::process::Signal::KILL.as_raw());
@@ -222,19 +233,16 @@ fn end_remains(members: impl Iterator<Item = u32>, entry: &str) {
     }
 }
 
-/// Has this variable in the environment it was started with.
-fn carries(pid: u32, entry: &str) -> bool {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environ
-        .split(|&b| b == 0)
-        .any(|variable| variable == entry.as_bytes())
+/// Was started as a part of this run.
+fn carries(pid: u32, name: &str) -> bool {
+    proc::variable(pid, child_env::PROCESS_VARIABLE).as_deref() == Some(name)
 }
 
 /// The root of the run that `pid` belongs to: children inherit the environment, too.
-fn root_of(pid: u32, entry: &str) -> Option<Handle> {
+fn root_of(pid: u32, name: &str) -> Option<Handle> {
     let leader = proc::stat(pid)?.session;
     let handle = Handle::open(leader, None).ok()?;
-    carries(leader, entry).then_some(handle)
+    carries(leader, name).then_some(handle)
 }
 
 fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant {

@@ -64,24 +64,14 @@ fn a_stop_ends_what_has_left_the_process_group() {
 
 #[test]
 fn what_a_dead_run_has_left_behind_is_ended_before_the_next() {
-    let then = "[ -e seen ] && exec sleep 1000; touch seen; exit 3";
+    let then = "[ -e first ] && exec sleep 1000; mkdir first; mv job session daemon first; exit 3";
     let it = fixture(then, |app| app);
     it.mcpm
         .wait_until(|list| list["app"].restarts == 1 && list["app"].is_up());
-    let runs = |program: &str| {
-        let named = |pid: &u32| {
-            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.replace('\0', " ").trim_end() == program
-        };
-        processes_of(&it.mcpm.home())
-            .iter()
-            .filter(|pid| named(pid))
-            .count()
-    };
-    let second = || runs("sleep 1000") == 1 && runs("sleep 1003") > 0;
-    wait_for(|| second().then_some(()), "the second run");
-    let of_each = ["sleep 1001", "sleep 1002", "sleep 1003"].map(runs);
-    assert_eq!(of_each, [1, 1, 1], "not those of both runs");
+    let first = pids(&it.folder.path().join("first"));
+    let left: Vec<_> = first.iter().filter(|&&pid| is_alive(pid)).collect();
+    assert!(first.len() == 3 && left.is_empty(), "{left:?} of {first:?}");
+    it.all_three();
     it.mcpm.ok(&["delete", "app"]);
     assert_eq!(processes_of(&it.mcpm.home()), [it.mcpm.daemon_pid()]);
 }
@@ -99,9 +89,21 @@ fn the_next_daemon_finds_them_too() {
 #[test]
 fn without_treekill_what_has_left_the_group_is_left_alone() {
     let it = fixture("exec sleep 1000", |app| app.with("/treekill", false));
-    let pids = it.all_three();
+    let first = it.all_three();
+    // Its root dies while no daemon lives: what it has left behind is the next daemon's business.
+    let root = it.mcpm.list()["app"].pid;
+    it.mcpm.kill_daemon();
+    for name in ["job", "session", "daemon"] {
+        fs::remove_file(it.folder.path().join(name)).unwrap();
+    }
+    kill(root, "KILL");
+    it.mcpm
+        .wait_until(|list| list["app"].is_up() && list["app"].pid != root);
+    let second = it.all_three();
     it.mcpm.ok(&["delete", "app"]);
-    let alive: Vec<_> = pids.iter().filter(|&&pid| is_alive(pid)).collect();
-    pids.iter().for_each(|&pid| kill(pid, "KILL"));
-    assert_eq!(alive.len(), 3, "{alive:?} of {pids:?}");
+    let all = [first, second].concat();
+    let alive: Vec<_> = all.iter().filter(|&&pid| is_alive(pid)).collect();
+    let is_whole = alive.len() == 6;
+    all.iter().for_each(|&pid| kill(pid, "KILL"));
+    assert!(is_whole, "{alive:?} of {all:?}");
 }
