@@ -54,7 +54,7 @@ pub enum State {
         /// What follows.
         then: Then,
     },
-    /// The root process ended by itself; what it left in its group is being killed.
+    /// The root process ended by itself; what it left behind is being killed.
     Clearing {
         /// The former root process, whose number the group has.
         pid: u32,
@@ -180,10 +180,10 @@ pub enum Event {
     Exited {
         /// How.
         exit: Exit,
-        /// Its group still has members.
+        /// Something that it has started lives.
         leftovers: bool,
     },
-    /// The last member of its group has ended.
+    /// The last of what it has started has ended.
     GroupGone,
     /// It failed its health checks.
     Unhealthy {
@@ -201,7 +201,7 @@ pub enum Effect {
     Spawn,
     /// Send the first signal of its stop policy.
     Terminate(u32),
-    /// SIGKILL to every member of the group.
+    /// SIGKILL to every member of the group and to what has left it.
     KillGroup(u32),
     /// Send [`Event::Woke`] at this time.
     WakeAt(Instant),
@@ -493,7 +493,7 @@ pub fn step(
                 effects: vec![effect],
             }
         }
-        // Members of its group live on: they keep the rest of the grace.
+        // What it has started keeps the rest of the grace.
         (
             state @ Stopping { .. },
             Event::Exited {

@@ -12,7 +12,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 use tokio::sync::{mpsc, oneshot};
 
 use super::child_env::PROCESS_VARIABLE;
@@ -40,7 +41,10 @@ pub struct Root {
 /// A process of a run, provably the same until it is dropped; never the root.
 #[derive(Clone, Debug)]
 pub struct Member {
+    pid: u32,
     is_of_group: bool,
+    /// It runs as another user, and we are not root: nothing can be done about it.
+    is_out_of_reach: bool,
     pidfd: Arc<OwnedFd>,
 }
 
@@ -90,14 +94,23 @@ impl Trees {
         !could_be_left || self.members(root).await.is_empty()
     }
 
-    /// Waits until the root, which has ended, is the last that lived of its run.
+    /// Waits until the root, which has ended, is the last that lived of its run. What cannot be ended
+    /// is named, and not waited for.
     pub async fn gone(&self, root: &Root) {
         loop {
-            let members = self.members(root).await;
-            if members.is_empty() {
+            let (strangers, left): (Vec<_>, Vec<_>) = self
+                .members(root)
+                .await
+                .into_iter()
+                .partition(|member| member.is_out_of_reach);
+            if left.is_empty() {
+                for Member { pid, .. } in strangers {
+                    let run = &root.name;
+                    tracing::warn!(%pid, %run, "left behind: it runs as another user");
+                }
                 return;
             }
-            for member in members {
+            for member in left {
                 readable(&member.pidfd).await;
             }
         }
@@ -107,6 +120,7 @@ impl Trees {
     pub async fn signal(&self, root: &Root, signal: Signal, group_is_told: bool) {
         for _ in 0..KILL_ROUNDS {
             let mut left = self.members(root).await;
+            left.retain(|member| !member.is_out_of_reach);
             left.retain(|member| !(group_is_told && member.is_of_group));
             if left.is_empty() {
                 return;
@@ -151,7 +165,9 @@ fn open(pid: u32, found: &Stat, root: &Root) -> Option<Member> {
     let pidfd = pidfd_open(raw(pid).ok()?, PidfdFlags::NONBLOCK).ok()?;
     let now = proc::stat(pid).filter(|now| now.start_time == found.start_time)?;
     Some(Member {
+        pid,
         is_of_group: now.group == root.handle.pid(),
+        is_out_of_reach: test_kill_process(raw(pid).ok()?) == Err(Errno::PERM),
         pidfd: Arc::new(pidfd),
     })
 }
