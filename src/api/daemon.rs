@@ -1,5 +1,7 @@
 //! `/api/v1/admin/daemon`: the daemon itself.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::extract::State;
 use http::StatusCode;
@@ -9,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::List;
 use super::door::{Admin, Door, Json, Reply};
+use super::error::{Answer, ApiError};
 use super::state::{Api, DaemonOrder};
 use crate::ids::Timestamp;
 
@@ -52,6 +55,41 @@ pub struct StopRequest {
     /// End the daemon only; services go on and the next daemon adopts them.
     #[serde(default)]
     pub keep: bool,
+}
+
+/// Where a hand-over is asked for.
+pub(super) const UPDATE_PATH: &str = "/api/v1/admin/daemon/update";
+/// Where it is asked whether the daemon lives.
+pub(super) const HEALTH_PATH: &str = "/health";
+/// How long the old daemon finishes what its clients have begun, when nobody says.
+const DRAIN_SECONDS: u64 = 600;
+/// And at most.
+const DRAIN_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// `POST /api/v1/admin/daemon/update`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateRequest {
+    /// Absolute path of the mcpm that takes over.
+    pub program: String,
+    /// How long the old daemon finishes what its clients have begun, in seconds; 600 when left out, a
+    /// day at most.
+    #[serde(default)]
+    pub drain_seconds: Option<u64>,
+}
+
+/// Who has taken over from whom.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Updated {
+    /// Process of the daemon that went.
+    pub from_pid: u32,
+    /// Its version.
+    pub from_version: String,
+    /// Process of the daemon that came.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
 }
 
 /// Processes whose lost log lines are told one by one.
@@ -128,4 +166,38 @@ pub(super) async fn stop(
         let _ = ended.await;
     }
     StatusCode::ACCEPTED
+}
+
+/// Hands services, sockets and commands over to another mcpm without a pause; the old daemon finishes
+/// what its clients have begun and ends. When the new one can't, nothing has changed. Over the socket
+/// only: it names a program of this machine.
+#[utoipa::path(post, path = "/api/v1/admin/daemon/update", tag = "daemon",
+    request_body = UpdateRequest, responses((status = 200, body = Updated)))]
+pub(super) async fn update(
+    _: Admin,
+    State(api): State<Api>,
+    Extension(door): Extension<Door>,
+    Json(request): Json<UpdateRequest>,
+) -> Answer<Reply<Updated>> {
+    if door != Door::Socket {
+        return Err(ApiError::forbidden(
+            "`mcpm update` on the machine itself does this",
+        ));
+    }
+    let drain = request.drain_seconds.unwrap_or(DRAIN_SECONDS);
+    if drain > DRAIN_SECONDS_MAX {
+        return Err(ApiError::bad_request("`drainSeconds` is a day at most"));
+    }
+    let (done, handed_over) = oneshot::channel();
+    let order = DaemonOrder::Update {
+        program: request.program.into(),
+        drain: Duration::from_secs(drain),
+        done,
+    };
+    let _ = api.orders.send(order).await;
+    match handed_over.await {
+        Ok(Ok(updated)) => Ok(Reply(updated)),
+        Ok(Err(why)) => Err(ApiError::new(StatusCode::CONFLICT, "not_updated", why)),
+        Err(_) => Err(ApiError::later("stopping", "the daemon is stopping")),
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! One door for people and programs: the CLI (over `$MCPM_HOME/mcpm.sock`), the web page and
 //! scripts use the same calls. camelCase, lists as [`List`], times RFC 3339, errors as [`Problem`].
-//! `door.rs` checks who is asking, `routes.rs` is the table of all calls and makes the OpenAPI
-//! document, `state.rs` holds the handles that handlers work with.
+//! `door.rs` checks who is asking, `gate.rs` holds calls while the daemon hands over, `routes.rs` is
+//! the table of all calls and makes the OpenAPI document, `state.rs` holds the handles that handlers
+//! work with.
 
 pub mod daemon;
 pub mod outcomes;
@@ -17,12 +18,14 @@ pub mod instances;
 pub mod users;
 pub mod error;
 pub mod door;
+pub mod gate;
 pub mod state;
 mod openapi;
 pub mod routes;
 
 pub use crate::problem::Problem;
 pub use door::Door;
+pub use gate::Gate;
 pub use state::Api;
 
 use serde::{Deserialize, Serialize};

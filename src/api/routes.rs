@@ -7,6 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::door::{self, Door, Known, Reply};
+use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
     daemon, instances, logs, openapi, process_orders, process_table, processes, saved, services,
@@ -33,6 +34,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(daemon::info))
         .routes(routes!(daemon::config))
         .routes(routes!(daemon::stop))
+        .routes(routes!(daemon::update))
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(process_table::table))
         .routes(routes!(processes::watch))
@@ -68,10 +70,11 @@ async fn document(_: Known, State(_): State<Api>) -> Reply<utoipa::openapi::Open
     Reply(whole())
 }
 
-/// The API behind one door.
-pub fn service(api: Api, door: Door) -> axum::Router {
+/// The API behind one door, and behind the gate of both.
+pub fn service(api: Api, door: Door, gate: Gate) -> axum::Router {
     let (router, _) = table().split_for_parts();
     router
+        .layer(from_fn_with_state(gate, gate::pass))
         .layer(from_fn_with_state(door, door::came_through))
         .layer(from_fn(door::dress))
         .with_state(api)

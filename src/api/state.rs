@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::daemon::Setting;
+use crate::api::daemon::{Setting, Updated};
 use crate::config::Settings;
 use crate::home::Home;
 use crate::ids::{ServiceType, Timestamp};
@@ -70,6 +71,15 @@ pub enum DaemonOrder {
         keep: bool,
         /// Answered when only the daemon itself is left to end.
         done: oneshot::Sender<()>,
+    },
+    /// Hand over to another program of mcpm.
+    Update {
+        /// Where that lies.
+        program: PathBuf,
+        /// How long this daemon then finishes what its clients have begun.
+        drain: Duration,
+        /// Who has taken over, or why nobody has, for people.
+        done: oneshot::Sender<Result<Updated, String>>,
     },
     /// Open all log files anew, the daemon's own too.
     ReopenLogs {

@@ -8,7 +8,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, kill, list, logs, man, orders, reload, runtime, saving, scale, serve,
-    services, start, startup, users,
+    services, start, startup, update, users,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -105,6 +105,9 @@ pub(crate) enum Command {
     Import(import::Args),
     /// Stop everything, and the daemon
     Kill(kill::Args),
+    /// Let this version take over from the running daemon; processes and requests go on
+    #[command(visible_alias = "updatePM2")]
+    Update(update::Args),
     /// Have the daemon started at boot, with what `save` saved
     Startup(startup::Args),
     /// No longer start the daemon at boot
@@ -192,6 +195,9 @@ mod tests {
             "mcpm dump",
             "mcpm save --force",
             "mcpm kill --keep",
+            "mcpm update",
+            "mcpm updatePM2",
+            "mcpm update --drain 30s --program /usr/bin/mcpm",
             "mcpm startup systemd -u www --hp /home/www",
             "mcpm unstartup systemd",
             "mcpm --no-color jlist",

@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Started by another command, which waits for a word
     #[arg(long, hide = true)]
     detached: bool,
+    /// Started by another daemon, which hands over to this one
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 fn listen(text: &str) -> Result<SocketAddr, &'static str> {
@@ -42,6 +45,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         public_url: args.public_url,
         resurrect: args.resurrect,
         ready: None,
+        take_over: args.take_over,
     })?;
     Ok(Exit::Fine)
 }

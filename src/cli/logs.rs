@@ -2,12 +2,14 @@
 
 use jiff::tz::TimeZone;
 
+use crate::api::daemon::DaemonInfo;
 use crate::api::logs::LogEvent;
-use crate::control::client::segment;
+use crate::control::client::{Client, Lines, segment};
 use crate::ids::Timestamp;
 
 use super::exit::Exit;
 use super::log_text::{LogText, Shape};
+use super::render::Output;
 use super::session::Session;
 use super::style::Palette;
 
@@ -71,6 +73,15 @@ impl Args {
     }
 
     fn path(&self) -> String {
+        self.path_with(self.history())
+    }
+
+    /// Without what was there before.
+    fn path_from_now(&self) -> String {
+        self.path_with(0)
+    }
+
+    fn path_with(&self, lines: usize) -> String {
         let stream = match (self.out, self.err) {
             (true, _) => "&stream=out",
             (_, true) => "&stream=error",
@@ -84,7 +95,7 @@ impl Args {
             ""
         };
         let target = segment(&self.targets.join("\n"));
-        let (lines, follow) = (self.history(), !self.nostream);
+        let follow = !self.nostream;
         format!("/api/v1/admin/logs?target={target}&lines={lines}&follow={follow}{stream}{own}")
     }
 
@@ -120,6 +131,8 @@ pub(crate) async fn attach(targets: Vec<String>, session: &Session) -> anyhow::R
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let output = &session.output;
     let mut daemon = session.daemon().await?;
+    let info: DaemonInfo = daemon.get("/api/v1/admin/daemon").await?;
+    let mut pid = info.pid;
     let mut events = daemon.stream::<LogEvent>(&args.path()).await?;
     let history = args.history();
     let shape = args.shape(output.palette());
@@ -138,9 +151,37 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     if let Some(format) = &args.timestamp {
         text = text.with_arrival(format, TimeZone::system());
     }
-    if let Some(word) = args.highlight.filter(|word| !word.is_empty()) {
+    if let Some(word) = args.highlight.clone().filter(|word| !word.is_empty()) {
         text = text.with_highlight(word);
     }
+    loop {
+        let ended = print(&mut events, &mut text, output).await;
+        if args.nostream {
+            return ended.map(|()| Exit::Fine);
+        }
+        // Another daemon may have taken over, and goes on where this one has ended.
+        let Some(mut next) = successor(session, &mut pid).await else {
+            ended?;
+            // The daemon may say goodbye before it goes.
+            return Err(events.left().into());
+        };
+        events = next.stream::<LogEvent>(&args.path_from_now()).await?;
+    }
+}
+
+/// The daemon that has taken over from this one; `None` when none has.
+async fn successor(session: &Session, pid: &mut u32) -> Option<Client> {
+    let mut daemon = session.running_daemon().await.ok()?;
+    let info: DaemonInfo = daemon.get("/api/v1/admin/daemon").await.ok()?;
+    (std::mem::replace(pid, info.pid) != info.pid).then_some(daemon)
+}
+
+/// Prints what comes, to the end.
+async fn print(
+    events: &mut Lines<LogEvent>,
+    text: &mut LogText,
+    output: &Output,
+) -> anyhow::Result<()> {
     while let Some(event) = events.next().await? {
         let now = Timestamp::now();
         text.add(&event, now);
@@ -158,11 +199,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             output.data_to_stderr(&error)?;
         }
     }
-    if args.nostream {
-        return Ok(Exit::Fine);
-    }
-    // The daemon may say goodbye before it goes.
-    Err(events.left().into())
+    Ok(())
 }
 
 #[cfg(test)]

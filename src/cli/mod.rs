@@ -51,6 +51,7 @@ mod init;
 mod conf;
 mod refused;
 mod kill;
+mod update;
 mod startup;
 
 mod prompt;

@@ -3,10 +3,6 @@
 /// How a sentence goes on that begins with a verb of PM2 that there is not; `None` for any other word.
 pub(crate) fn reason(verb: &str) -> Option<String> {
     let not_yet = match verb {
-        "update" | "updatePM2" => {
-            "`mcpm kill --keep` ends the daemon alone, and the next command starts the one of this \
-             version; processes go on meanwhile"
-        }
         "monit" => "`mcpm ls --watch` and `mcpm logs` show what goes on",
         _ => {
             let why = on_purpose(verb)?;

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
-    report, runtime, saving, scale, serve, services, start, startup, users,
+    report, runtime, saving, scale, serve, services, start, startup, update, users,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
@@ -132,6 +132,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Resurrect => saving::resurrect(session).await,
         Command::Import(args) => import::run(args, session).await,
         Command::Kill(args) => kill::run(&args, session).await,
+        Command::Update(args) => update::run(&args, session).await,
         Command::Services(args) => services::run(&args, session).await,
         Command::Instances(args) => instances::run(args, session).await,
         Command::Users(args) => users::run(args, session).await,

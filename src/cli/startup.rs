@@ -294,6 +294,10 @@ impl Unit {
         let program = quoted(&shown[0]).replace('$', "$$");
         let _ = writeln!(text, "ExecStart={program} daemon --resurrect");
         text.push_str(
+            "# A new version takes over while everything goes on; a restart would stop all apps.\n",
+        );
+        let _ = writeln!(text, "ExecReload={program} update");
+        text.push_str(
             "Restart=always\n\
              # Services are not the daemon: one that ends leaves them running, the next one adopts them.\n\
              KillMode=process\n\
@@ -368,6 +372,7 @@ mod tests {
             "Restart=always",
             "OOMScoreAdjust=-900",
             "ExecStart=\"/opt/my tools/mcpm$$1\" daemon --resurrect",
+            "ExecReload=\"/opt/my tools/mcpm$$1\" update",
             "Environment=\"MCPM_HOME=/home/u/100%%/.mcpm\"",
             "WantedBy=multi-user.target",
         ] {

@@ -14,6 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+use crate::api::Gate;
 
 /// Commands that may be under way at once; more of them wait.
 const CONNECTIONS_MAX: usize = 256;
@@ -21,6 +24,8 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long an answer may take that was under way when another daemon took over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Binds the socket. What a dead daemon left under its name is removed: the caller holds the lock
 /// of the home, so nobody else can be using it.
@@ -37,15 +42,28 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until the task is dropped. Tells `called` of each command.
-pub async fn serve(listener: UnixListener, api: axum::Router, called: Arc<Notify>) {
+/// Serves until the task is dropped or another daemon has taken over. While the gate is closed commands
+/// wait where the next daemon can take them. Tells `called` of each command. After a hand-over it
+/// returns when the last answers are given.
+pub async fn serve(listener: UnixListener, api: axum::Router, called: Arc<Notify>, gate: Gate) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let me = rustix::process::geteuid().as_raw();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        let stream = match listener.accept().await {
+        if !gate.opened().await {
+            drop(place);
+            // The last answers are on their way.
+            let _ = places.acquire_many(CONNECTIONS_MAX as u32).await;
+            return;
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = gate.closed() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a command");
@@ -58,12 +76,23 @@ pub async fn serve(listener: UnixListener, api: axum::Router, called: Arc<Notify
         }
         called.notify_one();
         let api = TowerToHyperService::new(api.clone());
+        let gate = gate.clone();
         tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), api);
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(
+                hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), api)
+            );
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = gate.left() => {
+                    connection.as_mut().graceful_shutdown();
+                    // One that goes on, such as a log that is followed, goes on with the next daemon.
+                    timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a command's connection ended early");
             }
             drop(place);

@@ -6,8 +6,11 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The daemon can be used.
-pub const READY: &str = "READY=1";
+/// The daemon can be used, and is this process: one that has taken over is another than was started.
+pub fn ready() -> String {
+    format!("MAINPID={}\nREADY=1", std::process::id())
+}
+
 /// The daemon ends.
 pub const STOPPING: &str = "STOPPING=1";
 /// The daemon still does its work.

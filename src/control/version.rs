@@ -40,9 +40,9 @@ impl fmt::Display for Skew {
         )?;
         match numbers(client).cmp(&numbers(daemon)) {
             Ordering::Less => f.write_str("use the newer mcpm, which started the daemon"),
-            Ordering::Equal | Ordering::Greater => f.write_str(
-                "restart the daemon with `mcpm kill --keep`, then `mcpm ping` (services keep running)",
-            ),
+            Ordering::Equal | Ordering::Greater => {
+                f.write_str("`mcpm update` lets this version take over (services keep running)")
+            }
         }
     }
 }

@@ -1,13 +1,25 @@
-//! The way down, in one of two ways: stop everything, or leave the services running.
+//! The way down, in one of three ways: stop everything, leave the services running, or leave all to
+//! another daemon.
 //!
-//! The third way, sudden death, needs no code: what is in the journal and the FIFOs is there.
+//! The fourth way, sudden death, needs no code: what is in the journal and the FIFOs is there.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::handover::Line;
+use super::handover::give::Given;
 use super::listen::Front;
 use super::record::Recorder;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::store::StoreHandle;
+use crate::supervisor::orphans;
 use crate::supervisor::{Action, Supervisor, dump};
+
+/// How long a process that has ended keeps its status for the daemon that has taken over.
+const STATUS_KEPT: Duration = Duration::from_millis(500);
 
 /// What is being ended.
 pub(super) struct Ending {
@@ -65,6 +77,39 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     }
     let _ = std::fs::remove_file(home.socket());
     let _ = std::fs::remove_file(home.pid_file());
+}
+
+/// Another daemon goes on: finishes what clients have begun, collects children for it, and returns
+/// when all that is done, or after `drain`. An instance that ends meanwhile ends its streams here, too.
+/// A daemon that has handed over to this one and still drains is waited for: it hears of such ends
+/// from here.
+pub(super) async fn leave(
+    front: Front,
+    given: Given,
+    predecessor: Option<Arc<Line>>,
+    drain: Duration,
+) {
+    let end = Instant::now() + drain;
+    let before = predecessor.clone();
+    let enough = async move {
+        tokio::select! {
+            () = sleep_until(end) => tracing::warn!("ended what was still under way after {drain:?}"),
+            () = given.line.ended_or_revoked() => {}
+        }
+        if let Some(before) = before {
+            before.revoked().await;
+        }
+    };
+    let finish = async {
+        front.leave(enough).await;
+        if let Some(before) = predecessor {
+            let _ = timeout_at(end, before.closed()).await;
+        }
+    };
+    tokio::select! {
+        () = finish => {}
+        never = orphans::collect_all_late(STATUS_KEPT) => match never {},
+    }
 }
 
 /// An empty list is not written over a saved one.

@@ -1,10 +1,12 @@
-//! Owns the router's address: binds it, serves on it, and moves to another one when told.
+//! Owns the router's address: binds it or takes it over, serves on it, moves to another one when
+//! told, and hands it over.
 //!
 //! An address that somebody else has is no reason for services not to run: it is tried again, and
 //! every command's answer shows a warning until it is had.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -43,23 +45,55 @@ pub(super) struct Parts {
     pub(super) warnings: Vec<String>,
 }
 
+/// The listener as another process can have it; `None` while there is none.
+type Shared = Arc<Mutex<Option<OwnedFd>>>;
+
+/// How the router ends.
+enum End {
+    /// It finishes what is under way.
+    Close,
+    /// Another daemon has the address: connections end by themselves, until this one is told that it
+    /// is enough.
+    Leave(oneshot::Receiver<()>),
+}
+
 /// Handle to the task that serves.
 pub(super) struct Front {
     chosen: watch::Sender<Chosen>,
+    end: oneshot::Sender<End>,
+    shared: Shared,
     task: JoinSet<()>,
 }
 
 impl Front {
-    /// Tries the address once, then serves, or goes on trying, in a task of its own.
-    pub(super) async fn open(parts: Parts, chosen: Chosen) -> Self {
+    /// Tries the address once, then serves, or goes on trying, in a task of its own. A listener that
+    /// another daemon has passed is used when it is that address.
+    pub(super) async fn open(
+        parts: Parts,
+        chosen: Chosen,
+        passed: Option<std::net::TcpListener>,
+    ) -> Self {
         let (sender, wanted) = watch::channel(chosen.clone());
-        let first = bind(&parts, &chosen).await;
+        let (end, ended) = oneshot::channel();
+        let shared = Shared::default();
+        let first = bind(&parts, &chosen, passed, &shared).await;
         let mut task = JoinSet::new();
-        task.spawn(run(parts, wanted, first));
+        task.spawn(run(parts, wanted, ended, first, shared.clone()));
         Self {
             chosen: sender,
+            end,
+            shared,
             task,
         }
+    }
+
+    /// The listener, for another process; `None` while there is none.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(super) fn listener(&self) -> std::io::Result<Option<OwnedFd>> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.as_ref().map(OwnedFd::try_clone).transpose()
     }
 
     /// Serves with these settings from now on. Requests that are under way are finished.
@@ -69,8 +103,30 @@ impl Front {
 
     /// Takes no more requests and waits for those that are under way.
     pub(super) async fn close(self) {
-        let Self { chosen, mut task } = self;
-        drop(chosen);
+        self.end(End::Close).await;
+    }
+
+    /// Takes no more connections, since another daemon does, and waits until those that are open have
+    /// ended by themselves. What has not when `enough` ends is ended as by [`Front::close`].
+    pub(super) async fn leave(self, enough: impl Future<Output = ()> + Send + 'static) {
+        let (sender, receiver) = oneshot::channel();
+        let waits = tokio::spawn(async move {
+            enough.await;
+            drop(sender);
+        });
+        self.end(End::Leave(receiver)).await;
+        waits.abort();
+    }
+
+    async fn end(self, end: End) {
+        let Self {
+            chosen: _chosen,
+            end: how,
+            shared,
+            mut task,
+        } = self;
+        *shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let _ = how.send(end);
         while task.join_next().await.is_some() {}
     }
 }
@@ -78,19 +134,21 @@ impl Front {
 async fn run(
     parts: Parts,
     mut wanted: watch::Receiver<Chosen>,
+    mut ended: oneshot::Receiver<End>,
     first: Option<(TcpListener, SocketAddr)>,
+    shared: Shared,
 ) {
     let mut bound = first;
-    let mut old = JoinSet::new();
     loop {
         let chosen = wanted.borrow_and_update().clone();
         let Some((listener, address)) = bound.take() else {
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                changed = wanted.changed() => if changed.is_err() { break },
+                changed = wanted.changed() => if changed.is_err() { return },
+                _ = &mut ended => return,
             }
             let chosen = wanted.borrow_and_update().clone();
-            bound = bind(&parts, &chosen).await;
+            bound = bind(&parts, &chosen, None, &shared).await;
             continue;
         };
         let router = Router::new(
@@ -108,35 +166,65 @@ async fn run(
             parts.api.clone(),
         );
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = router.clone();
-        old.spawn(async move {
-            serving
-                .serve(listener, async move { drop(stopped.await) })
-                .await;
-            let left = serving.drain(DRAIN).await;
-            if left > 0 {
-                tracing::warn!(requests = left, "ended requests that were still under way");
+        let serving = router.serve(listener, async move { drop(stopped.await) });
+        let order = async {
+            let order = tokio::select! {
+                biased;
+                end = &mut ended => Some(end.unwrap_or(End::Close)),
+                changed = wanted.changed() => changed.is_err().then_some(End::Close),
+            };
+            drop(stop);
+            order
+        };
+        let ((), order) = tokio::join!(serving, order);
+        if let Some(End::Leave(mut enough)) = order {
+            tokio::select! {
+                () = router.leave() => return,
+                _ = &mut enough => {}
             }
-        });
-        let ended = wanted.changed().await.is_err();
-        drop(stop);
-        if ended {
-            break;
+            drain(&router).await;
+            return;
         }
         // The same address can be had again only when its listener is closed.
-        while old.join_next().await.is_some() {}
+        drain(&router).await;
+        if order.is_some() {
+            return;
+        }
         let chosen = wanted.borrow_and_update().clone();
-        bound = bind(&parts, &chosen).await;
+        bound = bind(&parts, &chosen, None, &shared).await;
     }
-    while old.join_next().await.is_some() {}
 }
 
-/// Binds, and shows what came of it.
-async fn bind(parts: &Parts, chosen: &Chosen) -> Option<(TcpListener, SocketAddr)> {
+/// Finishes what is under way.
+async fn drain(router: &Router) {
+    let left = router.drain(DRAIN).await;
+    if left > 0 {
+        tracing::warn!(requests = left, "ended requests that were still under way");
+    }
+}
+
+/// Binds or takes over, and shows what came of it.
+async fn bind(
+    parts: &Parts,
+    chosen: &Chosen,
+    passed: Option<std::net::TcpListener>,
+    shared: &Shared,
+) -> Option<(TcpListener, SocketAddr)> {
     let mut warnings = parts.warnings.clone();
-    let bound = match TcpListener::bind(chosen.listen).await {
+    // Whoever holds on to a former address keeps it from everybody.
+    share(shared, None);
+    let is_it = |passed: &std::net::TcpListener| {
+        let found = passed.local_addr();
+        found.is_ok_and(|found| is_at(found, chosen.listen))
+    };
+    let had = match passed.filter(is_it) {
+        Some(passed) => TcpListener::from_std(passed),
+        None => TcpListener::bind(chosen.listen).await,
+    };
+    let bound = match had {
         Ok(listener) => {
             let address = listener.local_addr().unwrap_or(chosen.listen);
+            share(shared, listener.as_fd().try_clone_to_owned().ok());
             tracing::info!(%address, "the router listens");
             Some((listener, address))
         }
@@ -160,6 +248,15 @@ async fn bind(parts: &Parts, chosen: &Chosen) -> Option<(TcpListener, SocketAddr
         warnings,
     }));
     bound
+}
+
+fn share(shared: &Shared, listener: Option<OwnedFd>) {
+    *shared.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+}
+
+/// A listener that is there is the one that is wanted; port 0 means any.
+fn is_at(found: SocketAddr, wanted: SocketAddr) -> bool {
+    found == wanted || (wanted.port() == 0 && found.ip() == wanted.ip())
 }
 
 async fn explain(address: SocketAddr, error: &std::io::Error) -> String {

@@ -5,14 +5,38 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-/// Held as long as the daemon lives.
+/// Held as long as the daemon lives, or the one that it was passed to.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "dropping it unlocks")] File);
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// A lock that another daemon has passed to this one.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub(super) fn passed(file: File) -> io::Result<Self> {
+        Self::named(file)
+    }
+
+    /// To be passed on.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Says whose it is.
+    fn named(mut file: File) -> io::Result<Self> {
+        file.set_len(0)?;
+        file.rewind()?;
+        write!(file, "{}", std::process::id())?;
+        Ok(Self(file))
+    }
+}
 
 /// Why the home can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +51,7 @@ pub(super) enum LockError {
 
 /// Takes the home.
 pub(super) fn take(path: &Path) -> Result<Lock, LockError> {
-    let mut file = File::options()
+    let file = File::options()
         .read(true)
         .write(true)
         .create(true)
@@ -43,10 +67,7 @@ pub(super) fn take(path: &Path) -> Result<Lock, LockError> {
         }
         Err(error) => return Err(LockError::Open(error.into())),
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    write!(file, "{}", std::process::id())?;
-    Ok(Lock(file))
+    Ok(Lock::named(file)?)
 }
 
 #[cfg(test)]
@@ -63,7 +84,10 @@ mod tests {
             refused.contains(&std::process::id().to_string()),
             "{refused}"
         );
+        let passed = Lock::passed(first.0.try_clone().unwrap()).unwrap();
         drop(first);
+        take(&path).unwrap_err();
+        drop(passed);
         take(&path).unwrap();
     }
 }

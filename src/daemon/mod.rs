@@ -1,10 +1,12 @@
 //! The long-lived process: builds the rooms, connects them, publishes the router's tables, and
-//! ends in one of three ways.
+//! ends in one of four ways.
 //!
 //! - `run.rs` is the way up, in order: home, lock, log, limits, store, processes, doors.
-//! - `settings.rs` (pure) says which settings are in force and where each comes from.
+//! - `settings.rs` (pure) says which settings are in force and where each comes from; `sources.rs`
+//!   collects what says something about them.
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
 //!   router's table of services, `record.rs` into the store's copy of them and their health.
+//! - `handover/` is how the next daemon takes over while everything goes on.
 //! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no
 //!   code here: the next way up adopts what it finds.
 
@@ -13,10 +15,12 @@ pub mod log;
 mod limits;
 mod footprint;
 mod settings;
+mod sources;
 mod publish;
 mod record;
 mod listen;
 mod close;
+mod handover;
 mod run;
 
 pub use run::{DaemonError, DaemonOptions, run};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::publish::services;
@@ -15,30 +15,47 @@ use crate::supervisor::{Process, Supervisor};
 /// Health is written together, at most this often; a crash loses that much of it.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// Ends the task that records.
-pub(super) struct Recorder(oneshot::Sender<oneshot::Sender<()>>);
+/// Handle to the task that records.
+pub(super) struct Recorder(mpsc::Sender<Order>);
 
-/// What a [`Recorder`] says to its task.
-pub(super) struct End(oneshot::Receiver<oneshot::Sender<()>>);
+/// What a [`Recorder`] says to its task: to write what it has seen, and to end when it is the last
+/// word. Answered when that is done.
+pub(super) struct Order {
+    is_last: bool,
+    done: oneshot::Sender<()>,
+}
 
 impl Recorder {
     /// The handle, and what the task is given.
-    pub(super) fn new() -> (Self, End) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(sender), End(receiver))
+    pub(super) fn new() -> (Self, mpsc::Receiver<Order>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Has it write what it has seen. Done when it returns.
+    pub(super) async fn flush(&self) {
+        self.order(false).await;
     }
 
     /// Has it write what it has seen and end. Done when it returns.
     pub(super) async fn close(self) {
+        self.order(true).await;
+    }
+
+    async fn order(&self, is_last: bool) {
         let (done, written) = oneshot::channel();
-        if self.0.send(done).is_ok() {
+        if self.0.send(Order { is_last, done }).await.is_ok() {
             let _ = written.await;
         }
     }
 }
 
 /// Records until it is told to end or the supervisor is gone.
-pub(super) async fn run(supervisor: Supervisor, store: StoreHandle, mut end: End) {
+pub(super) async fn run(
+    supervisor: Supervisor,
+    store: StoreHandle,
+    mut orders: mpsc::Receiver<Order>,
+) {
     let mut changes = supervisor.subscribe();
     let mut kept = Kept {
         store,
@@ -53,14 +70,17 @@ pub(super) async fn run(supervisor: Supervisor, store: StoreHandle, mut end: End
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = tokio::time::sleep_until(due), if kept.due.is_some() => kept.write().await,
-            done = &mut end.0 => {
+            order = orders.recv() => {
+                let Some(Order { is_last, done }) = order else {
+                    return;
+                };
                 if kept.due.is_some() {
                     kept.write().await;
                 }
-                if let Ok(done) = done {
-                    let _ = done.send(());
+                let _ = done.send(());
+                if is_last {
+                    return;
                 }
-                return;
             }
         }
     }

@@ -1,32 +1,36 @@
 //! The way up: home, lock, log, limits, store, processes, doors; then orders and signals until one
 //! of them says to end.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
 use super::footprint;
+use super::handover::give::{self, Given, Going};
+use super::handover::{self, Line, take};
 use super::limits;
 use super::listen::{Front, Parts};
-use super::lock::{self, LockError};
+use super::lock::{self, Lock, LockError};
 use super::log::OwnLog;
 use super::publish;
 use super::record::{self, Recorder};
-use super::settings::{self, Chosen, Contradiction, Source, Sources};
+use super::settings::{self, Contradiction};
+use super::sources::{self, Asked, Block, apply};
+use crate::api::daemon::Updated;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
-use crate::api::{Api, Door, routes};
+use crate::api::{Api, Door, Gate, routes};
 use crate::config::Settings;
-use crate::config::load::load_settings;
 use crate::control::readiness::{Starter, Word};
 use crate::control::{server, service_manager};
 use crate::health;
@@ -55,8 +59,6 @@ const LAST_USED_EVERY: Duration = Duration::from_secs(30);
 /// Limits of calls that check a credential.
 const VALIDATION_TIMEOUT: Duration = Duration::from_secs(10);
 const VALIDATION_ANSWER_MAX: usize = 256 * 1024;
-/// Where the store keeps the settings of the ecosystem file's block.
-const BLOCK_SETTING: &str = "ecosystem_block";
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +73,8 @@ pub struct DaemonOptions {
     pub resurrect: bool,
     /// Told once, when it answers; for who runs it in its own process.
     pub ready: Option<SyncSender<()>>,
+    /// Started by another daemon, which hands over to this one.
+    pub take_over: bool,
 }
 
 /// Why the daemon does not run.
@@ -111,6 +115,9 @@ pub enum DaemonError {
     /// Settings.
     #[error("{0}")]
     Settings(String),
+    /// The daemon that was to hand over has not.
+    #[error("{0}")]
+    Handover(String),
     /// A bug: a part that must live has ended.
     #[error("{0} has ended; the services go on, start the daemon again and send us its log")]
     Bug(&'static str),
@@ -129,7 +136,14 @@ impl From<Contradiction> for DaemonError {
 pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     // Before any descriptor is opened: the number of the starter's pipe means it only now.
     let mut starter = Starter::take();
-    let result = up(options, &mut starter);
+    let passed = options.take_over.then(handover::inherited);
+    let result = match passed {
+        Some(None) => Err(DaemonError::Handover(
+            "`--take-over` is said by a daemon that hands over; `mcpm update` asks it to"
+                .to_owned(),
+        )),
+        passed => up(options, &mut starter, passed.flatten()),
+    };
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
             DaemonError::Running(_) => Word::AlreadyRunning,
@@ -140,13 +154,30 @@ pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     result
 }
 
-fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), DaemonError> {
+/// What a daemon begins with.
+struct Beginning {
+    home: Home,
+    log: OwnLog,
+    orphans: Orphans,
+    /// `None` while another daemon has it, which will pass it.
+    lock: Option<Lock>,
+    /// To that daemon.
+    line: Option<Arc<Line>>,
+}
+
+fn up(
+    options: &DaemonOptions,
+    starter: &mut Option<Starter>,
+    passed: Option<OwnedFd>,
+) -> Result<(), DaemonError> {
     let home = Home::find()?;
     home.create()?;
-    let _lock = match lock::take(&home.lock()) {
-        Ok(lock) => lock,
-        Err(error @ LockError::Held(_)) => return Err(DaemonError::Running(error.to_string())),
-        Err(LockError::Open(source)) => return Err(DaemonError::Lock(source)),
+    let lock = match passed {
+        Some(_) => None,
+        None => Some(lock::take(&home.lock()).map_err(|error| match error {
+            LockError::Held(_) => DaemonError::Running(error.to_string()),
+            LockError::Open(source) => DaemonError::Lock(source),
+        })?),
     };
     let log = OwnLog::start(&home.log());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -160,10 +191,25 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
     let system = |what| move |source| DaemonError::System { what, source };
     let result = runtime.block_on(async {
         let (orphans, keeper) = orphans::keep().map_err(system("become the parent of orphans"))?;
-        tokio::select! {
-            ended = live(options, home, log, starter, orphans) => ended,
+        let line = passed.map(Line::over).transpose();
+        let line = line
+            .map_err(system("speak with the daemon that hands over"))?
+            .map(Arc::new);
+        let beginning = Beginning {
+            home,
+            log,
+            orphans,
+            lock,
+            line: line.clone(),
+        };
+        let ended = tokio::select! {
+            ended = live(options, beginning, starter) => ended,
             never = keeper.run() => match never {},
+        };
+        if let (Err(error), Some(line)) = (&ended, line) {
+            take::failed(&line, chain(error)).await;
         }
+        ended
     });
     // Blocking work that hangs (a dead disk) must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -172,15 +218,28 @@ fn up(options: &DaemonOptions, starter: &mut Option<Starter>) -> Result<(), Daem
 
 async fn live(
     options: &DaemonOptions,
-    home: Home,
-    log: OwnLog,
+    beginning: Beginning,
     starter: &mut Option<Starter>,
-    orphans: Orphans,
 ) -> Result<(), DaemonError> {
+    let Beginning {
+        home,
+        log,
+        orphans,
+        lock,
+        line,
+    } = beginning;
     let system = |what| move |source| DaemonError::System { what, source };
     let mut signals = Signals::catch().map_err(system("catch signals"))?;
     let mut reopen_asked = signal(SignalKind::user_defined2()).map_err(system("catch signals"))?;
     let (limits, warning) = limits::raise();
+    let taken = match &line {
+        Some(line) => Some(
+            take::everything(line)
+                .await
+                .map_err(DaemonError::Handover)?,
+        ),
+        None => None,
+    };
 
     // ── what must survive ──
     let store: StoreHandle = Arc::new(Sqlite::open(&home.db())?);
@@ -188,7 +247,11 @@ async fn live(
     let vault = unlock(&store, &source).await?;
     let users = Users::new(store.clone(), vault.clone());
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
-    let mut sources = sources(options, &home, &store).await?;
+    let strong = match &taken {
+        Some(taken) => taken.strong.clone(),
+        None => sources::strong(options)?,
+    };
+    let mut sources = sources::sources(strong, &home, &store).await?;
     let own = home.settings().display().to_string();
     let chosen = settings::choose(&sources)?;
 
@@ -205,6 +268,16 @@ async fn live(
     warnings.extend(left.warning.clone());
     let (left, unlisted) = unlisted(left, &home).await?;
     warnings.extend(unlisted);
+    // ── from here on this is the daemon ──
+    let (lock, commands, passed) = match (taken, &line) {
+        (Some(taken), Some(line)) => {
+            take::yours(line).await.map_err(DaemonError::Handover)?;
+            let lock = Lock::passed(taken.lock).map_err(DaemonError::Lock)?;
+            (Some(lock), Some(taken.commands), taken.router)
+        }
+        _ => (lock, None, None),
+    };
+    let lock = lock.ok_or(DaemonError::Bug("the lock of the state folder"))?;
     let keys = vault.clone();
     let supervisor = actor::start(Setup {
         home: home.path().to_owned(),
@@ -244,25 +317,34 @@ async fn live(
         orders,
     });
     let services = Arc::new(Services::default());
+    let gate = Gate::default();
     let front = Front::open(
         Parts {
             services: services.clone(),
             instances: instances.clone(),
             users,
-            api: routes::service(api.clone(), Door::Tcp),
+            api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
         },
         chosen,
+        passed,
     )
     .await;
-    let socket = server::bind(&home.socket()).map_err(system("open its socket"))?;
+    let socket = match commands {
+        Some(passed) => UnixListener::from_std(passed),
+        None => server::bind(&home.socket()),
+    };
+    let socket = socket.map_err(system("open its socket"))?;
+    let commands = socket.as_fd().try_clone_to_owned();
+    let commands = commands.map_err(system("open its socket"))?;
     write_pid(&home.pid_file()).map_err(system("write its pid file"))?;
 
     let mut tasks = JoinSet::new();
     let called = Arc::new(Notify::new());
-    let api = routes::service(api, Door::Socket);
-    tasks.spawn(server::serve(socket, api, called.clone()));
+    let api = routes::service(api, Door::Socket, gate.clone());
+    let mut doors = JoinSet::new();
+    doors.spawn(server::serve(socket, api, called.clone(), gate.clone()));
     tasks.spawn(publish::run(supervisor.clone(), vault, services));
     let (recorder, end) = Recorder::new();
     tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
@@ -274,6 +356,9 @@ async fn live(
     tasks.spawn(keep_last_used(instances.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
+    if let Some(line) = line.clone() {
+        tasks.spawn(take::pass_on_revocations(line, instances.endings()));
+    }
     if options.resurrect {
         resurrect(&home, &supervisor).await;
     }
@@ -290,7 +375,7 @@ async fn live(
     // A daemon of a command is not the service that the command runs in.
     let managed = !options.detached;
     if managed {
-        service_manager::tell(service_manager::READY);
+        service_manager::tell(&service_manager::ready());
         tasks.spawn(service_manager::keep_alive());
     }
     if let Some(ready) = &options.ready {
@@ -298,11 +383,43 @@ async fn live(
     }
 
     // ── life ──
-    let (reason, done) = loop {
+    let end = loop {
         tokio::select! {
             order = inbox.recv() => match order {
                 Some(DaemonOrder::Stop { keep, done }) => {
-                    break (if keep { Reason::Keep } else { Reason::Kill }, Some(done));
+                    break End::Close(if keep { Reason::Keep } else { Reason::Kill }, Some(done));
+                }
+                Some(DaemonOrder::Update { program, drain, done }) => {
+                    if options.ready.is_some() {
+                        let why = "this daemon is the first process of a container; \
+                                   start a new container in its place";
+                        let _ = done.send(Err(why.to_owned()));
+                        continue;
+                    }
+                    let going = Going {
+                        home: &home,
+                        detached: options.detached,
+                        limits,
+                        strong: &sources.strong,
+                        lock: lock.descriptor(),
+                        commands: commands.as_fd(),
+                        router: front.listener().ok().flatten(),
+                        gate: &gate,
+                        supervisor: &supervisor,
+                        logs: &logs,
+                        instances: &instances,
+                        recorder: &recorder,
+                    };
+                    match give::to(&program, going).await {
+                        Ok(given) => {
+                            let _ = done.send(Ok(updated(&given)));
+                            break End::HandedOver(given, drain);
+                        }
+                        Err(why) => {
+                            tracing::error!("not handed over: {why}");
+                            let _ = done.send(Err(why));
+                        }
+                    }
                 }
                 Some(DaemonOrder::Apply { settings, file, environment, done }) => {
                     let idle = supervisor.snapshot().processes.is_empty();
@@ -326,9 +443,25 @@ async fn live(
             _ = reopen_asked.recv() => reopen(&log, &logs).await,
             name = signals.next() => {
                 tracing::info!(signal = name, "stopping");
-                break (Reason::Signal, None);
+                break End::Close(Reason::Signal, None);
             }
             _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
+            _ = doors.join_next() => return Err(DaemonError::Bug("the socket of commands")),
+        }
+    };
+    let (reason, done) = match end {
+        End::Close(reason, done) => (reason, done),
+        End::HandedOver(given, drain) => {
+            gate.leave();
+            drop((lock, commands));
+            doors.join_all().await;
+            tasks.shutdown().await;
+            close::leave(front, given, line, drain).await;
+            if let Err(error) = store.close().await {
+                tracing::debug!(%error, "the database was not closed in order");
+            }
+            tracing::info!("all that was begun before the hand-over is done; ended");
+            return Ok(());
         }
     };
     if managed {
@@ -354,6 +487,23 @@ async fn live(
     tasks.shutdown().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Why a daemon's life ends.
+enum End {
+    /// It was told to; whoever waits for that is answered.
+    Close(Reason, Option<oneshot::Sender<()>>),
+    /// Another daemon goes on.
+    HandedOver(Given, Duration),
+}
+
+fn updated(given: &Given) -> Updated {
+    Updated {
+        from_pid: std::process::id(),
+        from_version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: given.pid,
+        version: given.version.clone(),
+    }
 }
 
 /// For an outside logrotate, as PM2's SIGUSR2.
@@ -384,129 +534,6 @@ async fn unlisted(left: Left, home: &Home) -> Result<(Left, Option<String>), Dae
         tracing::warn!("{warning}");
     }
     Ok((left, warning))
-}
-
-/// What flags, environment and files say.
-async fn sources(
-    options: &DaemonOptions,
-    home: &Home,
-    store: &StoreHandle,
-) -> Result<Sources, DaemonError> {
-    let flags = Settings {
-        listen: options.listen,
-        public_url: options.public_url.clone(),
-        ..Settings::default()
-    };
-    let mut strong = vec![Source {
-        name: settings::FLAG.into(),
-        settings: flags,
-    }];
-    let environment = settings::from_environment(|name| std::env::var(name).ok());
-    strong.extend(environment.map_err(DaemonError::Settings)?);
-    let mut files = Vec::new();
-    if let Some(kept) = store.setting(BLOCK_SETTING).await? {
-        match serde_json::from_slice(&kept) {
-            Ok(block) => files.push(Block::source(&block)),
-            Err(error) => tracing::warn!(%error, "stored settings are not readable; left out"),
-        }
-    }
-    let path = home.settings();
-    if path.exists() {
-        let (settings, warnings) =
-            load_settings(&path).map_err(|error| DaemonError::Settings(chain(&error)))?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        files.push(Source {
-            name: path.display().to_string(),
-            settings,
-        });
-    }
-    Ok(Sources { strong, files })
-}
-
-/// The `mcpm` block of an ecosystem file, as the store keeps it for a daemon that sees no file.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct Block {
-    /// Where it stands; `None` when it came from standard input.
-    file: Option<PathBuf>,
-    /// What it says.
-    settings: Settings,
-}
-
-impl Block {
-    fn source(&self) -> Source {
-        let name = match &self.file {
-            Some(file) => file.display().to_string(),
-            None => "an ecosystem file that came from standard input".to_owned(),
-        };
-        Source {
-            name,
-            settings: self.settings.clone(),
-        }
-    }
-}
-
-/// What one `start` says about settings.
-struct Asked {
-    /// Of its ecosystem file.
-    block: Option<Block>,
-    /// Of its shell.
-    environment: BTreeMap<String, String>,
-}
-
-/// Takes the settings of a start. What contradicts those in force is refused while processes run;
-/// an idle daemon moves. Returns the new settings when they are others.
-async fn apply(
-    sources: &mut Sources,
-    Asked { block, environment }: Asked,
-    idle: bool,
-    settings_file: &str,
-    front: &Front,
-    store: &StoreHandle,
-) -> Result<Option<Chosen>, String> {
-    let before = settings::choose(sources).map_err(|error| error.to_string())?;
-    let shell = settings::from_environment(|name| environment.get(name).cloned())?;
-    let mut next = sources.clone();
-    next.take_shell(&shell);
-    if let Some(block) = &block {
-        // One block is in force; `mcpm.json` is the other file, and the last.
-        next.files.retain(|file| file.name == settings_file);
-        next.files.insert(0, block.source());
-    }
-    let after = settings::choose(&next).map_err(|error| error.to_string())?;
-    let wished = settings::choose(&Sources {
-        strong: shell,
-        files: block.iter().map(Block::source).collect(),
-    });
-    let wished = wished.map_err(|error| error.to_string())?;
-    let moves = idle || before.only_defaults_change(&after);
-    let mut refused = if moves { &after } else { &before }.refused(&wished);
-    if refused.is_empty() && !moves {
-        // What the last file said and this one does not.
-        refused = before.difference(&after);
-    }
-    if !refused.is_empty() && !idle {
-        return Err(format!(
-            "the running daemon has other settings than this start ({refused}): `mcpm kill` and \
-             start again, or make them equal"
-        ));
-    }
-    if !refused.is_empty() {
-        tracing::warn!("a stronger setting is in force: {refused}");
-    }
-    if let Some(block) = block {
-        let kept = serde_json::to_vec(&block).expect("settings hold nothing that JSON can't");
-        if let Err(error) = store.put_setting(BLOCK_SETTING, kept).await {
-            return Err(format!("the settings could not be kept: {error}"));
-        }
-    }
-    *sources = next;
-    if after.same_values(&before) {
-        return Ok(None);
-    }
-    front.apply(after.clone());
-    Ok(Some(after))
 }
 
 async fn resurrect(home: &Home, supervisor: &Supervisor) {

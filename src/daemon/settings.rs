@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::daemon::Setting;
 use crate::config::spec::RotateSpec;
 use crate::config::{Settings, daemon_settings, units};
@@ -19,7 +21,7 @@ const BODY_MAX: u64 = 8 * 1024 * 1024;
 pub(super) const FLAG: &str = "flag";
 
 /// What one source says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Source {
     /// `flag`, `MCPM_LISTEN` or a file's path: shown by `mcpm config`.
     pub(super) name: String,

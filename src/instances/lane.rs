@@ -285,14 +285,14 @@ impl Rooms {
         let replaced = self.table.put(&hash, Arc::clone(&entry));
         for older in elsewhere.into_iter().chain(replaced) {
             entry.inherit(&older);
-            older.revoke();
+            self.revoke(&older);
         }
     }
 
     /// Takes an entry out of the table and ends it.
     fn hide(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
         let older = self.table.take(hash)?;
-        older.revoke();
+        self.revoke(&older);
         Some(older)
     }
 }

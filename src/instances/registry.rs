@@ -9,7 +9,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ids::{InstanceId, InstancePrefix, PublicId, ServiceType, Timestamp, UserId};
@@ -73,9 +73,17 @@ pub(super) struct Rooms {
     refusals: Semaphore,
     /// Spreads users over lanes; per process, so that nobody can choose their neighbours.
     spread: RandomState,
+    /// Counts entries that were revoked.
+    endings: watch::Sender<u64>,
 }
 
 impl Rooms {
+    /// Ends an entry that is no longer in the table.
+    pub(super) fn revoke(&self, entry: &InstanceEntry) {
+        entry.revoke();
+        self.endings.send_modify(|count| *count += 1);
+    }
+
     /// Changes the number of instances of a service.
     pub(super) fn count(&self, service: &ServiceType, change: impl Fn(u64) -> u64) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,6 +122,7 @@ impl Instances {
             counts,
             refusals,
             spread,
+            endings: watch::Sender::new(0),
         });
 
         let mut tasks = JoinSet::new();
@@ -127,6 +136,11 @@ impl Instances {
             tasks.join_all().await;
         });
         Ok((Self { rooms, lanes }, all))
+    }
+
+    /// News of each entry that ends: an instance was removed or rotated, or has another credential.
+    pub fn endings(&self) -> watch::Receiver<u64> {
+        self.rooms.endings.subscribe()
     }
 
     /// What the router looks requests up in.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::append::{LogFile, Rules};
@@ -122,6 +123,9 @@ enum Order {
     Reopen {
         done: oneshot::Sender<()>,
     },
+    Pause {
+        done: oneshot::Sender<()>,
+    },
     Rotate(RotateSpec),
 }
 
@@ -214,6 +218,15 @@ impl Logs {
     pub async fn reopen(&self) {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Reopen { done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Reads no more, and closes all pipes; done when it returns. What is written to them waits there
+    /// for whoever reads next.
+    pub async fn pause(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Pause { done }).await.is_ok() {
             let _ = wait.await;
         }
     }
@@ -312,6 +325,7 @@ impl Shared {
 /// The thread's own loop: hands out orders to the streams' tasks.
 async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
     let mut streams: HashMap<PmId, Vec<(Stream, mpsc::Sender<Word>)>> = HashMap::new();
+    let mut tasks = JoinSet::new();
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Capture {
@@ -328,13 +342,14 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                     let _ = done.send(());
                     continue;
                 }
+                while tasks.try_join_next().is_some() {}
                 let mut open = Vec::new();
                 for stream in [Stream::Out, Stream::Error] {
                     let sink = shared.sink(&source, stream, &output);
                     match Task::open(&source, stream, &pipes, sink, &shared) {
                         Ok((task, sender)) => {
                             open.push((stream, sender));
-                            tokio::task::spawn_local(task.run());
+                            tasks.spawn_local(task.run());
                         }
                         Err(error) => {
                             tracing::error!(app = %source.name, %error, "cannot read its output");
@@ -367,6 +382,11 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                 for file in shared.files.borrow().values().filter_map(Weak::upgrade) {
                     file.borrow_mut().reopen();
                 }
+                let _ = done.send(());
+            }
+            Order::Pause { done } => {
+                streams.clear();
+                while tasks.join_next().await.is_some() {}
                 let _ = done.send(());
             }
             Order::Rotate(daemon) => shared.rules.borrow_mut().daemon = daemon,

@@ -3,6 +3,9 @@
 //! Owned by the router. A connection that is asked to end finishes the requests that are under way on
 //! it, to the last byte of their answers, and ends; an idle one ends at once. A push stream, which
 //! never ends by itself, is ended when draining begins.
+//!
+//! When another daemon takes over, the connections of this one are left to end by themselves first:
+//! streams go on, and a request that still comes is answered with the word that it was the last one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +18,8 @@ use tokio::sync::{Notify, watch};
 pub(super) enum Phase {
     /// Serves.
     Open,
+    /// Another daemon takes new connections; those that are open end with their next answer.
+    Leaving,
     /// Takes no more requests; those under way are finished.
     Draining,
     /// Whatever is left is cut.
@@ -54,34 +59,51 @@ impl Flight {
     }
 
     /// May new requests begin?
-    pub(super) fn is_open(&self) -> bool {
-        *self.phase.borrow() == Phase::Open
+    pub(super) fn takes_requests(&self) -> bool {
+        *self.phase.borrow() < Phase::Draining
+    }
+
+    /// Is an answer that begins now the last one of its connection?
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.phase.borrow() != Phase::Open
+    }
+
+    /// Lets the connections end by themselves, and returns when they have.
+    pub(super) async fn leave(&self) {
+        self.enter(Phase::Leaving);
+        self.landed().await;
     }
 
     /// Begins to drain.
     pub(super) fn close(&self) {
+        self.enter(Phase::Draining);
+    }
+
+    /// Never goes back.
+    fn enter(&self, next: Phase) {
         self.phase.send_if_modified(|phase| {
-            let open = *phase == Phase::Open;
-            *phase = (*phase).max(Phase::Draining);
-            open
+            let is_news = *phase < next;
+            *phase = (*phase).max(next);
+            is_news
         });
+    }
+
+    async fn landed(&self) {
+        loop {
+            let mut landed = std::pin::pin!(self.landed.notified());
+            // Listen first, look second.
+            landed.as_mut().enable();
+            if self.connections.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            landed.await;
+        }
     }
 
     /// Waits until all have ended, at most so long, cuts the rest, and answers how many they were.
     pub(super) async fn drain(&self, deadline: Duration) -> usize {
         self.close();
-        let landed = async {
-            loop {
-                let mut landed = std::pin::pin!(self.landed.notified());
-                // Listen first, look second.
-                landed.as_mut().enable();
-                if self.connections.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                landed.await;
-            }
-        };
-        let _ = tokio::time::timeout(deadline, landed).await;
+        let _ = tokio::time::timeout(deadline, self.landed()).await;
         let left = self.connections.load(Ordering::Acquire);
         self.phase.send_replace(Phase::Ended);
         left
@@ -116,7 +138,7 @@ mod tests {
         let waiting = flight.clone();
         let drained = tokio::spawn(async move { waiting.drain(Duration::from_secs(3)).await });
         reached(flight.phase(), Phase::Draining).await;
-        assert!(!flight.is_open() && !drained.is_finished());
+        assert!(!flight.takes_requests() && !drained.is_finished());
         drop(ticket);
         assert_eq!(drained.await.unwrap(), 0);
 
@@ -124,5 +146,21 @@ mod tests {
         let _ticket = flight.board();
         assert_eq!(flight.drain(Duration::from_secs(3)).await, 1);
         reached(flight.phase(), Phase::Ended).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_still_takes_requests_and_ends_with_the_last_connection() {
+        let flight = Flight::new();
+        let ticket = flight.board();
+        let leaving = flight.clone();
+        let left = tokio::spawn(async move { leaving.leave().await });
+        reached(flight.phase(), Phase::Leaving).await;
+        assert!(flight.takes_requests() && flight.is_leaving() && !left.is_finished());
+        flight.close();
+        assert!(!flight.takes_requests());
+        drop(ticket);
+        left.await.unwrap();
+        flight.leave().await;
+        assert!(!flight.takes_requests(), "never back");
     }
 }

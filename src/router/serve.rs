@@ -5,10 +5,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -42,6 +43,9 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence after which a peer's system is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// A client that has a connection open may send its next request at any moment; after so long it most
+/// probably does not, and the connection is ended when another daemon has taken over.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
 /// Wait after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,8 +89,8 @@ impl Router {
         }))
     }
 
-    /// Serves until `shutdown`; then the listener is closed. Requests that are under way go on:
-    /// [`Router::drain`] waits for them.
+    /// Takes connections until `shutdown`; then the listener is closed. Those that are open go on:
+    /// [`Router::leave`] or [`Router::drain`] ends them.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let places = Arc::new(Semaphore::new(places()));
         let mut failing = false;
@@ -116,8 +120,12 @@ impl Router {
                 }
             }
         }
-        drop(listener);
-        self.0.flight.close();
+    }
+
+    /// Another daemon takes new connections: those that are open end with their next answer, or when
+    /// they have been idle for a while. Returns when all have ended; streams go on until then.
+    pub async fn leave(&self) {
+        self.0.flight.leave().await;
     }
 
     /// Waits for the connections with requests under way, at most so long; cuts the rest and answers
@@ -160,13 +168,26 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 4);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&alive);
-    let (phase, head_timeout) = (service.flight.phase(), service.config.head_timeout);
-    let asked = Arc::new(AtomicBool::new(false));
+    let (mut phase, head_timeout) = (service.flight.phase(), service.config.head_timeout);
+    // It may have gone on since this connection was accepted.
+    phase.mark_changed();
+    let asked = Arc::new(Asked::default());
     let first = asked.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
-        first.store(true, Ordering::Relaxed);
+        let version = request.version();
+        first.note(version);
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
+        async move {
+            let mut response = service.answer(request, peer).await;
+            if version < Version::HTTP_2
+                && service.flight.is_leaving()
+                && !response.status().is_informational()
+            {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -188,11 +209,41 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
     }
 }
 
+/// What was asked on a connection so far.
+#[derive(Debug, Default)]
+struct Asked(AtomicU8);
+
+impl Asked {
+    /// A request came over HTTP/1.
+    const PLAIN: u8 = 1;
+    /// A request came over HTTP/2.
+    const MULTIPLEXED: u8 = 2;
+
+    fn note(&self, version: Version) {
+        let protocol = if version == Version::HTTP_2 {
+            Self::MULTIPLEXED
+        } else {
+            Self::PLAIN
+        };
+        self.0.store(protocol, Ordering::Relaxed);
+    }
+
+    fn anything(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// Its protocol can say that no more requests are taken without losing one (RFC 9113 §6.8).
+    fn can_say_goodbye(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::MULTIPLEXED
+    }
+}
+
 /// Serves one connection; drops it when its first request does not come, asks it to end when
-/// draining begins, and drops it when all ends.
+/// draining begins, and drops it when all ends. When another daemon has taken over, it is asked to
+/// end at once where that loses no request, and else after a while.
 async fn until<C>(
     mut phase: watch::Receiver<Phase>,
-    asked: &AtomicBool,
+    asked: &Asked,
     head_timeout: Duration,
     serving: C,
 ) -> Result<(), C::Error>
@@ -202,18 +253,28 @@ where
     let mut serving = pin!(serving);
     let mut patience = pin!(tokio::time::sleep(head_timeout));
     let mut is_new = true;
+    let mut idle = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut is_leaving = false;
     loop {
         tokio::select! {
             ended = serving.as_mut() => return ended,
             () = patience.as_mut(), if is_new => {
-                if !asked.load(Ordering::Relaxed) {
+                if !asked.anything() {
                     return Ok(());
                 }
                 is_new = false;
             }
+            () = idle.as_mut(), if is_leaving => {
+                is_leaving = false;
+                serving.as_mut().graceful_shutdown();
+            }
             changed = phase.changed() => match changed.map(|()| *phase.borrow_and_update()) {
                 Ok(Phase::Open) => {}
-                Ok(Phase::Draining) => serving.as_mut().graceful_shutdown(),
+                Ok(Phase::Leaving) if !asked.can_say_goodbye() => {
+                    is_leaving = true;
+                    idle.as_mut().reset(Instant::now() + IDLE_GRACE);
+                }
+                Ok(Phase::Leaving | Phase::Draining) => serving.as_mut().graceful_shutdown(),
                 Ok(Phase::Ended) | Err(_) => return Ok(()),
             },
         }

@@ -176,7 +176,7 @@ impl Service {
 
     /// Is there room for it now, and somebody to answer it?
     fn admit(&self, found: &Found, headers: &HeaderMap) -> Result<(), Refusal> {
-        if !self.flight.is_open() {
+        if !self.flight.takes_requests() {
             return Err(Refusal::Draining);
         }
         if let Some(rate) = found.service.spec.rate_limit {

@@ -877,6 +877,32 @@ async fn draining_finishes_requests_and_ends_push_streams() {
 }
 
 #[tokio::test]
+async fn a_router_that_leaves_answers_what_still_comes_and_says_that_it_was_the_last() {
+    let upstream = upstream().await;
+    let mut world = World::new(service_spec("demo", upstream.port)).await;
+    let mut stream = world.connect().await;
+    let ask = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let mut first = String::new();
+    read_until(&mut stream, &mut first, "api ").await;
+    assert!(!first.contains("connection: close"), "{first}");
+    drop(world.stop.take());
+    let router = world.router.clone();
+    let left = tokio::spawn(async move { router.leave().await });
+    while !world.router.0.flight.is_leaving() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(ask).await.unwrap();
+    let second = read_to_end(&mut stream).await;
+    assert!(
+        second.contains("200 OK") && second.contains("api "),
+        "{second}"
+    );
+    assert!(second.contains("connection: close"), "{second}");
+    left.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_has_not_ended_in_time_is_cut_and_counted() {
     let upstream = upstream().await;
     let mut world = World::new(service_spec("demo", upstream.port)).await;
@@ -905,7 +931,7 @@ async fn an_answer_that_a_client_reads_slowly_is_not_cut_by_draining() {
     drop(world.stop.take());
     let router = world.router.clone();
     let drained = tokio::spawn(async move { router.drain(PATIENCE).await });
-    while world.router.0.flight.is_open() {
+    while world.router.0.flight.takes_requests() {
         tokio::task::yield_now().await;
     }
     let rest = read_to_end(&mut stream).await;

@@ -10,6 +10,7 @@ mod runs;
 mod reload;
 mod record;
 mod adoption;
+mod freeze;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::freeze::Freezing;
 use self::reload::Second;
 use super::channel::Lines;
 use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
@@ -103,6 +105,9 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         waits: Vec::new(),
         dirty: BTreeSet::new(),
         tasks: JoinSet::new(),
+        under_way: 0,
+        withheld: Vec::new(),
+        freezing: None,
         publish,
     };
     let (adopted, done) = oneshot::channel();
@@ -132,6 +137,11 @@ struct Actor {
     waits: Vec<Wait<Reply>>,
     dirty: BTreeSet<PmId>,
     tasks: JoinSet<()>,
+    /// Orders that the spawner has not answered.
+    under_way: usize,
+    /// Orders that it was not given, since all comes to rest.
+    withheld: Vec<Order>,
+    freezing: Option<Freezing>,
     publish: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -215,7 +225,7 @@ impl Actor {
         self.adopt(left).await;
         self.publish();
         let _ = adopted.send(());
-        loop {
+        while self.may_go_on().await {
             let alarm = self.timers.first().map(|(at, _)| *at);
             tokio::select! {
                 message = messages.recv() => {
@@ -306,6 +316,7 @@ impl Actor {
                 }
             }
             Message::Due { id, cause, why } => self.due(id, cause, why),
+            Message::Freeze { frozen, thawed } => self.freezing = Some(Freezing { frozen, thawed }),
             Message::Quiesce { reply } => {
                 self.quiesce(reply);
                 return true;

@@ -6,7 +6,7 @@
 
 use super::channel::{End, Identity};
 use super::child_env;
-use super::journal::{Row, Wanted};
+use super::journal::{Record, Row, Wanted};
 use super::kill::Handle;
 use super::machine::{Event, Exit, History, State};
 use super::proc;
@@ -115,6 +115,7 @@ pub fn warning(unlisted: &[Unlisted]) -> Option<String> {
 }
 
 fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: Timestamp) -> Found {
+    let still_waits = left_to_wait(&row.record, today);
     let mut process = Process::registered(row.id, row.instance, row.spec);
     process.generation = row.generation;
     process.created_at = row.record.created_at;
@@ -166,7 +167,10 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
             };
             (State::Online { pid: 0, since }, Some(exit))
         }
-        (None, Wanted::Up) => (State::Stopped, Some(Event::StartAsked)),
+        (None, Wanted::Up) => {
+            let until = now + still_waits;
+            (State::Waiting { until }, Some(Event::Woke))
+        }
         (None, Wanted::Down) => (State::Stopped, None),
         (None, Wanted::Errored) => (State::Errored, None),
     };
@@ -245,6 +249,17 @@ fn root_of(pid: u32, name: &str) -> Option<Handle> {
     carries(leader, name).then_some(handle)
 }
 
+/// What is left of the wait before its next start; nothing when it was to be started at once.
+fn left_to_wait(record: &Record, today: Timestamp) -> Duration {
+    let Some((_, _, ended)) = record.last_exit else {
+        return Duration::ZERO;
+    };
+    let waited = today.as_millis().saturating_sub(ended.as_millis());
+    // A clock that was set back does not make it longer.
+    let waited = u64::try_from(waited).unwrap_or(0);
+    Duration::from_millis(record.delay_ms.saturating_sub(waited))
+}
+
 fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant {
     let millis = started.map_or(0, |at| today.as_millis().saturating_sub(at.as_millis()));
     let ran = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
@@ -254,6 +269,22 @@ fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_goes_on_where_it_was() {
+        let at = |millis| Timestamp::from_millis(millis);
+        let record = |delay_ms, ended| Record {
+            delay_ms,
+            last_exit: Some((Some(1), None, at(ended))),
+            ..Record::default()
+        };
+        let left = |record: &Record, today| left_to_wait(record, at(today)).as_millis();
+        assert_eq!(left(&record(500, 1000), 1200), 300);
+        assert_eq!(left(&record(500, 1000), 9000), 0);
+        assert_eq!(left(&record(500, 1000), 400), 500, "the clock was set back");
+        assert_eq!(left(&record(0, 1000), 1000), 0);
+        assert_eq!(left(&Record::default(), 1000), 0);
+    }
 
     #[test]
     fn what_no_list_names_is_named_by_pid_and_app() {

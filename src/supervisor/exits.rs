@@ -1,7 +1,8 @@
 //! Waits for the end of a run's root process; `tree.rs` does it for the others.
 //!
 //! Exits arrive by pidfd through the reactor; nothing is polled. The status of an own child comes
-//! from `waitid`, that of an adopted one from its zombie, else nobody can know.
+//! from `waitid`, that of an adopted one from its zombie or, where the kernel keeps it, from its pidfd;
+//! else nobody can know.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::kill::Handle;
 use super::machine::Exit;
-use super::proc;
+use super::{pidfd_info, proc};
 
 /// Waits until the root process has ended and collects its status.
 pub async fn root(handle: &Handle) -> Exit {
@@ -60,7 +61,9 @@ fn collect(handle: &Handle) -> Exit {
     }
     match seen {
         Some(stat) if stat.state == b'Z' => from_wait_status(stat.exit_status),
-        _ => Exit::Unknown,
+        _ => {
+            pidfd_info::wait_status(handle.pidfd().as_fd()).map_or(Exit::Unknown, from_wait_status)
+        }
     }
 }
 

@@ -178,6 +178,10 @@ pub(super) enum Message {
         id: PmId,
         note: String,
     },
+    Freeze {
+        frozen: oneshot::Sender<()>,
+        thawed: oneshot::Receiver<()>,
+    },
     Quiesce {
         reply: oneshot::Sender<()>,
     },
@@ -361,6 +365,14 @@ impl Supervisor {
         if self.inbox.send(Message::Quiesce { reply }).await.is_ok() {
             let _ = done.await;
         }
+    }
+
+    /// Comes to rest so that another daemon can take over: nothing is being started and everything is
+    /// written when it returns `true`. Goes on once `thawed` says so, and never when that is dropped.
+    pub async fn freeze(&self, thawed: oneshot::Receiver<()>) -> bool {
+        let (frozen, at_rest) = oneshot::channel();
+        let message = Message::Freeze { frozen, thawed };
+        self.inbox.send(message).await.is_ok() && at_rest.await.is_ok()
     }
 
     async fn ask(

@@ -25,6 +25,7 @@ pub mod actor;
 pub mod channel;
 pub mod spawn;
 pub mod exits;
+mod pidfd_info;
 mod listening;
 pub mod kill;
 pub mod orphans;

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, set_child_subreaper, waitid};
@@ -69,9 +70,28 @@ impl Keeper {
     }
 }
 
+/// Collects all children of this process, each some time after its end: another daemon that watches
+/// them can read how they have ended meanwhile.
+pub async fn collect_all_late(after: Duration) -> Infallible {
+    // Without news the first look is the only one.
+    let mut ends = signal(SignalKind::child()).ok();
+    loop {
+        tokio::time::sleep(after).await;
+        collect_with(WaitIdOptions::empty());
+        match &mut ends {
+            Some(ends) => drop(ends.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Collects the children of this thread that have ended; whether there are others.
 fn collect() -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | OF_THIS_THREAD;
+    collect_with(OF_THIS_THREAD)
+}
+
+fn collect_with(of: WaitIdOptions) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | of;
     loop {
         match waitid(WaitId::All, options) {
             Ok(Some(_)) | Err(Errno::INTR) => {}

@@ -35,6 +35,7 @@ mod log_formats;
 mod log_rotation;
 mod logs;
 mod adoption;
+mod upgrading;
 mod importing;
 mod attaching;
 mod serving;

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::Signal;
-use tokio::sync::mpsc;
 
 use super::super::channel::{Lines, Listener};
 use super::super::child_env;
@@ -48,6 +47,7 @@ impl Actor {
     }
 
     pub(super) fn spawned(&mut self, spawned: Spawned) {
+        self.under_way = self.under_way.saturating_sub(1);
         let Spawned {
             id,
             generation,
@@ -207,14 +207,7 @@ impl Actor {
             slot.process = process;
         }
         self.write_down(id);
-        let capture = self.capture(id);
-        let orders = self.orders.clone();
-        self.tasks.spawn(async move {
-            if let Some(capture) = capture {
-                capture.await;
-            }
-            send(order, &orders).await;
-        });
+        self.dispatch(order);
     }
 
     /// Hands the run that is to stand beside the main one to the spawner. It writes into the same
@@ -234,8 +227,7 @@ impl Actor {
         self.place(&mut process);
         let order = self.order_for(&process, None);
         self.write_down(id);
-        let orders = self.orders.clone();
-        self.tasks.spawn(async move { send(order, &orders).await });
+        self.dispatch(order);
     }
 
     fn order_for(&self, process: &Process, pid_file: Option<PathBuf>) -> Order {
@@ -309,13 +301,6 @@ pub(super) fn tree_of(
         handle,
         name: child_env::run_name(home_id, id, generation).into(),
         is_whole: spec.stop.treekill,
-    }
-}
-
-async fn send(order: Order, orders: &mpsc::Sender<Order>) {
-    let id = order.id;
-    if orders.send(order).await.is_err() {
-        tracing::error!(pm_id = %id, "the spawner is gone");
     }
 }
 

@@ -1,0 +1,85 @@
+//! The side of the daemon that comes.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::super::settings::Source;
+use super::{Line, PROTOCOL, Word};
+
+/// What the daemon that goes has passed.
+#[derive(Debug)]
+pub(in super::super) struct Taken {
+    /// The home's lock.
+    pub(in super::super) lock: File,
+    /// The socket of commands.
+    pub(in super::super) commands: UnixListener,
+    /// The router's listener, when it had one.
+    pub(in super::super) router: Option<TcpListener>,
+    /// What flags, environment and shells have said.
+    pub(in super::super) strong: Vec<Source>,
+}
+
+/// Says that this program can run here, and waits until everything is passed. Nothing may have been
+/// changed before, and nothing may be done for services until [`yours`].
+///
+/// # Errors
+/// When the going daemon does not pass it: for people.
+pub(in super::super) async fn everything(line: &Line) -> Result<Taken, String> {
+    let prepared = Word::Prepared {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let gone = "the daemon that was to hand over has thought better of it";
+    line.say(&prepared, &[]).await.map_err(|_| gone)?;
+    let (word, passed) = match line.hear().await {
+        Ok(Some(heard)) => heard,
+        Ok(None) => return Err(gone.to_owned()),
+        Err(error) => return Err(format!("cannot hear the daemon that hands over: {error}")),
+    };
+    let mut passed = passed.into_iter();
+    let (Word::Take { strong }, Some(lock), Some(commands)) = (word, passed.next(), passed.next())
+    else {
+        return Err("the daemon that hands over speaks another language".to_owned());
+    };
+    let router = passed.next().map(|listener: OwnedFd| listener.into());
+    Ok(Taken {
+        lock: lock.into(),
+        commands: commands.into(),
+        router,
+        strong,
+    })
+}
+
+/// Says that all is there, and waits until the other one has stepped back: from then on this is the
+/// daemon.
+///
+/// # Errors
+/// When it has not, so that it still is the daemon: for people.
+pub(in super::super) async fn yours(line: &Line) -> Result<(), String> {
+    let gone = || "the daemon that was to hand over goes on itself".to_owned();
+    line.say(&Word::Ready, &[]).await.map_err(|_| gone())?;
+    match line.hear().await {
+        Ok(Some((Word::Yours, _))) => Ok(()),
+        _ => Err(gone()),
+    }
+}
+
+/// Tells the going daemon why this one can't. Nobody to tell is no matter.
+pub(in super::super) async fn failed(line: &Line, why: String) {
+    let _ = line.say(&Word::Failed { why }, &[]).await;
+}
+
+/// Tells the daemon that went of each instance that ends.
+pub(in super::super) async fn pass_on_revocations(
+    line: Arc<Line>,
+    mut endings: watch::Receiver<u64>,
+) {
+    while endings.changed().await.is_ok() {
+        line.revoked().await;
+    }
+}

@@ -1,0 +1,348 @@
+//! Another daemon takes over while everything goes on.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::harness::{
+    Mcpm, Running, demo, eventually, is_alive, kill, processes_of, service, sh, wait_for,
+};
+
+/// Has another daemon take over, and returns the pids of both.
+#[track_caller]
+fn update(mcpm: &Mcpm) -> (u32, u32) {
+    let old = mcpm.daemon_pid();
+    let said = mcpm.ok(&["update"]);
+    assert!(
+        said.starts_with("✓ mcpm ") && said.contains("went on"),
+        "{said}"
+    );
+    assert!(!said.contains("restarted"), "{said}");
+    let new = mcpm.daemon_pid();
+    assert!(said.contains(&format!("(pid {old})")), "{said}");
+    assert!(said.contains(&format!("(pid {new})")), "{said}");
+    assert_ne!(old, new);
+    (old, new)
+}
+
+#[track_caller]
+fn wait_for_end(pid: u32) {
+    wait_for(|| (!is_alive(pid)).then_some(()), "the end of the old one");
+}
+
+#[test]
+fn another_daemon_takes_over_and_no_process_notices() {
+    let mcpm = Mcpm::start([service("web"), demo("demo"), sh("plain", "exec sleep 1000")]);
+    let before = mcpm.list();
+    for round in 0..3 {
+        let (old, new) = update(&mcpm);
+        wait_for_end(old);
+        let after = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+        for (old, new) in before.all().iter().zip(after.all()) {
+            assert_eq!(
+                (&old.name, old.pid, old.restarts),
+                (&new.name, new.pid, new.restarts),
+                "round {round}"
+            );
+        }
+        let mut expected: Vec<u32> = after.all().iter().map(|process| process.pid).collect();
+        expected.push(new);
+        expected.sort_unstable();
+        let mut found = processes_of(&mcpm.home());
+        found.sort_unstable();
+        assert_eq!(found, expected, "no second copy");
+    }
+    // Adopted ones are supervised like own ones.
+    kill(before["web"].pid, "KILL");
+    mcpm.wait_until(|list| list["web"].restarts == 1 && list["web"].is_up());
+}
+
+#[test]
+fn how_a_process_ends_is_known_under_the_next_daemon() {
+    let mcpm = Mcpm::start([service("web"), service("api")]);
+    let url = mcpm.instance("alice", "web");
+    // A stream keeps the old daemon, which is the parent; then it is gone.
+    let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
+    assert_eq!(stream.event().as_deref(), Some("first"));
+    let (old, _) = update(&mcpm);
+    let crash = |name: &str| {
+        let port = mcpm.list()[name].raw["mcpm"]["port"].as_u64().unwrap();
+        mcpm.get(&format!("http://127.0.0.1:{port}/crash"));
+        mcpm.wait_until(|list| list[name].restarts == 1 && list[name].is_up());
+        let shown = mcpm.ok(&["describe", name]);
+        assert!(shown.contains("exited with code 3"), "{shown}");
+    };
+    crash("api");
+    assert!(is_alive(old));
+    assert_eq!(mcpm.get(&format!("{url}/release")).status, 204);
+    assert_eq!(stream.event().as_deref(), Some("second"));
+    assert_eq!(stream.event(), None, "to its last byte");
+    wait_for_end(old);
+    if kernel_keeps_exit_codes() {
+        crash("web");
+    } else {
+        eprintln!("skipped in part: this kernel keeps no exit codes (6.15 does)");
+    }
+}
+
+/// `uname -r` of 6.15 and later.
+fn kernel_keeps_exit_codes() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>());
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 15),
+        _ => false,
+    }
+}
+
+/// A client that asks one request after the other, and keeps its connection as long as it may.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    client: JoinHandle<Result<(), String>>,
+}
+
+impl Load {
+    fn on(url: &str) -> Self {
+        let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let rest = url.strip_prefix("http://").unwrap();
+        let (host, path) = rest.split_at(rest.find('/').unwrap());
+        let (host, path) = (host.to_owned(), path.to_owned());
+        let (is_over, count) = (stop.clone(), asked.clone());
+        let client = std::thread::spawn(move || {
+            let mut kept = None;
+            while !is_over.load(Ordering::Relaxed) {
+                let number = count.load(Ordering::Relaxed);
+                let connection = match kept.take() {
+                    Some(connection) => connection,
+                    None => TcpStream::connect(&host).map_err(|error| error.to_string())?,
+                };
+                let told = |error| format!("request {number}: {error}");
+                kept = ask(connection, &host, &path).map_err(told)?;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        Self {
+            stop,
+            asked,
+            client,
+        }
+    }
+
+    /// Waits until it has asked some more.
+    #[track_caller]
+    fn goes_on(&self) {
+        let before = self.asked.load(Ordering::Relaxed);
+        let more = || self.asked.load(Ordering::Relaxed) > before + 20 || self.client.is_finished();
+        wait_for(|| more().then_some(()), "more requests");
+    }
+
+    #[track_caller]
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.client.join().unwrap().unwrap();
+    }
+}
+
+/// One exchange; the connection when it may be used again.
+fn ask(mut stream: TcpStream, host: &str, path: &str) -> Result<Option<TcpStream>, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .map_err(failed)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+    let mut reader = BufReader::new(&stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let count = reader.read_line(&mut head).map_err(failed)?;
+        if count == 0 {
+            return Err(format!("the connection ended after {head:?}"));
+        }
+    }
+    let head = head.to_ascii_lowercase();
+    if !head.starts_with("http/1.1 200") {
+        return Err(head);
+    }
+    let length = head
+        .split_once("content-length: ")
+        .and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok());
+    let mut body = vec![0; length.ok_or("no length")?];
+    reader.read_exact(&mut body).map_err(failed)?;
+    let is_last = head.contains("connection: close");
+    drop(reader);
+    Ok((!is_last).then_some(stream))
+}
+
+#[test]
+fn no_request_fails_and_no_answer_is_cut() {
+    let mcpm = Mcpm::start([service("web")]);
+    let url = mcpm.instance("alice", "web");
+    let loads: Vec<Load> = (0..4).map(|_| Load::on(&format!("{url}/x"))).collect();
+    let mut streams = Vec::new();
+    let mut daemons = vec![mcpm.daemon_pid()];
+    for method in ["GET", "POST", "GET"] {
+        // One push stream or answer on each of the daemons that go.
+        let mut stream = mcpm.send(method, &format!("{url}/events"), &[], b"");
+        assert_eq!(stream.event().as_deref(), Some("first"));
+        streams.push(stream);
+        loads.iter().for_each(Load::goes_on);
+        daemons.push(update(&mcpm).1);
+    }
+    loads.iter().for_each(Load::goes_on);
+    let idle: Vec<bool> = daemons.iter().map(|&pid| is_alive(pid)).collect();
+    assert_eq!(idle, [true; 4], "they wait for their streams");
+    assert_eq!(mcpm.get(&format!("{url}/release")).status, 204);
+    for mut stream in streams {
+        assert_eq!(stream.event().as_deref(), Some("second"));
+        assert_eq!(stream.event(), None);
+    }
+    for &pid in &daemons[..3] {
+        wait_for_end(pid);
+    }
+    loads.into_iter().for_each(Load::end);
+}
+
+#[test]
+fn a_stream_that_the_old_daemon_still_serves_ends_with_its_instance() {
+    let mcpm = Mcpm::start([service("web")]);
+    let url = mcpm.instance("alice", "web");
+    let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
+    assert_eq!(stream.event().as_deref(), Some("first"));
+    let (first, second) = update(&mcpm);
+    // Through one that has nothing to finish itself.
+    update(&mcpm);
+    assert!(is_alive(first) && is_alive(second));
+    let rotated = mcpm.api("alice", "POST", "/api/v1/services/web/instance/rotate", "");
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    assert_eq!(stream.event(), None, "it ends at once");
+    wait_for_end(first);
+    wait_for_end(second);
+}
+
+#[test]
+fn what_cannot_take_over_changes_nothing() {
+    let mcpm = Mcpm::start([sh("web", "echo begun; exec sleep 1000")]);
+    let daemon = mcpm.daemon_pid();
+    let before = mcpm.list();
+    let missing = mcpm.fails(&["update", "--program", "missing"]);
+    assert!(missing.contains("cannot use `missing`"), "{missing}");
+    let stranger = mcpm.fails(&["update", "--program", "/bin/false"]);
+    assert!(
+        stranger.contains("exit status: 1) before it could take over"),
+        "{stranger}"
+    );
+    let no_program = mcpm.write("text", "no program");
+    let refused = mcpm.fails(&["update", "--program", &no_program]);
+    assert!(refused.contains("cannot run `"), "{refused}");
+    // One that finds out only when it has been given everything.
+    let settings = mcpm.home().join("mcpm.json");
+    std::fs::write(&settings, "{ listen: nonsense }").unwrap();
+    let contradicts = mcpm.fails(&["update"]);
+    assert!(
+        contradicts.contains("the new daemon cannot run: ") && contradicts.contains("mcpm.json"),
+        "{contradicts}"
+    );
+    std::fs::remove_file(settings).unwrap();
+
+    assert_eq!(mcpm.daemon_pid(), daemon);
+    let after = mcpm.list();
+    assert_eq!(after["web"].pid, before["web"].pid);
+    // It goes on in every respect.
+    kill(after["web"].pid, "KILL");
+    mcpm.wait_until(|list| list["web"].restarts == 1 && list["web"].is_up());
+    let twice = || String::from_utf8_lossy(&mcpm.log("web-out.log")).into_owned();
+    wait_for(
+        || (twice() == "begun\nbegun\n").then_some(()),
+        "its output to be read",
+    );
+    update(&mcpm);
+}
+
+#[test]
+fn those_who_follow_logs_follow_on_and_no_line_is_lost() {
+    const COUNT: &str = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.002; done";
+    let mcpm = Mcpm::start([sh("counter", COUNT)]);
+    let logs = mcpm.spawn(&["logs", "counter", "--raw", "--lines", "0"]);
+    logs.line(|line| line.starts_with("line "));
+    for _ in 0..3 {
+        update(&mcpm);
+        logs.line(|line| line.starts_with("line "));
+    }
+    let now = String::from_utf8_lossy(&mcpm.log("counter-out.log"))
+        .lines()
+        .count();
+    logs.line(|line| line == format!("line {}", now + 100));
+    let log = mcpm.log("counter-out.log");
+    let text = String::from_utf8_lossy(&log);
+    let whole = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    for (number, line) in whole.enumerate() {
+        assert_eq!(line, format!("line {number}\n"));
+    }
+}
+
+#[test]
+fn kill_ends_those_too_that_still_finish_something() {
+    let mcpm = Mcpm::start([service("web")]);
+    let url = mcpm.instance("alice", "web");
+    let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
+    assert_eq!(stream.event().as_deref(), Some("first"));
+    let (old, new) = update(&mcpm);
+    assert!(is_alive(old));
+    mcpm.ok(&["kill"]);
+    assert!(!is_alive(new));
+    wait_for_end(old);
+    assert!(eventually(|| processes_of(&mcpm.home()).is_empty()));
+}
+
+#[test]
+fn a_container_is_renewed_as_a_whole() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("web", "echo hello; exec sleep 1000")]);
+    let runtime = mcpm.spawn(&["runtime", &file]);
+    runtime.line(|line| line == "hello");
+    let refused = mcpm.fails(&["update"]);
+    assert!(refused.contains("start a new container"), "{refused}");
+    assert_eq!(mcpm.daemon_pid(), runtime.pid());
+}
+
+#[test]
+fn the_service_manager_hears_who_the_daemon_is_now() {
+    let mcpm = Mcpm::new();
+    let path = mcpm.folder().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let heard = || {
+        let mut word = [0; 256];
+        let count = socket.recv(&mut word).unwrap();
+        String::from_utf8_lossy(&word[..count]).into_owned()
+    };
+    let mut command = mcpm.command(&["daemon"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut daemon = Running::start(command);
+    assert_eq!(heard(), format!("MAINPID={}\nREADY=1", daemon.pid()));
+    let (old, new) = update(&mcpm);
+    assert_eq!(old, daemon.pid());
+    assert_eq!(heard(), format!("MAINPID={new}\nREADY=1"));
+    assert_eq!(daemon.code(), Some(0));
+    mcpm.ok(&["kill"]);
+    assert_eq!(heard(), "STOPPING=1");
+}
+
+#[test]
+fn without_a_daemon_there_is_nothing_to_take_over() {
+    let mcpm = Mcpm::new();
+    let said = mcpm.ok(&["update"]);
+    assert!(said.contains("the next command starts"), "{said}");
+    let refused = mcpm.fails(&["daemon", "--take-over"]);
+    assert!(refused.contains("`mcpm update`"), "{refused}");
+}
