@@ -81,6 +81,14 @@ impl LogFile {
         &self.path
     }
 
+    /// Its bytes, as far as we know; 0 when it is not there, `None` for a device or a pipe.
+    pub fn size(&self) -> Option<u64> {
+        match &self.open {
+            Some(open) => open.is_regular.then_some(open.size),
+            None => length_of(&self.path),
+        }
+    }
+
     /// The open file and how often one was opened so far.
     pub fn descriptor(&self) -> Option<(&File, u64)> {
         self.open.as_ref().map(|open| (&open.file, self.opened))
@@ -239,6 +247,14 @@ impl LogFile {
                 Err(error)
             }
         }
+    }
+}
+
+/// The bytes of a file; 0 when it is not there, `None` for a device or a pipe.
+pub fn length_of(path: &Path) -> Option<u64> {
+    match path.metadata() {
+        Ok(meta) => meta.is_file().then(|| meta.len()),
+        Err(_) => Some(0),
     }
 }
 

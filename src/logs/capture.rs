@@ -91,6 +91,19 @@ pub struct Output {
     pub is_heard: bool,
 }
 
+/// What one run has written to one log file, as far as it is still there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// On which of its streams.
+    pub stream: Stream,
+    /// The file.
+    pub path: PathBuf,
+    /// From here, in bytes.
+    pub from: u64,
+    /// To here.
+    pub to: u64,
+}
+
 /// So many lines a follower was too slow for.
 pub type Missed = u64;
 
@@ -113,6 +126,14 @@ enum Order {
         id: PmId,
         heard: Option<mpsc::Sender<String>>,
     },
+    Begin {
+        id: PmId,
+        done: oneshot::Sender<()>,
+    },
+    Extents {
+        id: PmId,
+        answer: mpsc::Sender<Extent>,
+    },
     Release {
         id: PmId,
     },
@@ -132,6 +153,8 @@ enum Order {
 enum Word {
     /// Whoever wants to know is told what was heard.
     Settle(Option<mpsc::Sender<String>>),
+    Begin,
+    Extent(mpsc::Sender<Extent>),
     Write(Box<Sink>),
 }
 
@@ -197,6 +220,21 @@ impl Logs {
         let _ = self.orders.send(order).await;
         let last = tokio::time::timeout(WORDS_WAIT, heard.recv()).await;
         last.ok().flatten()
+    }
+
+    /// A run begins: what its process writes from when it returns on is its own.
+    pub fn begin(&self, id: PmId) -> impl Future<Output = ()> + Send + use<> {
+        let (done, wait) = oneshot::channel();
+        self.order(Order::Begin { id, done });
+        async move { drop(wait.await) }
+    }
+
+    /// What a run has written that has ended, one for each stream that goes to a file; to be asked
+    /// for after [`Logs::settle`]. It comes when the thread has done that: nobody needs to wait.
+    pub async fn extents(&self, id: PmId) -> mpsc::Receiver<Extent> {
+        let (answer, extents) = mpsc::channel(2);
+        let _ = self.orders.send(Order::Extents { id, answer }).await;
+        extents
     }
 
     /// The process is forgotten: the same, and its pipes are closed.
@@ -364,6 +402,17 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                     let _ = sender.send(Word::Settle(heard.clone())).await;
                 }
             }
+            Order::Begin { id, done } => {
+                for (_, sender) in streams.get(&id).into_iter().flatten() {
+                    let _ = sender.send(Word::Begin).await;
+                }
+                let _ = done.send(());
+            }
+            Order::Extents { id, answer } => {
+                for (_, sender) in streams.get(&id).into_iter().flatten() {
+                    let _ = sender.send(Word::Extent(answer.clone())).await;
+                }
+            }
             // A stream's task ends when its sender is dropped, after a last read.
             Order::Release { id } => drop(streams.remove(&id)),
             Order::Truncate { files, done } => {
@@ -401,6 +450,8 @@ struct Task {
     words: mpsc::Receiver<Word>,
     partial: Partial,
     sink: Sink,
+    /// Where the present run begins in the log file.
+    begun: u64,
     shared: Shared,
 }
 
@@ -420,6 +471,7 @@ impl Task {
             words,
             partial: Partial::default(),
             sink,
+            begun: 0,
             shared: shared.clone(),
         };
         Ok((task, sender))
@@ -437,6 +489,12 @@ impl Task {
                         let words = self.sink.ear.as_mut().and_then(Ear::take);
                         if let (Some(heard), Some(words)) = (heard, words) {
                             let _ = heard.try_send(words);
+                        }
+                    }
+                    Some(Word::Begin) => self.begun = self.sink.end().map_or(0, |(_, end)| end),
+                    Some(Word::Extent(answer)) => {
+                        if let Some(extent) = self.extent() {
+                            let _ = answer.try_send(extent);
                         }
                     }
                     Some(Word::Write(sink)) => self.sink = *sink,
@@ -459,6 +517,21 @@ impl Task {
         self.drain();
         // Not before the last line: what is lost of it is nobody's.
         self.shared.losses.forget(self.source.id);
+    }
+
+    /// What the run that has just ended has written; the next one begins behind it.
+    fn extent(&mut self) -> Option<Extent> {
+        let (path, to) = self.sink.end()?;
+        // The file was put aside or emptied meanwhile: what is in it is the run's.
+        let from = if self.begun <= to { self.begun } else { 0 };
+        self.begun = to;
+        let stream = self.stream;
+        Some(Extent {
+            stream,
+            path,
+            from,
+            to,
+        })
     }
 
     /// Reads once; `false` when the pipe is empty, as far as the reactor has heard.
@@ -541,6 +614,12 @@ struct Sink {
 }
 
 impl Sink {
+    /// The stream's file and where it ends; `None` when it goes to none.
+    fn end(&self) -> Option<(PathBuf, u64)> {
+        let file = self.files.first()?.borrow();
+        Some((file.path().to_owned(), file.size()?))
+    }
+
     fn take(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
         if let Some(ear) = &mut self.ear {
             ear.hear(piece);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
@@ -50,6 +51,15 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
     Ok(lines)
 }
 
+/// The last `count` lines of a part of a file, without their line ends. Not more than 64 KiB of it
+/// are looked at, and what was put aside is not.
+///
+/// # Errors
+/// When the file is there and can't be read.
+pub fn last_of_part(path: &Path, part: Range<u64>, count: usize) -> io::Result<Vec<Vec<u8>>> {
+    of_part(path, part, count, BLOCK)
+}
+
 /// What was put aside and is whole, each once.
 fn newest_first(log: &Path) -> Vec<(Mark, Form)> {
     let mut found = aside::found(log).unwrap_or_default();
@@ -91,6 +101,10 @@ fn of_packed(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
 }
 
 fn of_file(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
+    of_part(path, 0..u64::MAX, count, LOOK_BACK_MAX)
+}
+
+fn of_part(path: &Path, part: Range<u64>, count: usize, most: u64) -> io::Result<Vec<Vec<u8>>> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -99,12 +113,13 @@ fn of_file(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let end = file.metadata()?.len();
+    let end = part.end.min(file.metadata()?.len());
+    let begin = part.start.min(end);
     let mut start = end;
     let mut tail = Vec::new();
     // One line end more than lines: the last line has one, too.
-    while start > 0 && newlines(&tail) <= count && end - start < LOOK_BACK_MAX {
-        let size = BLOCK.min(start);
+    while start > begin && newlines(&tail) <= count && end - start < most {
+        let size = BLOCK.min(start - begin);
         start -= size;
         file.seek(SeekFrom::Start(start))?;
         let mut block = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + tail.len());
@@ -112,7 +127,7 @@ fn of_file(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
         block.append(&mut tail);
         tail = block;
     }
-    Ok(last_of(&tail, start > 0, count))
+    Ok(last_of(&tail, start > begin, count))
 }
 
 /// The last lines of a text whose first line may be cut.
@@ -167,6 +182,23 @@ mod tests {
         assert_eq!(lines.len(), 15_000);
         assert_eq!(lines[0], b"line 5000");
         assert_eq!(lines[14_999], b"line 19999");
+    }
+
+    #[test]
+    fn a_part_of_a_file_has_its_own_last_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        std::fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
+        let last = |part, count| last_of_part(&path, part, count).unwrap().concat();
+        assert_eq!(last(4..14, 5), b"twothree");
+        assert_eq!(last(4..14, 1), b"three");
+        assert_eq!(last(14..14, 5), b"");
+        // Somebody has emptied it meanwhile.
+        assert_eq!(last(100..200, 5), b"");
+        let long = "x".repeat(2 * usize::try_from(BLOCK).unwrap());
+        std::fs::write(&path, format!("{long}\nend\n")).unwrap();
+        let whole = 0..u64::MAX;
+        assert_eq!(last_of_part(&path, whole, 5).unwrap(), [b"end"]);
     }
 
     #[test]

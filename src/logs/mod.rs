@@ -24,5 +24,5 @@ pub mod losses;
 pub mod capture;
 pub mod history;
 
-pub use capture::{Line, Logs, Missed, Origin, Output, Source};
+pub use capture::{Extent, Line, Logs, Missed, Origin, Output, Source};
 pub use files::Stream;

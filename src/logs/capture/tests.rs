@@ -142,6 +142,27 @@ async fn last_words_about_a_taken_port_are_heard_once() {
 }
 
 #[tokio::test]
+async fn what_each_run_has_written_is_told_apart() {
+    let it = fixture(|dir| dir.join("a.log")).await;
+    let file = it.dir.path().join("a.log");
+    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut ends = Vec::new();
+    for said in ["one\n", "two\nno end"] {
+        it.logs.begin(PmId(0)).await;
+        child.write_all(said.as_bytes()).unwrap();
+        it.logs.settle(PmId(0)).await;
+        let mut extents = it.logs.extents(PmId(0)).await;
+        let extent = extents.recv().await.unwrap();
+        assert_eq!((extent.stream, &extent.path), (Stream::Out, &file));
+        // Standard error goes nowhere.
+        assert_eq!(extents.recv().await, None);
+        ends.push((extent.from, extent.to));
+    }
+    assert_eq!(ends, [(0, 4), (4, 14)]);
+    assert_eq!(it.logs.extents(PmId(7)).await.recv().await, None);
+}
+
+#[tokio::test]
 async fn a_flood_arrives_whole() {
     let it = fixture(|dir| dir.join("a.log")).await;
     let file = it.dir.path().join("a.log");
