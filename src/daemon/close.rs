@@ -62,7 +62,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     match reason {
         Reason::Keep => supervisor.quiesce().await,
         Reason::Kill | Reason::Signal => {
-            if let Err(error) = supervisor.act(Action::Delete, "all", None).await {
+            if let Err(error) = supervisor.act(Action::Close, "all", None).await {
                 tracing::error!(%error, "cannot end the services");
             }
             supervisor.quiesce().await;

@@ -7,6 +7,7 @@
 mod commands;
 mod steps;
 mod runs;
+mod endings;
 mod reload;
 mod record;
 mod adoption;
@@ -22,12 +23,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::endings::Endings;
 use self::freeze::Freezing;
 use self::reload::Second;
 use super::channel::Lines;
+use super::exit_log::ExitLog;
 use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
 use super::journal::{Journal, Left, Row};
 use super::kill::Handle;
+use super::last_exits::{Asked, Who};
 use super::machine::{self, Event, State, Wish};
 use super::orphans::Orphans;
 use super::snapshot::{Process, Snapshot};
@@ -87,6 +91,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     let report = move |spawned| drop(back.blocking_send(Message::Spawned(spawned)));
     spawn::start(journal.clone(), setup.limits, to_spawn, report)?;
     let trees = Trees::start(setup.orphans)?;
+    let exits = ExitLog::new(journal.clone());
     let actor = Actor {
         home: setup.home,
         run_dir: setup.run_dir,
@@ -94,6 +99,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         pids_dir: setup.pids_dir,
         home_id: left.home_id,
         journal,
+        exits: exits.clone(),
         logs: setup.logs,
         router_secret: setup.router_secret,
         orders,
@@ -104,6 +110,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         timers: BTreeSet::new(),
         waits: Vec::new(),
         dirty: BTreeSet::new(),
+        is_closing: false,
         tasks: JoinSet::new(),
         under_way: 0,
         withheld: Vec::new(),
@@ -114,7 +121,11 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     tokio::spawn(actor.run(messages, left.rows, adopted));
     // Its failure is seen by whoever asks the supervisor next.
     let _ = done.await;
-    Ok(Supervisor { inbox, table })
+    Ok(Supervisor {
+        inbox,
+        table,
+        exits,
+    })
 }
 
 struct Actor {
@@ -124,6 +135,7 @@ struct Actor {
     pids_dir: PathBuf,
     home_id: String,
     journal: Journal,
+    exits: ExitLog,
     logs: Logs,
     router_secret: RouterSecret,
     orders: mpsc::Sender<Order>,
@@ -136,6 +148,8 @@ struct Actor {
     timers: BTreeSet<(Instant, PmId)>,
     waits: Vec<Wait<Reply>>,
     dirty: BTreeSet<PmId>,
+    /// The daemon is ending: what is deleted now is not deleted by anybody.
+    is_closing: bool,
     tasks: JoinSet<()>,
     /// Orders that the spawner has not answered.
     under_way: usize,
@@ -168,6 +182,8 @@ struct Slot {
     fell: u64,
     /// A sibling has the port that its last run wanted.
     unshared: Option<Unshared>,
+    /// How its main run has ended, until it is written down.
+    endings: Endings,
     /// The reason that was logged last, and when.
     said: Option<(String, Instant)>,
 }
@@ -187,6 +203,7 @@ impl Slot {
             gave_up: None,
             fell: 0,
             unshared: None,
+            endings: Endings::default(),
             said: None,
         }
     }
@@ -283,7 +300,25 @@ impl Actor {
                 id,
                 generation,
                 event,
-            } => self.feed_run(id, generation, event),
+            } => self.feed_run(id, generation, event, None),
+            Message::Ended {
+                id,
+                generation,
+                exit,
+                leftovers,
+                trace,
+            } => {
+                self.note_end(id, generation, exit, trace);
+                self.feed_run(id, generation, Event::Exited { exit, leftovers }, None);
+            }
+            Message::Overgrown {
+                id,
+                generation,
+                why,
+            } => {
+                let asked = Asked::because(Who::Memory, &why);
+                self.feed_run(id, generation, Event::Unhealthy { why }, Some(asked));
+            }
             Message::Retire { id, generation } => self.retire(id, generation),
             Message::Unshared {
                 id,
@@ -333,7 +368,7 @@ impl Actor {
                 return;
             }
             self.timers.pop_first();
-            self.feed(id, Event::Woke);
+            self.feed(id, Event::Woke, None);
         }
     }
 

@@ -4,6 +4,7 @@
 //! from `waitid`, that of an adopted one from its zombie or, where the kernel keeps it, from its pidfd;
 //! else nobody can know.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -16,12 +17,22 @@ use super::kill::Handle;
 use super::machine::Exit;
 use super::{pidfd_info, proc};
 
+/// How a root process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its status.
+    pub exit: Exit,
+    /// The most memory that it, or a child that it has waited for, had at a time, in bytes; `None`
+    /// when it was not our child.
+    pub peak_memory: Option<u64>,
+}
+
 /// Waits until the root process has ended and collects its status.
-pub async fn root(handle: &Handle) -> Exit {
+pub async fn root(handle: &Handle) -> Ended {
     readable(handle.pidfd()).await;
-    let exit = collect(handle);
+    let ended = collect(handle);
     handle.mark_reaped();
-    exit
+    ended
 }
 
 /// Waits until a process, of whoever, has ended.
@@ -46,25 +57,45 @@ pub(super) async fn readable(pidfd: &Arc<OwnedFd>) {
     }
 }
 
-fn collect(handle: &Handle) -> Exit {
-    // Field 52 must be read before our own `waitid` lets the zombie go; it serves adopted ones.
+fn collect(handle: &Handle) -> Ended {
+    // Field 52 must be read before the zombie is let go below; it serves adopted ones.
     let seen = proc::stat(handle.pid()).filter(|stat| stat.start_time == handle.start_time());
-    let status =
-        rustix::process::waitid(WaitId::PidFd(handle.pidfd().as_fd()), WaitIdOptions::EXITED);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let status = rustix::process::waitid(WaitId::PidFd(handle.pidfd().as_fd()), options);
+    let mut peak_memory = None;
     if let Ok(Some(status)) = status {
-        if let Some(code) = status.exit_status() {
-            return Exit::Code(code);
-        }
-        if let Some(signal) = status.terminating_signal() {
-            return Exit::Signal(signal);
+        // It is our child and a zombie: until here nobody else can have got its number.
+        peak_memory = let_go(handle.pid());
+        let code = status.exit_status().map(Exit::Code);
+        if let Some(exit) = code.or(status.terminating_signal().map(Exit::Signal)) {
+            return Ended { exit, peak_memory };
         }
     }
-    match seen {
+    let exit = match seen {
         Some(stat) if stat.state == b'Z' => from_wait_status(stat.exit_status),
         _ => {
             pidfd_info::wait_status(handle.pidfd().as_fd()).map_or(Exit::Unknown, from_wait_status)
         }
-    }
+    };
+    Ended { exit, peak_memory }
+}
+
+/// Lets go of a child that has ended; the most memory that it had, in bytes.
+fn let_go(pid: u32) -> Option<u64> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: nothing is written through the null pointer (wait4(2)), and `usage` has room for what
+    // is: the kernel has filled it when it answers with the child's number.
+    #[expect(unsafe_code, reason = "no library tells what a child has used")]
+    let usage = unsafe {
+        let no_status = std::ptr::null_mut();
+        if libc::wait4(pid, no_status, libc::WNOHANG, usage.as_mut_ptr()) != pid {
+            return None;
+        }
+        usage.assume_init()
+    };
+    let kib = u64::try_from(usage.ru_maxrss).ok()?;
+    Some(kib.saturating_mul(1024))
 }
 
 /// As `WIFEXITED` and its kin read it (wait(2)).
@@ -93,8 +124,17 @@ mod tests {
 
     #[tokio::test]
     async fn codes_and_signals_are_told_apart() {
-        assert_eq!(root(&sh("exit 3")).await, Exit::Code(3));
-        assert_eq!(root(&sh("kill -9 $$")).await, Exit::Signal(9));
+        assert_eq!(root(&sh("exit 3")).await.exit, Exit::Code(3));
+        assert_eq!(root(&sh("kill -9 $$")).await.exit, Exit::Signal(9));
+    }
+
+    #[tokio::test]
+    async fn the_most_memory_of_a_child_is_known_and_it_is_collected() {
+        let handle = sh("x=$(head -c 40000000 /dev/zero | tr '\\0' a); exit 0");
+        let ended = root(&handle).await;
+        let peak = ended.peak_memory.unwrap();
+        assert!((40_000_000..4_000_000_000).contains(&peak), "{peak}");
+        assert_eq!(proc::stat(handle.pid()), None);
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::exit_log::ExitLog;
+use super::journal::JournalError;
+use super::last_exits::ExitRecord;
 use super::listening;
-use super::machine::Event;
+use super::machine::{Event, Exit};
 use super::plan::{Count, PlanError};
 use super::reload::{How, Obstacle};
-use super::snapshot::{Health, Snapshot};
+use super::snapshot::{Health, Process, Snapshot};
 use super::spawn::Spawned;
 use super::target::PatternError;
 use super::triggers::Cause;
@@ -17,6 +20,7 @@ use super::waits::Outcome;
 use crate::config::AppSpec;
 use crate::config::spec::Env;
 use crate::ids::{AppName, PmId, Port};
+use crate::logs::Extent;
 
 /// Messages under way to the supervisor. Each process has at most a few at a time, so a boot of
 /// hundreds fits; a sender beyond that waits.
@@ -33,6 +37,8 @@ pub enum Action {
     Restart,
     /// End it, drop it from the list.
     Delete,
+    /// The same, since the daemon ends: what is known of its exits is kept. The last order of all.
+    Close,
 }
 
 /// Why a command was not begun.
@@ -106,6 +112,16 @@ pub(super) struct Unshared {
     pub(super) why: String,
 }
 
+/// What is found when a run has ended.
+pub(super) struct Trace {
+    /// The most memory that it had, in bytes.
+    pub(super) peak_memory: Option<u64>,
+    /// What it has written comes here.
+    pub(super) output: mpsc::Receiver<Extent>,
+    /// A daemon ran when it ended.
+    pub(super) is_seen: bool,
+}
+
 pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, CommandError>>;
 
 pub(super) enum Message {
@@ -155,6 +171,20 @@ pub(super) enum Message {
         generation: u64,
         event: Event,
     },
+    Ended {
+        id: PmId,
+        generation: u64,
+        exit: Exit,
+        /// Something that it has started lives.
+        leftovers: bool,
+        trace: Trace,
+    },
+    /// A run takes more memory than it may.
+    Overgrown {
+        id: PmId,
+        generation: u64,
+        why: String,
+    },
     Retire {
         id: PmId,
         generation: u64,
@@ -192,6 +222,7 @@ pub(super) enum Message {
 pub struct Supervisor {
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) table: watch::Receiver<Arc<Snapshot>>,
+    pub(super) exits: ExitLog,
 }
 
 impl Supervisor {
@@ -203,6 +234,18 @@ impl Supervisor {
     /// The running table, and news of each change.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.table.clone()
+    }
+
+    /// The last exits of these, newest first, not more than `limit` of each.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn exits(
+        &self,
+        processes: &[Arc<Process>],
+        limit: usize,
+    ) -> Result<Vec<Vec<ExitRecord>>, JournalError> {
+        self.exits.of(processes, limit).await
     }
 
     /// Makes these apps run with these specs; answers when each was started or has failed to.
@@ -361,6 +404,7 @@ impl Supervisor {
     /// Leaves every process as it is and does nothing more: the last call of a daemon that ends
     /// and lets its services live. All that is known is in the journal when it returns.
     pub async fn quiesce(&self) {
+        self.exits.settled().await;
         let (reply, done) = oneshot::channel();
         if self.inbox.send(Message::Quiesce { reply }).await.is_ok() {
             let _ = done.await;

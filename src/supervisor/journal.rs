@@ -5,9 +5,12 @@
 //! same process replace each other on the way there, so the queue can't grow past the number of
 //! processes. A row that can't be written is kept and tried again; nothing waits for it.
 //!
-//! After `kill -9` of the daemon every row that was acknowledged by [`Journal::flush`] is there.
+//! After `kill -9` of the daemon every row that was acknowledged by [`Journal::flush`] is there. So are
+//! the last exits of processes (`exits.rs`), which outlive the boot, too.
 
-use std::collections::BTreeMap;
+mod exits;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +18,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+use self::exits::News;
 use crate::config::AppSpec;
 use crate::config::spec::SPEC_VERSION;
 use crate::ids::{PmId, Port, Timestamp};
@@ -47,6 +51,14 @@ pub enum JournalError {
         path: String,
         /// Its schema.
         found: i64,
+    },
+    /// The last exits of processes can't be read.
+    #[error("cannot read the last exits of processes from `{path}`")]
+    Exits {
+        /// The file.
+        path: String,
+        /// Why.
+        source: rusqlite::Error,
     },
 }
 
@@ -130,6 +142,7 @@ pub struct BesideRecord {
 pub struct Journal(Arc<Shared>);
 
 struct Shared {
+    path: PathBuf,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -138,8 +151,15 @@ struct Shared {
 struct Queue {
     /// `None` forgets the process.
     rows: BTreeMap<PmId, Option<Row>>,
+    exits: VecDeque<News>,
     busy: bool,
     closed: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.exits.is_empty()
+    }
 }
 
 /// What the last daemon left.
@@ -182,6 +202,7 @@ impl Journal {
             loaded => loaded?,
         };
         let shared = Arc::new(Shared {
+            path: path.to_owned(),
             queue: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -209,7 +230,7 @@ impl Journal {
     /// Waits until all that was put is written, but not longer than `limit`. Blocks.
     pub fn flush(&self, limit: Duration) {
         let queue = lock(&self.0.queue);
-        let waiting = |queue: &mut Queue| queue.busy || !queue.rows.is_empty();
+        let waiting = |queue: &mut Queue| queue.busy || !queue.is_empty();
         drop(self.0.changed.wait_timeout_while(queue, limit, waiting));
     }
 
@@ -305,7 +326,8 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
          ) STRICT;
          PRAGMA user_version = 1;
          COMMIT;",
-    )
+    )?;
+    db.execute_batch(exits::TABLE)
 }
 
 fn read(db: &Connection, boot_id: &str) -> rusqlite::Result<Left> {
@@ -379,7 +401,7 @@ fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
         let mut queue = lock(&shared.queue);
         queue.busy = false;
         shared.changed.notify_all();
-        while queue.rows.is_empty() {
+        while queue.is_empty() {
             if queue.closed {
                 return;
             }
@@ -389,9 +411,10 @@ fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let batch = std::mem::take(&mut queue.rows);
+        let news = std::mem::take(&mut queue.exits);
         queue.busy = true;
         drop(queue);
-        if let Err(error) = write(db, boot_id, &batch, &mut specs) {
+        if let Err(error) = write(db, boot_id, &batch, &news, &mut specs) {
             tracing::warn!(%error, "cannot write run.db; trying again");
             let _ = db.execute_batch("ROLLBACK");
             specs.clear();
@@ -399,6 +422,7 @@ fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
             for (id, row) in batch {
                 queue.rows.entry(id).or_insert(row);
             }
+            exits::put_back(&mut queue.exits, news);
             if queue.closed {
                 return;
             }
@@ -413,6 +437,7 @@ fn write(
     db: &Connection,
     boot_id: &str,
     batch: &BTreeMap<PmId, Option<Row>>,
+    news: &VecDeque<News>,
     specs: &mut BTreeMap<PmId, Arc<AppSpec>>,
 ) -> rusqlite::Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
@@ -455,6 +480,7 @@ fn write(
         ])?;
         specs.insert(*id, row.spec.clone());
     }
+    exits::write(db, news)?;
     db.execute_batch("COMMIT")
 }
 

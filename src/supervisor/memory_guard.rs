@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::handle::{Message, Supervisor};
-use super::machine::Event;
 use super::memory::{self, Growth, Rise, Verdict};
 use super::proc::{self, Statm};
 use super::snapshot::{Snapshot, Status};
@@ -176,10 +175,10 @@ fn over(run: &Limited, resident: u64) -> Message {
         size(resident),
         size(run.limit)
     );
-    Message::Happened {
+    Message::Overgrown {
         id: run.id,
         generation: run.generation,
-        event: Event::Unhealthy { why },
+        why,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Keeps processes as the specs want them.
 //!
 //! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `restart`, `backoff`, `unshared`, `target`, `waits`,
-//! `child_env`, `memory`, `triggers`); [`actor`] owns every process and carries decisions out; `memory_guard`,
-//! `clock` and `watch` report what restarts processes that run; `spawn`, `exits`, `kill`, `tree`, `orphans`,
-//! `adopt` and `journal` touch the system. The others see [`snapshot`], and speak through [`Supervisor`].
+//! `child_env`, `memory`, `triggers`), and so is what is told of exits (`last_exits`); [`actor`] owns every process
+//! and carries decisions out; `memory_guard`, `clock` and `watch` report what restarts processes that run; `spawn`,
+//! `exits`, `kill`, `tree`, `orphans`, `adopt`, `journal` and `exit_log` touch the system. The others see
+//! [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
 //! identity check of [`adopt`] make the next daemon's start the same as a recovery.
@@ -32,7 +33,9 @@ pub mod orphans;
 pub mod tree;
 pub mod adopt;
 pub mod proc;
+pub mod last_exits;
 pub mod journal;
+mod exit_log;
 pub mod dump;
 pub mod memory;
 mod memory_guard;

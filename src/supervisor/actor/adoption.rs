@@ -7,9 +7,10 @@ use super::super::channel::Lines;
 use super::super::handle::Unshared;
 use super::super::journal::Row;
 use super::super::kill::Handle;
-use super::super::machine::Effect;
+use super::super::machine::{Effect, Event};
 use super::super::overlap::{Beside, Order};
 use super::super::snapshot::Readiness;
+use super::endings::trace_of_the_dead;
 use super::reload::Second;
 use super::runs::tree_of;
 use super::{Actor, Slot};
@@ -71,7 +72,12 @@ impl Actor {
             .last_key_value()
             .map_or(0, |(last, _)| last.0 + 1);
         for (id, event) in news {
-            self.feed(id, event);
+            if let (Event::Exited { exit, .. }, Some(slot)) = (&event, self.slots.get(&id)) {
+                let (generation, trace) =
+                    (slot.process.generation, trace_of_the_dead(&slot.process));
+                self.note_end(id, generation, *exit, trace);
+            }
+            self.feed(id, event, None);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::handle::{Action, CommandError, Reply, Saved, Start};
+use super::super::last_exits::{Asked, Who};
 use super::super::machine::{Event, State};
 use super::super::plan::{self, Count};
 use super::super::target::Target;
@@ -83,7 +84,7 @@ impl Actor {
                 }
             }
         }
-        self.begin(wait, events);
+        self.begin(wait, events, Some(Who::Start));
     }
 
     /// A stopped process is what it would be if it were registered now.
@@ -116,7 +117,7 @@ impl Actor {
         };
         let goal = |generation| match action {
             Action::Stop => Goal::Stopped,
-            Action::Delete => Goal::Gone,
+            Action::Delete | Action::Close => Goal::Gone,
             Action::Start => Goal::Spawned { generation },
             Action::Restart => Goal::Started { generation },
         };
@@ -143,11 +144,17 @@ impl Actor {
                 match action {
                     Action::Start | Action::Restart => Event::RestartAsked,
                     Action::Stop => Event::StopAsked,
-                    Action::Delete => Event::DeleteAsked,
+                    Action::Delete | Action::Close => Event::DeleteAsked,
                 },
             ));
         }
-        self.begin(wait, events);
+        self.is_closing |= action == Action::Close;
+        let who = match action {
+            Action::Start => Some(Who::Start),
+            Action::Close => Some(Who::Daemon),
+            Action::Stop | Action::Restart | Action::Delete => None,
+        };
+        self.begin(wait, events, who);
     }
 
     /// The processes that a word means.
@@ -187,7 +194,7 @@ impl Actor {
                 events.push((id, Event::StartAsked));
             }
         }
-        self.begin(wait, events);
+        self.begin(wait, events, None);
     }
 
     /// Adds to the command's list where this process should get, given its next generation.
@@ -200,10 +207,16 @@ impl Actor {
         wait.open.insert(id, (name, goal, Done::AsAsked));
     }
 
-    pub(super) fn begin(&mut self, wait: Wait<Reply>, events: Vec<(PmId, Event)>) {
+    /// `who` wants it, unless the events tell.
+    pub(super) fn begin(
+        &mut self,
+        wait: Wait<Reply>,
+        events: Vec<(PmId, Event)>,
+        who: Option<Who>,
+    ) {
         self.waits.push(wait);
         for (id, event) in events {
-            self.feed(id, event);
+            self.feed(id, event, who.map(Asked::by));
         }
         self.check_waits(None);
     }
@@ -217,9 +230,14 @@ impl Actor {
             return;
         }
         tracing::info!(app = %slot.process.spec.name, pm_id = %id, "restarted: {why}");
+        let who = match cause {
+            Cause::Clock => Who::Clock,
+            Cause::Files => Who::Files,
+        };
+        let asked = Asked::because(who, &why);
         slot.process.held = false;
         slot.process.restarted_for = Some((why, Timestamp::now()));
-        self.feed(id, Event::RestartAsked);
+        self.feed(id, Event::RestartAsked, Some(asked));
     }
 
     pub(super) fn scale(&mut self, target: &str, count: Count, reply: Reply) {

@@ -29,10 +29,12 @@ impl Actor {
         // A run that stands beside another writes into pipes that are read.
         let is_main = order.pid_file.is_some();
         let capture = is_main.then(|| self.capture(order.id)).flatten();
+        // Taken in this order: when the run may begin its pipes are open, too.
+        let begun = capture.map(|_| self.logs.begin(order.id));
         let orders = self.orders.clone();
         self.tasks.spawn(async move {
-            if let Some(capture) = capture {
-                capture.await;
+            if let Some(begun) = begun {
+                begun.await;
             }
             let id = order.id;
             if orders.send(order).await.is_err() {

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::super::channel::Lines;
 use super::super::handle::{CommandError, Message, Reload, Reply};
 use super::super::kill::Handle;
+use super::super::last_exits::Who;
 use super::super::machine::Event;
 use super::super::overlap::{Beside, Pair};
 use super::super::plan;
@@ -77,7 +78,8 @@ impl Actor {
                     let name = slot.process.spec.name.clone();
                     wait.open.insert(id, (name, goal, Done::AsAsked));
                 }
-                self.begin(wait, event.into_iter().collect());
+                let who = if at_once { Who::Restart } else { Who::Reload };
+                self.begin(wait, event.into_iter().collect(), Some(who));
             }
             Err(error) => drop(reply.send(Err(error))),
         }

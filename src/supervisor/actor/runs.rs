@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::super::channel::{Lines, Listener};
 use super::super::child_env;
 use super::super::exits;
-use super::super::handle::Message;
+use super::super::handle::{Message, Trace};
 use super::super::kill::Handle;
 use super::super::listening;
 use super::super::machine::{Event, Exit, State};
@@ -137,7 +137,7 @@ impl Actor {
             .may_want_a_siblings_port(id)
             .then(|| self.publish.subscribe());
         self.tasks.spawn(async move {
-            let exit = exits::root(&root.handle).await;
+            let exits::Ended { exit, peak_memory } = exits::root(&root.handle).await;
             match siblings {
                 None => logs.settle(id).await,
                 Some(table) => {
@@ -156,13 +156,19 @@ impl Actor {
                     }
                 }
             }
+            let trace = Trace {
+                peak_memory,
+                output: logs.extents(id).await,
+                is_seen: true,
+            };
             let leftovers = !trees.is_gone(&root).await;
-            let event = Event::Exited { exit, leftovers };
             let _ = inbox
-                .send(Message::Happened {
+                .send(Message::Ended {
                     id,
                     generation,
-                    event,
+                    exit,
+                    leftovers,
+                    trace,
                 })
                 .await;
             if leftovers {
@@ -193,6 +199,7 @@ impl Actor {
         slot.handle = None;
         slot.lines = Lines::default();
         slot.unshared = None;
+        slot.endings.begin();
         slot.process.life = None;
         let mut process = slot.process.clone();
         self.place(&mut process);
@@ -281,6 +288,7 @@ impl Actor {
     pub(super) fn forget(&mut self, id: PmId) {
         if let Some(slot) = self.slots.remove(&id) {
             let _ = std::fs::remove_file(&slot.process.pid_file);
+            self.forget_exits(&slot.process);
         }
         Pipes::of(&self.run_dir, id).remove();
         self.logs.release(id);

@@ -4,6 +4,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::super::channel::Lines;
+use super::super::last_exits::{Asked, End};
 use super::super::machine::{Effect, Event, Policy, State};
 use super::super::overlap::{self, Beside, Order, Pair, Policies, Whose};
 use super::super::snapshot::{Readiness, Status};
@@ -15,21 +16,29 @@ use crate::config::spec::StopPolicy;
 use crate::ids::{PmId, Timestamp};
 
 impl Actor {
-    /// Something happened to a process, or to its main run.
-    pub(super) fn feed(&mut self, id: PmId, event: Event) {
+    /// Something happened to a process, or to its main run. Who wanted it is said where the event
+    /// does not tell.
+    pub(super) fn feed(&mut self, id: PmId, event: Event, asked: Option<Asked>) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.note(&event);
-            self.step(id, Whose::Main, event);
+            let asked = asked.or_else(|| Asked::of(&event));
+            self.step(id, Whose::Main, event, asked);
         }
     }
 
     /// Something happened to one of a process's runs; news of a run that is over is dropped.
-    pub(super) fn feed_run(&mut self, id: PmId, generation: u64, event: Event) {
+    pub(super) fn feed_run(
+        &mut self,
+        id: PmId,
+        generation: u64,
+        event: Event,
+        asked: Option<Asked>,
+    ) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
         if slot.process.generation == generation {
-            return self.feed(id, event);
+            return self.feed(id, event, asked);
         }
         let Some(second) = slot.beside.as_mut() else {
             return;
@@ -44,10 +53,10 @@ impl Actor {
                 slot.process.ended_for = None;
             }
         }
-        self.step(id, Whose::Beside, event);
+        self.step(id, Whose::Beside, event, asked);
     }
 
-    fn step(&mut self, id: PmId, whose: Whose, event: Event) {
+    fn step(&mut self, id: PmId, whose: Whose, event: Event, asked: Option<Asked>) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
@@ -66,13 +75,14 @@ impl Actor {
             },
             beside: policy(&other),
         };
+        let before = slot.state.clone();
         let pair = Pair {
             main: std::mem::replace(&mut slot.state, State::Stopped),
             beside: second.map(|second| second.state.clone()),
             held: slot.held.take(),
         };
-        let history = slot.process.history;
-        let step = overlap::step(pair, whose, event, history, policies, Instant::now());
+        let (history, now) = (slot.process.history, Instant::now());
+        let step = overlap::step(pair, whose, event, history, policies, now);
         slot.state = step.pair.main;
         slot.held = step.pair.held;
         slot.process.history = step.history;
@@ -88,6 +98,26 @@ impl Actor {
             && !step.orders.iter().any(explained)
         {
             tracing::info!(app = %slot.process.spec.name, pm_id = %id, "{exit}");
+        }
+        slot.endings.note_wish(&before, &slot.state, asked);
+        let decided = slot.endings.decided(|exit| {
+            let end = End {
+                exit,
+                before: &before,
+                after: &slot.state,
+                has_swapped: step.orders.contains(&Order::Swap),
+                is_closing: self.is_closing,
+                history: step.history,
+                policy: policies.main,
+                now,
+            };
+            end.decision()
+        });
+        let is_forgotten = step.orders.contains(&Order::Main(Effect::Forget));
+        if let Some((ended, next, decision)) = decided
+            && (self.is_closing || !is_forgotten)
+        {
+            self.write_exit(id, ended, next, decision);
         }
         let mut forget = false;
         for order in step.orders {

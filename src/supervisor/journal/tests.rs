@@ -1,4 +1,6 @@
 use super::*;
+use crate::ids::AppName;
+use crate::supervisor::last_exits::{ALL_MAX, EACH_MAX, ExitRecord, Key, Who};
 use crate::supervisor::testing;
 
 fn row(id: u32, wanted: Wanted) -> Row {
@@ -87,4 +89,133 @@ fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     journal.flush(LIMIT);
     let (_, again) = Journal::open(&path, "boot").unwrap();
     assert_eq!((again.rows.len(), again.warning), (1, None));
+}
+
+fn key(app: &str, instance: u32) -> Key {
+    let app = AppName::parse(app).unwrap();
+    Key { app, instance }
+}
+
+fn exit(at: i64) -> ExitRecord {
+    ExitRecord {
+        at: Timestamp::from_millis(at),
+        code: Some(1),
+        asked_by: Who::Itself,
+        error_lines: vec!["going down".into()],
+        ..ExitRecord::default()
+    }
+}
+
+/// When the exits were that are there of this process, newest first.
+fn times(journal: &Journal, key: &Key) -> Vec<i64> {
+    journal.flush(LIMIT);
+    let found = journal.exits(std::slice::from_ref(key), usize::MAX);
+    let found = found.unwrap().remove(0);
+    found.iter().map(|exit| exit.at.as_millis()).collect()
+}
+
+#[test]
+fn exits_outlive_the_daemon_and_the_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    let (journal, _) = Journal::open(&path, "boot").unwrap();
+    journal.put_exit(key("a", 0), exit(1));
+    journal.put_exit(key("a", 1), exit(2));
+    journal.put_exit(key("b", 0), exit(3));
+    journal.flush(LIMIT);
+    let (journal, _) = Journal::open(&path, "another").unwrap();
+    let keys = [key("a", 1), key("a", 0), key("c", 0)];
+    let found = journal.exits(&keys, 20).unwrap();
+    assert_eq!(found, [vec![exit(2)], vec![exit(1)], vec![]]);
+}
+
+#[test]
+fn of_each_process_the_newest_exits_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(&dir.path().join("run.db"), "boot").unwrap();
+    journal.put_exit(key("b", 0), exit(5));
+    // They may be written in another order than they came in.
+    for at in [30, 10, 20].into_iter().chain(100..100 + 20) {
+        journal.put_exit(key("a", 0), exit(at));
+    }
+    let expected: Vec<i64> = (100..120).rev().collect();
+    assert_eq!(times(&journal, &key("a", 0)), expected);
+    assert_eq!(expected.len(), EACH_MAX);
+    let newest = journal.exits(&[key("a", 0)], 1).unwrap();
+    assert_eq!(newest, [vec![exit(119)]]);
+    journal.forget_exits(key("a", 0));
+    assert!(times(&journal, &key("a", 0)).is_empty());
+    assert_eq!(times(&journal, &key("b", 0)), [5_i64]);
+}
+
+#[test]
+fn all_exits_together_have_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    let (journal, _) = Journal::open(&path, "boot").unwrap();
+    let all = i64::try_from(ALL_MAX).unwrap();
+    for at in 0..all + 10 {
+        journal.put_exit(key("a", u32::try_from(at).unwrap()), exit(at));
+        // More than may wait would be lost.
+        if at % 500 == 0 {
+            journal.flush(LIMIT);
+        }
+    }
+    journal.flush(LIMIT);
+    assert!(times(&journal, &key("a", 9)).is_empty());
+    assert_eq!(times(&journal, &key("a", 10)), [10_i64]);
+    let db = Connection::open(&path).unwrap();
+    let count: i64 = db
+        .query_row("SELECT count(*) FROM exits", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, all);
+}
+
+#[test]
+fn an_exit_of_another_form_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    let (journal, _) = Journal::open(&path, "boot").unwrap();
+    journal.put_exit(key("a", 0), exit(1));
+    journal.flush(LIMIT);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "INSERT INTO exits (app, instance, at, record) VALUES ('a', 0, 2, '{\"next\":\"moved\"}')",
+        )
+        .unwrap();
+    assert_eq!(times(&journal, &key("a", 0)), [1_i64]);
+}
+
+#[test]
+fn a_file_of_an_older_release_gets_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    drop(Journal::open(&path, "boot").unwrap());
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("DROP TABLE exits")
+        .unwrap();
+    let (journal, _) = Journal::open(&path, "boot").unwrap();
+    journal.put_exit(key("a", 0), exit(1));
+    assert_eq!(times(&journal, &key("a", 0)), [1_i64]);
+}
+
+#[test]
+fn what_waits_for_the_disk_has_a_bound_and_keeps_its_order() {
+    let mut waiting = VecDeque::new();
+    let failed = (0..3).map(|at| News::Exit(key("a", 0), Box::new(exit(at))));
+    let failed: VecDeque<News> = failed.collect();
+    for at in 3..2000 {
+        exits::enqueue(&mut waiting, News::Exit(key("a", 0), Box::new(exit(at))));
+    }
+    exits::put_back(&mut waiting, failed);
+    let at = |news: &News| match news {
+        News::Exit(_, record) => record.at.as_millis(),
+        News::Forget(_) => -1,
+    };
+    assert_eq!(waiting.len(), 1024);
+    assert_eq!(waiting.back().map(at), Some(1999));
+    let ordered = waiting.iter().map(at).is_sorted();
+    assert!(ordered);
 }
