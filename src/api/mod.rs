@@ -11,6 +11,7 @@ pub mod outcomes;
 pub mod processes;
 pub mod process_table;
 pub mod process_orders;
+pub mod exits;
 pub mod logs;
 pub mod saved;
 pub mod services;

@@ -10,8 +10,8 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    daemon, instances, logs, openapi, process_orders, process_table, processes, saved, services,
-    users,
+    daemon, exits, instances, logs, openapi, process_orders, process_table, processes, saved,
+    services, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -37,6 +37,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(daemon::update))
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(process_table::table))
+        .routes(routes!(exits::list))
         .routes(routes!(processes::watch))
         .routes(routes!(processes::act))
         .routes(routes!(process_orders::scale))
@@ -95,6 +96,7 @@ mod tests {
             "/api/v1/services/{service}/instance/rotate",
             "/api/v1/user/instances",
             "/api/v1/admin/processes/{action}",
+            "/api/v1/admin/processes/exits",
             "/api/v1/openapi.json",
         ] {
             assert!(document["paths"].get(path).is_some(), "{path}");

@@ -8,7 +8,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, kill, list, logs, man, orders, reload, runtime, saving, scale, serve,
-    services, start, startup, update, users,
+    services, start, startup, update, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     /// Show all about processes
     #[command(visible_aliases = ["show", "desc", "info"])]
     Describe(describe::Args),
+    /// Tell how processes have ended, who wanted it, and what followed
+    Why(why::Args),
     /// Show the last lines of logs, and follow them
     #[command(visible_alias = "log")]
     Logs(logs::Args),
@@ -186,6 +188,7 @@ mod tests {
             "mcpm show web",
             "mcpm desc 0",
             "mcpm info web",
+            "mcpm why web 0 --all --lines 5",
             "mcpm log",
             "mcpm logs web --lines 50 --nostream --raw --err",
             "mcpm logs -f --out --json",

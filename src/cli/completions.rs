@@ -151,7 +151,7 @@ mod tests {
     fn whoever_takes_a_process_is_helped_with_names() {
         let grammar = grammar();
         for verb in [
-            "start", "stop", "logs", "describe", "attach", "scale", "send", "flush",
+            "start", "stop", "logs", "describe", "why", "attach", "scale", "send", "flush",
         ] {
             let command = grammar.find_subcommand(verb).unwrap();
             let helped = command

@@ -59,6 +59,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
                 output.text(&String::from_utf8_lossy(&text))?;
             }
         }
+        if process.last_exit.is_some() {
+            let name = &process.name;
+            output.hint(format_args!("`mcpm why {name}` tells how it has ended"));
+        }
     }
     let services = found.iter().filter_map(|p| p.spec.mcp.as_ref());
     let ports: Vec<u16> = services.map(|mcp| mcp.port.get()).collect();

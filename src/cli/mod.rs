@@ -24,6 +24,7 @@ mod inspect;
 mod jlist;
 mod list;
 mod describe;
+mod why;
 mod app_flags;
 mod loading;
 mod change;

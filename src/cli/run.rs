@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
-    report, runtime, saving, scale, serve, services, start, startup, update, users,
+    report, runtime, saving, scale, serve, services, start, startup, update, users, why,
 };
 
 /// Runs the command that these arguments ask for; the first is the program's name.
@@ -124,6 +124,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Ls(args) => list::run(&args, session).await,
         Command::Jlist(args) => list::jlist(&args, session).await,
         Command::Describe(args) => describe::run(args, session).await,
+        Command::Why(args) => why::run(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Flush(args) => flush::run(args, session).await,
         Command::ReloadLogs => reload_logs::run(session).await,

@@ -24,7 +24,7 @@ fn names_of_what_runs_are_offered_where_a_process_is_meant() {
         sh("web-front", "exec sleep 1000"),
         sh("api", "exec sleep 1000"),
     ]);
-    for verb in ["stop", "logs", "describe", "attach", "restart"] {
+    for verb in ["stop", "logs", "describe", "why", "attach", "restart"] {
         let all = offered(&mcpm, "bash", &["mcpm", verb, ""]);
         assert!(
             all.contains("web-front") && all.contains("api") && all.contains("all"),

@@ -26,6 +26,7 @@ mod streaming;
 mod trees;
 mod mcp_clients;
 mod restarting;
+mod why;
 mod triggers;
 mod ipc;
 mod stopping;

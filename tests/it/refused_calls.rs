@@ -14,6 +14,7 @@ fn unknown_names_and_ids_are_named() {
         ["delete", "nobody"],
         ["start", "nobody"],
         ["describe", "nobody"],
+        ["why", "nobody"],
         ["logs", "nobody"],
         ["flush", "nobody"],
         ["stop", "7"],

@@ -51,6 +51,7 @@ impl Actor {
         let Some(Freezing { frozen, thawed }) = self.freezing.take() else {
             return true;
         };
+        self.exits.settled().await;
         let journal = self.journal.clone();
         let flushed = tokio::task::spawn_blocking(move || journal.flush(JOURNAL_CLOSE));
         let _ = flushed.await;
