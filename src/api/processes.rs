@@ -130,6 +130,8 @@ pub struct Process {
     /// Its number.
     #[schema(value_type = u32)]
     pub pm_id: PmId,
+    /// A UUID of its present run.
+    pub unique_id: String,
     /// Its app's name.
     #[schema(value_type = String)]
     pub name: AppName,
@@ -321,6 +323,7 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
     };
     Process {
         pm_id: process.id,
+        unique_id: process.unique_id.clone(),
         name: process.spec.name.clone(),
         instance: process.instance,
         pid: process.pid.unwrap_or(0),

@@ -35,6 +35,9 @@ pub struct Resurrected {
     pub saved: usize,
     /// That it was an older list, and why; `null` when all is well.
     pub warning: Option<String>,
+    /// Which entries could not be read, and why.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
 }
 
 /// Writes the list to `dump.pm2`. An empty list is not written over a saved one unless it is forced.
@@ -85,7 +88,11 @@ async fn write(api: &Api, snapshot: Arc<Snapshot>) -> Answer<Reply<Reached>> {
 pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<Resurrected>> {
     let path = api.home.dump();
     let read = tokio::task::spawn_blocking(move || dump::read(&path)).await;
-    let Read { saved, warning } = match read {
+    let Read {
+        saved,
+        warning,
+        unreadable,
+    } = match read {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => return Err(ApiError::not_found("no_saved_list", error.to_string())),
         Err(error) => return Err(ApiError::internal(&error)),
@@ -96,5 +103,6 @@ pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<
         items: resurrected.items,
         saved: count,
         warning,
+        unreadable,
     }))
 }

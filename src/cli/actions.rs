@@ -13,6 +13,7 @@ use crate::api::process_orders::UnwatchRequest;
 use crate::api::processes::TargetRequest;
 use crate::config::spec::Env;
 use crate::control::client::Client;
+use crate::ids::AppName;
 
 use super::change::Change;
 use super::exit::Exit;
@@ -182,7 +183,11 @@ async fn act_on_listed(
     }
     let rows = list::table(daemon).await?.rows;
     let listed: BTreeSet<_> = rows.into_iter().map(|row| row.name).collect();
-    let names: BTreeSet<_> = loaded.apps.iter().map(|app| app.name.clone()).collect();
+    // What can't be started can be ended all the same.
+    let failed = loaded.failed.iter();
+    let failed = failed.filter_map(|failure| AppName::parse(&failure.name).ok());
+    let apps = loaded.apps.iter().map(|app| app.name.clone());
+    let names: BTreeSet<_> = apps.chain(failed).collect();
     let mut outcomes = Vec::new();
     for name in names.intersection(&listed) {
         outcomes.extend(act(daemon, action, name.as_str(), None).await?);

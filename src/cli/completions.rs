@@ -37,8 +37,18 @@ const SIGNALS: [&str; 9] = [
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// For which shell
+    /// For which shell: bash, zsh, fish, elvish or powershell
+    #[arg(value_parser = shell)]
     shell: Shell,
+}
+
+/// PM2's words install themselves into the shell's start file, which is the operator's own.
+fn shell(word: &str) -> Result<Shell, String> {
+    <Shell as clap::ValueEnum>::from_str(word, true).map_err(|_| {
+        "write bash, zsh, fish, elvish or powershell, and put `source <(mcpm completions bash)` or \
+         its like into the start file of your shell"
+            .to_owned()
+    })
 }
 
 /// Prints the script.

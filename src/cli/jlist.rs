@@ -69,6 +69,7 @@ fn pm2_env(process: &Process, home: &str) -> Value {
     set("restart_time", json!(process.restarts));
     set("unstable_restarts", json!(process.unstable_restarts));
     set("username", json!(process.user));
+    set("unique_id", json!(process.unique_id));
     if let Some(code) = process.last_exit.as_ref().and_then(exit_code) {
         set("exit_code", json!(code));
     }

@@ -61,11 +61,14 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     if args.json {
         return as_json(args, &mut daemon, session).await;
     }
+    let mut is_first = true;
     loop {
         let exit = show(args, &mut daemon, session).await?;
-        if !args.watch {
+        // What is unknown from the beginning is a typo; what is gone later may come back.
+        if !args.watch || (is_first && exit == Exit::Failed) {
             return Ok(exit);
         }
+        is_first = false;
         tokio::time::sleep(REDRAW).await;
     }
 }

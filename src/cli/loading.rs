@@ -87,9 +87,10 @@ pub(crate) fn default_file() -> anyhow::Result<String> {
         .find(|file| Path::new(file).exists());
     match found {
         Some(file) => Ok(file.to_owned()),
-        None => {
-            bail!("what to start? This folder has no `ecosystem.config.js` or `ecosystem.json`")
-        }
+        None => bail!(
+            "what to start? This folder has no ecosystem file: `{}`",
+            DEFAULT_FILES.join("`, `")
+        ),
     }
 }
 

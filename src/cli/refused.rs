@@ -3,7 +3,9 @@
 /// How a sentence goes on that begins with a verb of PM2 that there is not; `None` for any other word.
 pub(crate) fn reason(verb: &str) -> Option<String> {
     let not_yet = match verb {
-        "monit" => "`mcpm ls --watch` and `mcpm logs` show what goes on",
+        "monit" | "imonit" | "dash" | "dashboard" => {
+            "`mcpm ls --watch` and `mcpm logs` show what goes on"
+        }
         _ => {
             let why = on_purpose(verb)?;
             return Some(format!("not there on purpose: {why}"));
@@ -32,7 +34,7 @@ fn on_purpose(verb: &str) -> Option<&'static str> {
             "fetching sources is not the business of what runs them; \
              deploy with your own tools, then `mcpm reload FILE`"
         }
-        "imonit" | "dash" | "dashboard" | "slist" | "sysinfos" | "web" => {
+        "slist" | "sysinfos" | "web" => {
             "`mcpm ls` and `mcpm describe` show processes, `mcpm ls --json` tells programs"
         }
         "logrotate" => "logs are rotated anyway (`log_rotate` in docs/ecosystem-file.md)",

@@ -144,18 +144,22 @@ async fn file(
         settings: loaded.settings.clone(),
         ..loaded
     };
-    let mut exit = Exit::Fine;
-    if known.is_empty() || !rest.apps.is_empty() || !rest.failed.is_empty() {
-        exit = start::start_loaded(rest, daemon, session).await?;
+    // What can't be started keeps nothing else from being reloaded; a release that does not come up
+    // does.
+    let mut exit = Exit::fine_if(rest.failed.is_empty());
+    if known.is_empty() || !rest.apps.is_empty() {
+        let started = start::start_loaded(rest, daemon, session).await?;
+        exit = exit.and(started);
     } else {
         start::tell(&rest, &session.output);
         take_settings(rest, daemon).await?;
     }
     for app in known {
-        if exit == Exit::Failed {
+        let reloaded = reload_app(&app, &listed, daemon, session).await?;
+        exit = exit.and(reloaded);
+        if reloaded == Exit::Failed {
             break;
         }
-        exit = reload_app(&app, &listed, daemon, session).await?;
     }
     Ok(exit)
 }

@@ -23,7 +23,7 @@ pub(crate) fn process(id: u32, name: &str) -> Process {
         "pidFile": null, "runAs": null, "version": null, "mcp": null
     });
     let process = json!({
-        "pmId": id, "name": name, "instance": 0, "pid": 1000 + id, "status": "online",
+        "pmId": id, "uniqueId": "u", "name": name, "instance": 0, "pid": 1000 + id, "status": "online",
         "reason": null, "restarts": 0, "unstableRestarts": 0,
         "startedAt": "2026-11-23T00:00:00Z", "createdAt": "2026-11-22T00:00:00Z",
         "lastExit": null, "memory": 0, "cpu": 0.0, "user": "root",

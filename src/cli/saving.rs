@@ -69,7 +69,9 @@ pub(crate) async fn resurrect(session: &Session) -> anyhow::Result<Exit> {
         session.output.warning(warning);
     }
     // What is listed already is left alone.
-    let exit = if outcomes.saved == 0 {
+    let exit = if outcomes.saved == 0 && !outcomes.unreadable.is_empty() {
+        Exit::Failed
+    } else if outcomes.saved == 0 {
         let warning = "the saved list is empty: `mcpm save` saves what is listed";
         session.output.warning(warning);
         Exit::Fine
@@ -81,6 +83,10 @@ pub(crate) async fn resurrect(session: &Session) -> anyhow::Result<Exit> {
     } else {
         report(&session.output, "started", &outcomes.items)?
     };
+    for entry in &outcomes.unreadable {
+        session.output.failed(entry);
+    }
+    let exit = exit.and(Exit::fine_if(outcomes.unreadable.is_empty()));
     list::print_table(&mut daemon, &session.output).await?;
     Ok(exit)
 }

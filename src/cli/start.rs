@@ -142,6 +142,9 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Wait::UntilReady(args.timeout.map(Duration::from_secs))
     };
+    if !args.targets.is_empty() {
+        args.selection.refuse_without_file(&args.targets)?;
+    }
     let mut exit = Exit::Fine;
     let mut wanted = Vec::new();
     for read in read_targets(&args)? {
@@ -174,8 +177,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
                 start_apps(loaded, Known::Restart, wait, daemon, session, started).await
             }
             Wanted::Script(loaded) => {
-                let known = args.known();
-                start_script(loaded, known, wait, daemon, session, started).await
+                start_given(loaded, &args, wait, daemon, session, started).await
             }
             Wanted::Word(word) => start_word(&word, &args, wait, daemon, session, started).await,
         };
@@ -307,24 +309,70 @@ async fn start_word(
     started: &mut Started,
 ) -> anyhow::Result<Exit> {
     let began = Instant::now();
-    let env = args.update_env.then(loading::shell_env).transpose()?;
-    let known = args.known();
-    let listed = match known {
-        Known::Beside if !is_selector(word) => {
-            return start_script(script(word, args)?, known, wait, daemon, session, started).await;
-        }
-        _ if args.change.is_given() => args.change.restart(word, env.as_ref(), daemon).await,
-        _ => actions::act(daemon, "start", word, env).await,
-    };
-    let outcomes = match listed {
+    if args.force && !is_selector(word) {
+        return start_given(script(word, args)?, args, wait, daemon, session, started).await;
+    }
+    let outcomes = match start_listed(word, args, daemon).await {
         Ok(outcomes) => outcomes,
         Err(error) if !is_unknown(&error) || is_selector(word) => return Err(error),
         Err(_) => {
-            return start_script(script(word, args)?, known, wait, daemon, session, started).await;
+            return start_given(script(word, args)?, args, wait, daemon, session, started).await;
         }
     };
     args.change.tell_of_instances(&session.output);
     settle(&outcomes, wait, began, daemon, session, started).await
+}
+
+/// What is listed under a word, with what is given of it now and everything else as it was.
+async fn start_listed(
+    word: &str,
+    args: &Args,
+    daemon: &mut Client,
+) -> anyhow::Result<Vec<Outcome>> {
+    let env = args.update_env.then(loading::shell_env).transpose()?;
+    if args.change.is_given() {
+        return args.change.restart(word, env.as_ref(), daemon).await;
+    }
+    actions::act(daemon, "start", word, env).await
+}
+
+/// A script whose processes are listed and at rest is started as those, so that their settings and
+/// their number stay what they were; any other is a new app.
+async fn start_given(
+    loaded: Loaded,
+    args: &Args,
+    wait: Wait,
+    daemon: &mut Client,
+    session: &Session,
+    started: &mut Started,
+) -> anyhow::Result<Exit> {
+    let listed = list::processes(daemon).await?;
+    let at_rest = loaded.apps.first().map(|app| at_rest(app, &listed));
+    let at_rest = at_rest.unwrap_or_default();
+    if at_rest.is_empty() {
+        return start_script(loaded, args.known(), wait, daemon, session, started).await;
+    }
+    tell(&loaded, &session.output);
+    args.change.tell_of_instances(&session.output);
+    let began = Instant::now();
+    let mut outcomes = Vec::new();
+    for id in at_rest {
+        outcomes.extend(start_listed(&id.to_string(), args, daemon).await?);
+    }
+    settle(&outcomes, wait, began, daemon, session, started).await
+}
+
+/// The processes of this app's name, when all are of its script and none runs.
+fn at_rest(app: &AppSpec, listed: &[Process]) -> Vec<PmId> {
+    let same = || listed.iter().filter(|process| process.name == app.name);
+    let rests = |process: &Process| {
+        process.spec.program.script == app.program.script
+            && matches!(process.status, Status::Stopped | Status::Errored)
+    };
+    if !same().all(rests) {
+        return Vec::new();
+    }
+    same().map(|process| process.pm_id).collect()
 }
 
 fn is_unknown(error: &anyhow::Error) -> bool {

@@ -68,13 +68,14 @@ pub(crate) fn startup(args: &Args, output: &Output) -> anyhow::Result<Exit> {
         wait_ip: args.wait_ip,
     };
     let text = unit.text()?;
+    let is_named = args.platform.is_some();
+    if !is_systemd(args) && (is_named || !args.no_install) {
+        output.text(&unit.other_init())?;
+        return Ok(Exit::fine_if(args.no_install));
+    }
     if args.no_install {
         output.text(&text)?;
         return Ok(Exit::Fine);
-    }
-    if !is_systemd(args) {
-        output.text(&unit.other_init())?;
-        return Ok(Exit::Failed);
     }
     if !args.user_unit && !geteuid().is_root() {
         output.line("a unit of the system needs root; run this:")?;

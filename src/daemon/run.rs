@@ -538,7 +538,7 @@ async fn unlisted(left: Left, home: &Home) -> Result<(Left, Option<String>), Dae
 
 async fn resurrect(home: &Home, supervisor: &Supervisor) {
     match dump::read(&home.dump()) {
-        Ok(Read { saved, warning }) => {
+        Ok(Read { saved, warning, .. }) => {
             if let Some(warning) = warning {
                 tracing::warn!("{warning}");
             }

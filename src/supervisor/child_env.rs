@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::snapshot::Process;
 use crate::config::spec::ExecMode;
 use crate::ids::PmId;
@@ -22,12 +24,30 @@ pub fn run_name(home_id: &str, id: PmId, generation: u64) -> String {
     format!("{home_id}.{id}.{generation}")
 }
 
+/// PM2's `unique_id`, a UUID (version 8 of RFC 9562 §5.8): another one for each run, and the same one
+/// under the next daemon.
+pub fn unique_id(home_id: &str, id: PmId, generation: u64) -> String {
+    let hash = Sha256::digest(run_name(home_id, id, generation));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
 /// All variables of one run.
 pub fn environment(
     process: &Process,
     home: &Path,
     home_id: &str,
-    unique_id: &str,
     router_secret: Option<&str>,
 ) -> BTreeMap<String, String> {
     let spec = &process.spec;
@@ -48,7 +68,7 @@ pub fn environment(
     set("instances", spec.instances.to_string());
     set("exec_mode", mode.to_owned());
     set("PM2_HOME", text(home));
-    set("unique_id", unique_id.to_owned());
+    set("unique_id", process.unique_id.clone());
     set("pm_exec_path", text(&spec.program.script));
     set("pm_cwd", text(&spec.cwd));
     set("pm_pid_path", text(&process.pid_file));
@@ -91,9 +111,20 @@ mod tests {
             let given = given.map(|value| ("PORT".to_owned(), value.to_owned()));
             spec.env.0.extend(given);
             let process = Process::registered(PmId(0), instance, Arc::new(spec));
-            let env = environment(&process, Path::new("/h"), "cafe", "u", None);
+            let env = environment(&process, Path::new("/h"), "cafe", None);
             assert_eq!(env.get("PORT").map(String::as_str), Some(expected));
         }
+    }
+
+    #[test]
+    fn each_run_has_a_uuid_of_its_own() {
+        let id = |generation| unique_id("cafe", PmId(3), generation);
+        assert_eq!(id(1), id(1));
+        assert_ne!(id(1), id(2));
+        let text = id(1);
+        let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_eq!(&text[14..15], "8");
     }
 
     #[test]
@@ -103,7 +134,7 @@ mod tests {
         spec.env.0.insert("KEPT".into(), "1".into());
         let mut process = Process::registered(PmId(4), 2, Arc::new(spec));
         process.generation = 9;
-        let env = environment(&process, Path::new("/h"), "cafe", "u", Some("s"));
+        let env = environment(&process, Path::new("/h"), "cafe", Some("s"));
         let get = |name: &str| env.get(name).map(String::as_str);
         assert_eq!(get("name"), Some("web"));
         assert_eq!(get("KEPT"), Some("1"));

@@ -22,6 +22,8 @@ pub struct Read {
     pub saved: Vec<Saved>,
     /// That it is an older one, and why.
     pub warning: Option<String>,
+    /// Which entries could not be read, and why.
+    pub unreadable: Vec<String>,
 }
 
 /// Saves the list.
@@ -71,11 +73,15 @@ fn entry(process: &Process) -> Value {
 /// When there is none, or neither can be read. Nothing is changed then.
 pub fn read(path: &Path) -> Result<Read, DumpError> {
     let dump::Entries { entries, warning } = dump::read(path)?;
-    let mut saved = Vec::new();
+    let (mut saved, mut unreadable) = (Vec::new(), Vec::new());
+    let mut leave_out = |number: usize, why: String| {
+        let file = path.display();
+        tracing::warn!(%file, entry = number, "an entry is not an app; left out: {why}");
+        unreadable.push(format!("entry {number} of `{file}`: {why}"));
+    };
     for (number, entry) in entries.iter().enumerate() {
         let Value::Object(fields) = entry else {
-            let file = path.display();
-            tracing::warn!(%file, entry = number, "an entry is not an app; left out");
+            leave_out(number, "it is no app".to_owned());
             continue;
         };
         if fields.get("pmx_module") == Some(&Value::Bool(true)) {
@@ -87,13 +93,14 @@ pub fn read(path: &Path) -> Result<Read, DumpError> {
                 instance: instance(fields),
                 stopped: fields.get("status").and_then(Value::as_str) == Some("stopped"),
             }),
-            Err(error) => {
-                let file = path.display();
-                tracing::warn!(%file, entry = number, %error, "an entry is not an app; left out");
-            }
+            Err(error) => leave_out(number, error.to_string()),
         }
     }
-    Ok(Read { saved, warning })
+    Ok(Read {
+        saved,
+        warning,
+        unreadable,
+    })
 }
 
 fn instance(fields: &Map<String, Value>) -> u32 {
@@ -125,7 +132,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let Read { saved, warning } = read(&path).unwrap();
+        let Read { saved, warning, .. } = read(&path).unwrap();
         assert_eq!(warning, None);
         assert_eq!((saved[0].instance, saved[0].stopped), (1, true));
         assert_eq!(*saved[0].spec, spec);
@@ -162,7 +169,7 @@ mod tests {
             ("3", "it holds a single value in place of a list of apps"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let Read { saved, warning } = read(&path).unwrap();
+            let Read { saved, warning, .. } = read(&path).unwrap();
             assert_eq!(saved.len(), 1);
             let warning = warning.unwrap();
             assert!(

@@ -111,6 +111,8 @@ pub struct Process {
     pub instance: u32,
     /// Counts its starts.
     pub generation: u64,
+    /// PM2's `unique_id`: a UUID of this run.
+    pub unique_id: String,
     /// What it is made from.
     pub spec: Arc<AppSpec>,
     /// Where it is.
@@ -158,6 +160,7 @@ impl Process {
             id,
             instance,
             generation: 0,
+            unique_id: String::new(),
             spec,
             status: Status::Stopped,
             pid: None,

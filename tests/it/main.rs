@@ -12,6 +12,7 @@
 mod harness;
 
 mod starting;
+mod coming_back;
 mod commands;
 mod selectors;
 mod compat;

@@ -39,9 +39,10 @@ impl Actor {
         id
     }
 
-    /// Fills in where its files are.
+    /// Fills in what its run is called, and where its files are.
     pub(super) fn place(&self, process: &mut Process) {
         let spec = &process.spec;
+        process.unique_id = child_env::unique_id(&self.home_id, process.id, process.generation);
         process.logs = LogFiles::of(spec, process.id, &self.logs_dir);
         process.pid_file = files::pid_file(spec, process.id, &self.pids_dir);
     }
@@ -241,7 +242,7 @@ impl Actor {
         let service = process.spec.mcp.as_ref();
         let secret = service.map(|mcp| (self.router_secret)(&mcp.service));
         let secret = secret.as_ref().map(|secret| secret.expose().as_str());
-        let env = child_env::environment(process, &self.home, &self.home_id, &unique_id(), secret);
+        let env = child_env::environment(process, &self.home, &self.home_id, secret);
         Order {
             id: process.id,
             generation: process.generation,
@@ -310,22 +311,4 @@ pub(super) fn tree_of(
         name: child_env::run_name(home_id, id, generation).into(),
         is_whole: spec.stop.treekill,
     }
-}
-
-/// PM2's `unique_id`: a random UUID (RFC 9562 §5.4) for each start.
-fn unique_id() -> String {
-    let mut bytes = [0; 16];
-    // Only a label: without random numbers it is the same one again.
-    let _ = getrandom::fill(&mut bytes);
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = data_encoding::HEXLOWER.encode(&bytes);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
 }
