@@ -98,7 +98,7 @@ impl State {
         let Some(file) = &mut self.file else {
             return io::stderr().write_all(said);
         };
-        file.append(said, self.rules.as_ref())?;
+        file.append(said, self.rules.as_ref(), &mut |_| {})?;
         // It goes on growing when it can't be put aside: there is no other place to say so.
         let _ = file.take_trouble();
         if let Some((descriptor, opened)) = file.descriptor()

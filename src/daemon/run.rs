@@ -261,7 +261,8 @@ async fn live(
         tidier: Tidier::start().map_err(system("start the thread that compresses logs"))?,
         zone: TimeZone::system(),
     };
-    let logs = Logs::start(rules.clone()).map_err(system("start the thread that captures logs"))?;
+    let logs = Logs::start(rules.clone(), &home.run_dir())
+        .map_err(system("start the thread that captures logs"))?;
     log.attach(rules.clone(), logs.clone());
     let (journal, left) = Journal::open(&home.run_db(), &proc::boot_id())?;
     let mut warnings: Vec<String> = warning.into_iter().collect();

@@ -2,8 +2,9 @@
 //!
 //! What holds: a file is put aside by a new name and the next one is open before anything is
 //! written to it, so nothing is copied and no byte is lost; when that fails (a folder without
-//! permission) the old one goes on. All who write to one path share one of these. Nothing here
-//! logs: the daemon's own log is such a file, too.
+//! permission) the old one goes on. All who write to one path share one of these. Who appends is
+//! told before and after each write how far it has come, so that it can be finished when the daemon
+//! is killed meanwhile. Nothing here logs: the daemon's own log is such a file, too.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,6 +16,7 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 use super::aside::{self, Tidier};
+use super::mark::{self, Place};
 use super::rotate::{self, Facts, Form, Mark, Policy};
 use super::stamp::Stamp;
 use crate::config::spec::RotateSpec;
@@ -95,10 +97,16 @@ impl LogFile {
     }
 
     /// Appends all of it, putting the file aside before or between its lines when that is due.
+    /// `told` hears where the next byte of the piece goes, before each write and after it.
     ///
     /// # Errors
     /// When the rest could not be written.
-    pub fn append(&mut self, piece: &[u8], rules: Option<&Rules>) -> io::Result<()> {
+    pub fn append(
+        &mut self,
+        piece: &[u8],
+        rules: Option<&Rules>,
+        told: &mut dyn FnMut(Place),
+    ) -> io::Result<()> {
         let policy = rules.map(|rules| (Policy::of(self.asked, rules.daemon), rules));
         let mut rest = piece;
         while !rest.is_empty() {
@@ -108,13 +116,19 @@ impl LogFile {
                 None => rest.len(),
             };
             let (now, later) = rest.split_at(room);
-            self.write(now)?;
+            self.write(now, piece.len() - rest.len(), told)?;
             rest = later;
             if let Some((policy, rules)) = policy.as_ref().filter(|_| !rest.is_empty()) {
                 self.put_aside(*policy, rules);
             }
         }
         Ok(())
+    }
+
+    /// How many bytes of the piece a daemon that died at this place has appended.
+    pub fn written(&self, piece: &[u8], place: Option<&Place>) -> usize {
+        let found = place.and_then(|place| self.found(place, piece.len()));
+        mark::written(piece, place, found.as_deref())
     }
 
     /// Opens it anew with the next line: somebody else has moved it.
@@ -182,19 +196,39 @@ impl LogFile {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// What stands behind the place; `None` when the path names another file, or none that can be
+    /// read.
+    fn found(&self, place: &Place, most: usize) -> Option<Vec<u8>> {
+        let meta = self.path.metadata().ok()?;
+        if !meta.is_file() || (meta.dev(), meta.ino()) != (place.device, place.inode) {
+            return None;
+        }
+        let mut file = File::open(&self.path).ok()?;
+        file.seek(SeekFrom::Start(place.length)).ok()?;
+        let mut found = Vec::new();
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        file.take(most).read_to_end(&mut found).ok()?;
+        Some(found)
+    }
+
+    /// Writes bytes before which so many of their piece were written.
+    fn write(&mut self, bytes: &[u8], done: usize, told: &mut dyn FnMut(Place)) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
         let Some(last) = bytes.last() else {
             return Ok(());
         };
+        let place = open.place(done);
+        told(place);
         let written = open.file.write_all(bytes);
         if written.is_err() {
             // How much of it is there is looked up with the next piece.
             self.open = None;
             return written;
         }
+        // Told again before the file may be put aside: then it is found no more.
+        told(place.after(bytes.len()));
         open.size += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         open.between_lines = *last == b'\n';
         Ok(())
@@ -259,6 +293,18 @@ pub fn length_of(path: &Path) -> Option<u64> {
 }
 
 impl Open {
+    /// Where the next byte goes. The length is asked for: others may write to it and empty it.
+    fn place(&self, done: usize) -> Place {
+        let meta = self.file.metadata();
+        let place = meta.map(|meta| Place {
+            device: meta.dev(),
+            inode: meta.ino(),
+            length: meta.len(),
+            done,
+        });
+        place.unwrap_or(Place::given_up(done))
+    }
+
     /// The path names this very file.
     fn is_at(&self, path: &Path) -> bool {
         match (self.file.metadata(), path.metadata()) {
@@ -348,7 +394,8 @@ mod tests {
 
     impl Fixture {
         fn append(&mut self, piece: &[u8]) {
-            self.file.append(piece, Some(&self.rules)).unwrap();
+            let appended = self.file.append(piece, Some(&self.rules), &mut |_| {});
+            appended.unwrap();
         }
 
         /// What was put aside, oldest first, and the present file.
@@ -383,6 +430,30 @@ mod tests {
     }
 
     #[test]
+    fn each_write_is_told_of_and_what_it_has_done_is_found_again() {
+        let mut it = fixture(8, false);
+        let piece = b"one\ntwo\nthree\n";
+        let mut places = Vec::new();
+        let appended = it
+            .file
+            .append(piece, Some(&it.rules), &mut |place| places.push(place));
+        appended.unwrap();
+        let told: Vec<_> = places
+            .iter()
+            .map(|place| (place.length, place.done))
+            .collect();
+        assert_eq!(told, [(0, 0), (8, 8), (0, 8), (6, 14)]);
+        assert_ne!(places[1].inode, places[2].inode);
+        // The first file was put aside; the second one has all that its place had before it.
+        for (place, written) in places.iter().zip([0, 8, 14, 14]) {
+            assert_eq!(it.file.written(piece, Some(place)), written);
+        }
+        assert_eq!(it.file.written(piece, None), 0);
+        std::fs::write(it.file.path(), "th").unwrap();
+        assert_eq!(it.file.written(piece, Some(&places[2])), 10);
+    }
+
+    #[test]
     fn a_file_that_was_there_goes_on_and_its_open_line_stays_whole() {
         let mut it = fixture(8, false);
         std::fs::create_dir_all(it.file.path().parent().unwrap()).unwrap();
@@ -410,7 +481,8 @@ mod tests {
         let path = it.dir.path().join(format!("{}.log", "x".repeat(240)));
         let mut file = LogFile::new(path.clone(), 0o640);
         file.asked = it.file.asked;
-        file.append(b"one\ntwo\nthree\n", Some(&it.rules)).unwrap();
+        file.append(b"one\ntwo\nthree\n", Some(&it.rules), &mut |_| {})
+            .unwrap();
         assert!(file.take_trouble().is_some() && file.take_trouble().is_none());
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nthree\n");
         it.append(b"one\n");
@@ -421,7 +493,8 @@ mod tests {
         let mut it = fixture(1, false);
         let mut null = LogFile::new("/dev/null".into(), 0o640);
         null.asked = it.file.asked;
-        null.append(b"one\ntwo\n", Some(&it.rules)).unwrap();
+        null.append(b"one\ntwo\n", Some(&it.rules), &mut |_| {})
+            .unwrap();
         it.append(b"x\n");
         assert!(null.take_trouble().is_none() && Path::new("/dev/null").exists());
     }

@@ -1,9 +1,10 @@
 //! Reads what services write and appends it to their log files.
 //!
 //! One thread of its own with its own small reactor: blocking on a disk here delays neither the
-//! router nor a restart. Per stream one task; while nothing arrives it holds no buffer. Streams
-//! take turns, so that a flood holds up nobody else. A log that can't be written (disk full) loses
-//! lines, counts them and says so; the service never waits.
+//! router nor a restart. Per stream one task, which says when to look into its pipe; `reader.rs`
+//! looks, `sink.rs` stores. While nothing arrives a stream holds no buffer. Streams take turns, so
+//! that a flood holds up nobody else. A log that can't be written (disk full) loses lines, counts
+//! them and says so; the service never waits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,24 +16,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::append::{LogFile, Rules};
 use super::dress::Dress;
 use super::files::{LogFiles, Stream};
-use super::lines::{self, Partial};
 use super::losses::Losses;
+use super::mark::CHUNK_MAX;
+use super::mark_file::MarkFile;
+use super::peek::Scratch;
 use super::pipes::Pipes;
-use super::words;
+use super::reader::{Beginning, Reader};
+use super::sink::{Sink, tell};
+use super::wait::Wait;
 use crate::config::spec::{LogSpec, RotateSpec};
-use crate::ids::{AppName, PmId, Timestamp};
+use crate::ids::{AppName, PmId};
 
-/// How long the beginning of a line is held back for its end.
-const PARTIAL_WAIT: Duration = Duration::from_millis(500);
-/// Bytes per read: the size of a pipe.
-const BUFFER: usize = 64 * 1024;
 /// Reads of one stream in a row before the others get their turn.
 const READS_IN_A_ROW: usize = 4;
 /// Lines a follower may be behind before it loses the oldest.
@@ -40,18 +41,10 @@ const FOLLOWER_LINES: usize = 16 * 1024;
 /// Orders to the thread that may be under way: a few for each of the most processes there may be.
 /// Room costs nothing until it is used.
 const ORDERS: usize = 40_000;
-/// At most one warning about a log that can't be written in this time.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-/// Words that are older when a run ends are not about its end.
-const WORDS_LAST: Duration = Duration::from_secs(5);
 /// How long a run's last words are waited for.
 const WORDS_WAIT: Duration = Duration::from_millis(200);
-/// More of a line is not kept.
-const WORDS_MAX: usize = 512;
 /// Mode of a log file: the operator's own, and readable for the group that is to look after logs.
 const MODE: u32 = 0o640;
-/// A larger buffer of lines with times is given back after use.
-const DRESSED_KEPT: usize = 256 * 1024;
 
 /// Whose output it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,15 +148,17 @@ enum Word {
     Settle(Option<mpsc::Sender<String>>),
     Begin,
     Extent(mpsc::Sender<Extent>),
+    /// Somebody else reads from now on: what is in the pipe is theirs.
+    Leave,
     Write(Box<Sink>),
 }
 
 impl Logs {
-    /// Starts the thread.
+    /// Starts the thread. In the folder of the FIFOs it keeps what the next daemon must know.
     ///
     /// # Errors
-    /// When no thread can be had.
-    pub fn start(rules: Rules) -> io::Result<Self> {
+    /// When no thread or no descriptors can be had.
+    pub fn start(rules: Rules, run_dir: &Path) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (followers, _) = broadcast::channel(FOLLOWER_LINES);
         let losses = Losses::default();
@@ -175,11 +170,20 @@ impl Logs {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let scratch = Scratch::new(CHUNK_MAX)?;
+        let marks = MarkFile::open(run_dir).inspect_err(|error| {
+            tracing::warn!(
+                folder = %run_dir.display(), %error,
+                "cannot write down which log lines are being stored; should this daemon be killed, \
+                 some may be stored twice"
+            );
+        });
+        let marks = marks.ok();
         std::thread::Builder::new()
             .name("mcpm-logs".into())
             .spawn(move || {
                 let tasks = tokio::task::LocalSet::new();
-                let shared = Shared::new(followers, losses, rules);
+                let shared = Shared::new(followers, losses, rules, scratch, marks);
                 tasks.block_on(&runtime, serve(inbox, shared));
             })?;
         Ok(logs)
@@ -298,27 +302,42 @@ impl Logs {
 
 /// What the thread's tasks have in common.
 #[derive(Clone)]
-struct Shared {
-    followers: broadcast::Sender<Arc<Line>>,
-    losses: Losses,
-    rules: Rc<RefCell<Rules>>,
+pub(super) struct Shared {
+    pub(super) followers: broadcast::Sender<Arc<Line>>,
+    pub(super) losses: Losses,
+    pub(super) rules: Rc<RefCell<Rules>>,
     /// One for each path, however many write to it.
     files: Rc<RefCell<HashMap<PathBuf, Weak<RefCell<LogFile>>>>>,
-    /// What is read, by one task at a time.
-    buffer: Rc<RefCell<Vec<u8>>>,
+    /// What was seen in a pipe, by one task at a time.
+    pub(super) buffer: Rc<RefCell<Vec<u8>>>,
     /// Lines with what was added to them.
-    dressed: Rc<RefCell<Vec<u8>>>,
+    pub(super) dressed: Rc<RefCell<Vec<u8>>>,
+    /// Through which pipes are looked into.
+    pub(super) scratch: Rc<Scratch>,
+    /// What the next daemon must know; `None` when it can't be kept.
+    pub(super) marks: Rc<RefCell<Option<MarkFile>>>,
+    /// Told when what a killed daemon was storing is stored.
+    pub(super) finished: Rc<Notify>,
 }
 
 impl Shared {
-    fn new(followers: broadcast::Sender<Arc<Line>>, losses: Losses, rules: Rules) -> Self {
+    fn new(
+        followers: broadcast::Sender<Arc<Line>>,
+        losses: Losses,
+        rules: Rules,
+        scratch: Scratch,
+        marks: Option<MarkFile>,
+    ) -> Self {
         Self {
             followers,
             losses,
             rules: Rc::new(RefCell::new(rules)),
             files: Rc::default(),
-            buffer: Rc::new(RefCell::new(vec![0; BUFFER])),
+            buffer: Rc::new(RefCell::new(vec![0; CHUNK_MAX])),
             dressed: Rc::default(),
+            scratch: Rc::new(scratch),
+            marks: Rc::new(RefCell::new(marks)),
+            finished: Rc::default(),
         }
     }
 
@@ -327,13 +346,11 @@ impl Shared {
         let file = |path: Option<&Path>| path.map(|path| self.file(path, spec.rotate));
         let both = file(files.get(stream)).into_iter();
         let zone = &self.rules.borrow().zone;
-        Sink {
-            files: both.chain(file(files.combined.as_deref())).collect(),
-            is_told: !spec.disabled,
-            dress: Dress::of(&spec.format, (source.id, &source.name), stream, zone),
-            ear: output.is_heard.then(Ear::default),
-            warned: None,
-        }
+        Sink::new(
+            both.chain(file(files.combined.as_deref())).collect(),
+            Dress::of(&spec.format, (source.id, &source.name), stream, zone),
+            output,
+        )
     }
 
     fn file(&self, path: &Path, asked: RotateSpec) -> Rc<RefCell<LogFile>> {
@@ -434,7 +451,9 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
                 let _ = done.send(());
             }
             Order::Pause { done } => {
-                streams.clear();
+                for (_, sender) in streams.drain().flat_map(|(_, open)| open) {
+                    let _ = sender.send(Word::Leave).await;
+                }
                 while tasks.join_next().await.is_some() {}
                 let _ = done.send(());
             }
@@ -444,15 +463,11 @@ async fn serve(mut inbox: mpsc::Receiver<Order>, shared: Shared) {
 }
 
 struct Task {
-    source: Source,
-    stream: Stream,
     pipe: Receiver,
     words: mpsc::Receiver<Word>,
-    partial: Partial,
-    sink: Sink,
-    /// Where the present run begins in the log file.
-    begun: u64,
-    shared: Shared,
+    reader: Reader,
+    source: Source,
+    losses: Losses,
 }
 
 impl Task {
@@ -464,232 +479,141 @@ impl Task {
         shared: &Shared,
     ) -> io::Result<(Self, mpsc::Sender<Word>)> {
         let (sender, words) = mpsc::channel(4);
+        let pipe = Receiver::from_file_unchecked(pipes.reader(stream)?)?;
+        let mut reader = Reader::new(source.clone(), stream, sink, shared.clone());
+        reader.recover(pipe.as_fd());
         let task = Self {
-            source: source.clone(),
-            stream,
-            pipe: Receiver::from_file_unchecked(pipes.reader(stream)?)?,
+            pipe,
             words,
-            partial: Partial::default(),
-            sink,
-            begun: 0,
-            shared: shared.clone(),
+            reader,
+            source: source.clone(),
+            losses: shared.losses.clone(),
         };
         Ok((task, sender))
     }
 
     async fn run(mut self) {
-        let mut let_go_at = None;
+        self.reader.wait_for_unfinished().await;
+        let mut wait: Option<Wait> = None;
         loop {
-            let deadline = let_go_at.unwrap_or_else(Instant::now);
-            tokio::select! {
+            let next = wait.map_or_else(Instant::now, Wait::until);
+            let taken = tokio::select! {
                 biased;
                 word = self.words.recv() => match word {
                     Some(Word::Settle(heard)) => {
                         self.drain();
-                        let words = self.sink.ear.as_mut().and_then(Ear::take);
+                        let words = self.reader.sink().last_words();
                         if let (Some(heard), Some(words)) = (heard, words) {
                             let _ = heard.try_send(words);
                         }
+                        // What has come meanwhile may not have been told.
+                        Taken::Share
                     }
-                    Some(Word::Begin) => self.begun = self.sink.end().map_or(0, |(_, end)| end),
+                    Some(Word::Write(sink)) => {
+                        self.reader.write_to(*sink);
+                        continue;
+                    }
+                    Some(Word::Begin) => {
+                        self.reader.begin();
+                        continue;
+                    }
                     Some(Word::Extent(answer)) => {
-                        if let Some(extent) = self.extent() {
+                        if let Some(extent) = self.reader.extent() {
                             let _ = answer.try_send(extent);
                         }
+                        continue;
                     }
-                    Some(Word::Write(sink)) => self.sink = *sink,
+                    Some(Word::Leave) => {
+                        self.reader.let_go();
+                        return;
+                    }
                     None => break,
                 },
                 ready = self.pipe.readable() => {
                     if ready.is_err() { break }
-                    let mut turns = READS_IN_A_ROW;
-                    while turns > 0 && self.read() { turns -= 1 }
-                    if turns == 0 { tokio::task::yield_now().await }
+                    self.take_turns(wait, Self::look_when_ready)
                 }
-                () = tokio::time::sleep_until(deadline), if let_go_at.is_some() => self.let_go(),
+                () = tokio::time::sleep_until(next), if wait.is_some() => {
+                    wait = wait.map(Wait::longer);
+                    self.take_turns(wait, Self::look)
+                }
+            };
+            if taken == Taken::Share {
+                tokio::task::yield_now().await;
             }
-            let_go_at = match (self.partial.is_empty(), let_go_at) {
-                (true, _) => None,
-                (false, Some(at)) => Some(at),
-                (false, None) => Some(Instant::now() + PARTIAL_WAIT),
+            wait = match (taken, self.reader.is_waiting(), wait) {
+                (Taken::Share, _, _) => Some(Wait::at_once(Instant::now())),
+                (_, false, _) => None,
+                (Taken::Nothing, true, Some(wait)) => Some(wait),
+                (_, true, _) => Some(Wait::since(Instant::now())),
             };
         }
         self.drain();
         // Not before the last line: what is lost of it is nobody's.
-        self.shared.losses.forget(self.source.id);
+        self.losses.forget(self.source.id);
     }
 
-    /// What the run that has just ended has written; the next one begins behind it.
-    fn extent(&mut self) -> Option<Extent> {
-        let (path, to) = self.sink.end()?;
-        // The file was put aside or emptied meanwhile: what is in it is the run's.
-        let from = if self.begun <= to { self.begun } else { 0 };
-        self.begun = to;
-        let stream = self.stream;
-        Some(Extent {
-            stream,
-            path,
-            from,
-            to,
-        })
-    }
-
-    /// Reads once; `false` when the pipe is empty, as far as the reactor has heard.
-    fn read(&mut self) -> bool {
-        let buffer = self.shared.buffer.clone();
-        let mut buffer = buffer.borrow_mut();
-        match self.pipe.try_read(&mut buffer) {
-            Ok(0) | Err(_) => false,
-            Ok(count) => {
-                self.keep(&buffer[..count]);
-                true
-            }
+    /// Takes some chunks in a row.
+    fn take_turns(&mut self, wait: Option<Wait>, look: fn(&mut Self, Beginning) -> bool) -> Taken {
+        let is_over = wait.is_some_and(|wait| wait.is_over(Instant::now()));
+        let mut beginning = if is_over {
+            Beginning::Goes
+        } else {
+            Beginning::Waits
+        };
+        let mut turns = READS_IN_A_ROW;
+        while turns > 0 && look(self, beginning) {
+            turns -= 1;
+            // What comes behind it has not waited yet.
+            beginning = Beginning::Waits;
+        }
+        match turns {
+            0 => Taken::Share,
+            READS_IN_A_ROW => Taken::Nothing,
+            _ => Taken::All,
         }
     }
 
-    /// Reads what is in the pipe now, and lets go of what is held. Asks the pipe itself: the reactor
-    /// may hear of the last bytes after the end of their writer. Not until the pipe is empty: who
-    /// still writes, such as a child that was left behind, must not hold up the others.
+    /// Takes one chunk; `false` when there is none to be taken.
+    fn look(&mut self, beginning: Beginning) -> bool {
+        self.reader.look(self.pipe.as_fd(), beginning).is_ok()
+    }
+
+    /// The same when the reactor has heard of something. When nothing is to be taken it is told so,
+    /// whatever is left in the pipe: the next thing to hear of is something new.
+    fn look_when_ready(&mut self, beginning: Beginning) -> bool {
+        let Self { pipe, reader, .. } = self;
+        let look = || {
+            let taken = reader.look(pipe.as_fd(), beginning);
+            taken.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))
+        };
+        pipe.try_io(look).is_ok()
+    }
+
+    /// Takes what is in the pipe now, and lets go of the beginning of a line. Asks the pipe itself:
+    /// the reactor may hear of the last bytes after the end of their writer. Not until the pipe is
+    /// empty: who still writes, such as a child that was left behind, must not hold up the others.
     fn drain(&mut self) {
-        let buffer = self.shared.buffer.clone();
-        let mut buffer = buffer.borrow_mut();
-        let mut left = rustix::io::ioctl_fionread(self.pipe.as_fd()).unwrap_or(0);
+        let pipe = self.pipe.as_fd();
+        let mut left = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
         while left > 0 {
-            match rustix::io::read(self.pipe.as_fd(), &mut buffer[..]) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => {
-                    self.keep(&buffer[..count]);
-                    left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
-                }
+            match self.reader.look(pipe, Beginning::Goes) {
+                Ok(count) => left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX)),
+                Err(_) => break,
             }
         }
-        self.let_go();
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let (partial, mut publish) = self.publisher();
-        partial.feed(bytes, &mut publish);
-    }
-
-    fn let_go(&mut self) {
-        let (partial, mut publish) = self.publisher();
-        partial.finish(&mut publish);
-    }
-
-    fn publisher(&mut self) -> (&mut Partial, impl FnMut(&[u8])) {
-        let Self {
-            partial,
-            sink,
-            shared,
-            source,
-            stream,
-            ..
-        } = self;
-        let publish = |piece: &[u8]| sink.take(piece, shared, source, *stream);
-        (partial, publish)
+        self.reader.let_go();
     }
 }
 
-fn tell(followers: &broadcast::Sender<Arc<Line>>, origin: &Origin, piece: &[u8]) {
-    if followers.receiver_count() == 0 {
-        return;
-    }
-    for line in lines::split(piece) {
-        let line = Line {
-            origin: origin.clone(),
-            bytes: line.to_vec(),
-        };
-        let _ = followers.send(Arc::new(line));
-    }
-}
-
-/// Where one stream of one process goes.
-struct Sink {
-    files: Vec<Rc<RefCell<LogFile>>>,
-    is_told: bool,
-    dress: Option<Dress>,
-    ear: Option<Ear>,
-    /// Of a file that could not be written.
-    warned: Option<Instant>,
-}
-
-impl Sink {
-    /// The stream's file and where it ends; `None` when it goes to none.
-    fn end(&self) -> Option<(PathBuf, u64)> {
-        let file = self.files.first()?.borrow();
-        Some((file.path().to_owned(), file.size()?))
-    }
-
-    fn take(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
-        if let Some(ear) = &mut self.ear {
-            ear.hear(piece);
-        }
-        let Some(dress) = &mut self.dress else {
-            self.store(piece, shared, source, stream);
-            return;
-        };
-        let dressed = shared.dressed.clone();
-        let mut dressed = dressed.borrow_mut();
-        dressed.clear();
-        dress.put_on(piece, Timestamp::now(), &mut dressed);
-        self.store(&dressed, shared, source, stream);
-        dressed.shrink_to(DRESSED_KEPT);
-    }
-
-    fn store(&mut self, piece: &[u8], shared: &Shared, source: &Source, stream: Stream) {
-        let rules = shared.rules.borrow();
-        for file in &self.files {
-            let mut file = file.borrow_mut();
-            if let Err(error) = file.append(piece, Some(&rules)) {
-                let lines = u64::try_from(lines::split(piece).count()).unwrap_or(u64::MAX);
-                shared.losses.add(source, file.path(), lines, &error);
-                let now = Instant::now();
-                if self.warned.is_none_or(|at| now - at >= WARN_EVERY) {
-                    self.warned = Some(now);
-                    if let Some(loss) = shared.losses.of(source.id) {
-                        tracing::warn!("{loss}; it goes on");
-                    }
-                }
-            }
-            if let Some(error) = file.take_trouble() {
-                tracing::warn!(
-                    app = %source.name, file = %file.path().display(), %error,
-                    "a full log cannot be put aside; it goes on growing"
-                );
-            }
-        }
-        if self.is_told {
-            tell(
-                &shared.followers,
-                &Origin::Process(source.clone(), stream),
-                piece,
-            );
-        }
-    }
-}
-
-/// What a run has said of a port that somebody else has, and when.
-#[derive(Default)]
-struct Ear(Option<(String, Instant)>);
-
-impl Ear {
-    fn hear(&mut self, piece: &[u8]) {
-        let is_recent = |(_, at): &(String, Instant)| at.elapsed() < WORDS_LAST;
-        if self.0.as_ref().is_some_and(is_recent) {
-            return;
-        }
-        if let Some(line) = words::of_a_taken_port(piece) {
-            let line = &line[..line.len().min(WORDS_MAX)];
-            let text = String::from_utf8_lossy(line).into_owned();
-            self.0 = Some((text, Instant::now()));
-        }
-    }
-
-    /// The words, when they are its last ones.
-    fn take(&mut self) -> Option<String> {
-        let (words, at) = self.0.take()?;
-        (at.elapsed() < WORDS_LAST).then_some(words)
-    }
+/// How much a stream took in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Nothing,
+    /// What there was.
+    All,
+    /// As much as it may: there may be more.
+    Share,
 }
 
 #[cfg(test)]

@@ -60,6 +60,16 @@ impl Dress {
         })
     }
 
+    /// What comes next begins a line.
+    pub fn is_between_lines(&self) -> bool {
+        self.between_lines
+    }
+
+    /// Goes on where the daemon before was, so that it makes the same of the same lines.
+    pub fn go_on(&mut self, between_lines: bool) {
+        self.between_lines = between_lines;
+    }
+
     /// Adds the piece's lines, which arrived now, as they are stored.
     pub fn put_on(&mut self, piece: &[u8], now: Timestamp, into: &mut Vec<u8>) {
         for line in piece.split_inclusive(|&b| b == b'\n') {
@@ -126,6 +136,22 @@ mod tests {
             &["one\ntwo\n", "thr", "ee\n", "\n"],
             "00:00:01.500: one\n00:00:01.500: two\n00:00:01.500: three\n00:00:01.500: \n",
         );
+    }
+
+    #[test]
+    fn it_goes_on_within_a_line_where_another_one_was() {
+        let format = LogFormat {
+            json: false,
+            stamp: Some("ss".into()),
+        };
+        let name = AppName::parse("web").unwrap();
+        let dress = || Dress::of(&format, (PmId(3), &name), Stream::Out, &TimeZone::UTC).unwrap();
+        let (mut first, mut second) = (dress(), dress());
+        let mut stored = Vec::new();
+        first.put_on(b"thr", Timestamp::from_millis(0), &mut stored);
+        second.go_on(first.is_between_lines());
+        second.put_on(b"ee\nfour\n", Timestamp::from_millis(0), &mut stored);
+        assert_eq!(stored, b"00: three\n00: four\n");
     }
 
     #[test]

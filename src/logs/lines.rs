@@ -1,8 +1,9 @@
 //! Bytes as they arrive → whole lines (pure).
 //!
-//! Bytes are kept as they are, valid UTF-8 or not. What was read of a line is held back until the
+//! Bytes are kept as they are, valid UTF-8 or not. The beginning of a line is held back until the
 //! line ends, so that two processes that write one file do not cut each other's lines; a line that
-//! grows too long, or waits too long (the caller's clock), is let go in parts.
+//! grows too long, or waits too long (the caller's clock), is let go in parts. It is held back in
+//! its pipe as long as there is room (`reader.rs`), and then in a [`Partial`].
 
 /// Longest part of a line that is held back, in bytes.
 pub const PARTIAL_MAX: usize = 64 * 1024;
@@ -57,6 +58,16 @@ impl Partial {
     }
 }
 
+/// How many of these bytes are whole lines: those up to the last line end, and with it.
+pub fn whole(bytes: &[u8]) -> usize {
+    memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1)
+}
+
+/// How many of these bytes are the first line, with its line end; 0 when it has none.
+pub fn first(bytes: &[u8]) -> usize {
+    memchr::memchr(b'\n', bytes).map_or(0, |at| at + 1)
+}
+
 /// The lines of a piece, without their line ends (`\n` or `\r\n`).
 pub fn split(piece: &[u8]) -> impl Iterator<Item = &[u8]> {
     let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
@@ -92,6 +103,18 @@ mod tests {
     fn an_overlong_line_is_let_go() {
         let long = vec![b'x'; PARTIAL_MAX + 1];
         assert_eq!(pieces(&[&long]).len(), 1);
+    }
+
+    #[test]
+    fn whole_lines_end_with_the_last_line_end() {
+        for (bytes, of_first, of_whole) in [
+            (&b""[..], 0, 0),
+            (b"no end", 0, 0),
+            (b"one\n", 4, 4),
+            (b"one\ntwo\nthr", 4, 8),
+        ] {
+            assert_eq!((first(bytes), whole(bytes)), (of_first, of_whole));
+        }
     }
 
     #[test]

@@ -3,11 +3,15 @@
 //! A service's stdin, stdout and stderr are FIFOs in `$MCPM_HOME/run/`, opened read-write by the
 //! service itself, so that it never sees a closed pipe when the daemon dies and the next daemon
 //! reads on where this one stopped. One thread of its own reads them all and
-//! appends to the log files: a slow disk delays no request and no command.
+//! appends to the log files: a slow disk delays no request and no command. What is written leaves
+//! its pipe only when it is stored, so a daemon may be killed at any moment.
 //!
-//! `pipes.rs` makes the FIFOs, `capture.rs` reads them, `lines.rs` (pure) keeps partial lines
-//! together, `words.rs` (pure) hears of taken ports, `dress.rs` and `stamp.rs` (pure) add times and
-//! names, `files.rs` (pure) says where all goes, `losses.rs` counts what no file could take.
+//! `pipes.rs` makes the FIFOs, `capture.rs` says when each is looked into, `reader.rs` takes whole
+//! lines out of one, `peek.rs` looks without taking, `wait.rs` (pure) says how long the end of a line
+//! is waited for. `mark.rs` (pure) and `mark_file.rs` tell the next daemon what this one was storing.
+//! `lines.rs` (pure) finds lines, `words.rs` (pure) hears of taken ports, `dress.rs` and `stamp.rs`
+//! (pure) add times and names, `sink.rs` stores and tells, `files.rs` (pure) says where all goes,
+//! `losses.rs` counts what no file could take.
 //! `append.rs` is one log file, `rotate.rs` (pure) decides when it is put aside and what becomes of it then,
 //! `aside.rs` does that; `history.rs` reads the last lines across them.
 
@@ -19,8 +23,14 @@ pub mod stamp;
 pub mod dress;
 pub mod rotate;
 pub mod aside;
+pub mod mark;
 pub mod append;
 pub mod losses;
+pub mod mark_file;
+pub mod peek;
+mod wait;
+mod sink;
+mod reader;
 pub mod capture;
 pub mod history;
 

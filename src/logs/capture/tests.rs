@@ -1,9 +1,13 @@
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::config::spec::LogTarget;
+use crate::config::spec::{LogFormat, LogTarget};
+use crate::ids::Timestamp;
 use crate::logs::aside::Tidier;
+use crate::logs::mark::{self, Chunk, Place};
+use crate::logs::peek;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -13,39 +17,54 @@ struct Fixture {
     files: LogFiles,
 }
 
-async fn fixture(out: impl Fn(&Path) -> PathBuf) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let logs = Logs::start(Rules {
+fn rules() -> Rules {
+    Rules {
         daemon: RotateSpec::default(),
         tidier: Tidier::start().unwrap(),
         zone: jiff::tz::TimeZone::UTC,
-    })
-    .unwrap();
-    let pipes = Pipes::of(dir.path(), PmId(0));
-    pipes.make(None).unwrap();
-    let source = Source {
+    }
+}
+
+fn logs(run_dir: &Path) -> Logs {
+    Logs::start(rules(), run_dir).unwrap()
+}
+
+fn source() -> Source {
+    Source {
         id: PmId(0),
         name: AppName::parse("a").unwrap(),
-    };
-    let files = LogFiles {
-        out: Some(out(dir.path())),
-        ..LogFiles::default()
-    };
+    }
+}
+
+fn output(files: LogFiles) -> Output {
     let spec = LogSpec {
         out: LogTarget::Default,
         error: LogTarget::Nowhere,
         combined: None,
         merge: true,
         disabled: false,
-        format: crate::config::spec::LogFormat::default(),
+        format: LogFormat::default(),
         rotate: RotateSpec::default(),
     };
-    let output = Output {
-        files: files.clone(),
+    Output {
+        files,
         spec,
         is_heard: true,
+    }
+}
+
+async fn fixture(out: impl Fn(&Path) -> PathBuf) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = logs(dir.path());
+    let pipes = Pipes::of(dir.path(), PmId(0));
+    pipes.make(None).unwrap();
+    let files = LogFiles {
+        out: Some(out(dir.path())),
+        ..LogFiles::default()
     };
-    logs.capture(source.clone(), pipes.clone(), output).await;
+    let source = source();
+    logs.capture(source.clone(), pipes.clone(), output(files.clone()))
+        .await;
     Fixture {
         dir,
         logs,
@@ -176,4 +195,237 @@ async fn a_flood_arrives_whole() {
     });
     written.await.unwrap();
     until(|| file.metadata().is_ok_and(|meta| meta.len() == 5_000_000)).await;
+}
+
+/// What a service has written, and a daemon was storing when it was killed.
+const CHUNK: &[u8] = b"one\ntwo\n";
+
+/// A home whose daemon was killed over a chunk.
+struct Killed {
+    dir: tempfile::TempDir,
+    pipes: Pipes,
+    child: File,
+    marks: MarkFile,
+}
+
+impl Killed {
+    fn over(at: Timestamp) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pipes = Pipes::of(dir.path(), PmId(0));
+        pipes.make(None).unwrap();
+        let mut child = File::from(pipes.child_ends().unwrap().stdout);
+        child.write_all(CHUNK).unwrap();
+        let mut marks = MarkFile::open(dir.path()).unwrap();
+        marks.begin(&Chunk {
+            id: PmId(0),
+            stream: Stream::Out,
+            bytes: CHUNK.len(),
+            hash: mark::hash(CHUNK),
+            last: b'\n',
+            at,
+            between_lines: true,
+        });
+        Self {
+            dir,
+            pipes,
+            child,
+            marks,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the next byte of the file goes, after so many of the piece.
+    fn place(&self, name: &str, done: usize) -> Place {
+        let meta = self.path(name).metadata().unwrap();
+        Place {
+            device: meta.dev(),
+            inode: meta.ino(),
+            length: meta.len(),
+            done,
+        }
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        let mut file = File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn take(&mut self) {
+        let pipe = self.pipes.reader(Stream::Out).unwrap();
+        let mut taken = [0; CHUNK.len()];
+        peek::consume(pipe.as_fd(), &mut taken, self.marks.trace()).unwrap();
+    }
+
+    /// The next daemon comes, and the service ends the line that it has begun.
+    async fn goes_on(&mut self, format: LogFormat, combined: Option<&str>) -> Logs {
+        let files = LogFiles {
+            out: Some(self.path("a.log")),
+            error: None,
+            combined: combined.map(|name| self.path(name)),
+        };
+        let mut output = output(files);
+        output.spec.format = format;
+        let logs = logs(self.dir.path());
+        logs.capture(source(), self.pipes.clone(), output).await;
+        self.child.write_all(b"ee\n").unwrap();
+        logs
+    }
+
+    async fn holds(&self, name: &str, expected: &str) {
+        let text = || std::fs::read_to_string(self.path(name)).unwrap_or_default();
+        for _ in 0..500 {
+            if text() == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(text(), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_was_storing_is_stored_once() {
+    for (written, is_taken, behind) in [
+        ("", false, "thr"),
+        ("one\nt", false, "thr"),
+        ("one\ntwo\n", false, "thr"),
+        ("one\ntwo\n", true, "thr"),
+        // The same words again are others.
+        ("one\ntwo\n", true, "one\ntwo\nthr"),
+    ] {
+        let mut it = Killed::over(Timestamp::now());
+        it.child.write_all(behind.as_bytes()).unwrap();
+        it.append("a.log", "zero\n");
+        it.marks.note(0, &it.place("a.log", 0));
+        it.append("a.log", written);
+        if is_taken {
+            it.take();
+        }
+        let logs = it.goes_on(LogFormat::default(), None).await;
+        it.holds("a.log", &format!("zero\none\ntwo\n{behind}ee\n"))
+            .await;
+        drop(logs);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_daemons_chunk_is_stored_once_when_its_file_was_put_aside_meanwhile() {
+    // Before or after the mark told of the new file.
+    for (is_told, written) in [(false, ""), (true, ""), (true, "tw")] {
+        let mut it = Killed::over(Timestamp::now());
+        it.child.write_all(b"thr").unwrap();
+        it.append("a.log", "zero\none\n");
+        it.marks.note(0, &it.place("a.log", 4));
+        std::fs::rename(it.path("a.log"), it.path("aside.log")).unwrap();
+        it.append("a.log", "");
+        if is_told {
+            it.marks.note(0, &it.place("a.log", 4));
+        }
+        it.append("a.log", written);
+        let logs = it.goes_on(LogFormat::default(), None).await;
+        it.holds("a.log", "two\nthree\n").await;
+        it.holds("aside.log", "zero\none\n").await;
+        drop(logs);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_daemons_lines_get_the_time_they_have_come_in_each_of_their_files() {
+    let mut it = Killed::over(Timestamp::from_millis(1000));
+    it.child.write_all(b"thr").unwrap();
+    it.append("a.log", "");
+    it.marks.note(0, &it.place("a.log", 0));
+    it.append("a.log", "[01]: one\n[01]: t");
+    let format = LogFormat {
+        json: false,
+        stamp: Some("[[]ss]".into()),
+    };
+    let _logs = it.goes_on(format, Some("both.log")).await;
+    for name in ["a.log", "both.log"] {
+        let text = || std::fs::read_to_string(it.path(name)).unwrap_or_default();
+        until(|| text().ends_with(": three\n")).await;
+        assert!(text().starts_with("[01]: one\n[01]: two\n["), "{}", text());
+        assert_eq!(text().lines().count(), 3, "{}", text());
+    }
+}
+
+/// One stream without its task, whose log is `a.log` of the folder.
+fn reader(dir: &Path) -> Reader {
+    let (followers, _) = broadcast::channel(1);
+    let scratch = Scratch::new(CHUNK_MAX).unwrap();
+    let marks = MarkFile::open(dir).unwrap();
+    let shared = Shared::new(followers, Losses::default(), rules(), scratch, Some(marks));
+    let files = LogFiles {
+        out: Some(dir.join("a.log")),
+        ..LogFiles::default()
+    };
+    let sink = shared.sink(&source(), Stream::Out, &output(files));
+    Reader::new(source(), Stream::Out, sink, shared)
+}
+
+#[test]
+fn the_beginning_of_a_line_stays_in_its_pipe_as_long_as_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipes = Pipes::of(dir.path(), PmId(0));
+    pipes.make(None).unwrap();
+    let mut child = File::from(pipes.child_ends().unwrap().stdout);
+    let pipe = pipes.reader(Stream::Out).unwrap();
+    let mut reader = reader(dir.path());
+    let mut look = |beginning| reader.look(pipe.as_fd(), beginning).ok();
+    let stored = || std::fs::read(dir.path().join("a.log")).unwrap_or_default();
+    let left = || rustix::io::ioctl_fionread(&pipe).unwrap();
+
+    child.write_all(b"one\ntw").unwrap();
+    assert_eq!(look(Beginning::Waits), Some(4));
+    assert_eq!(look(Beginning::Waits), None);
+    assert_eq!((stored().as_slice(), left()), (&b"one\n"[..], 2));
+    child.write_all(b"o\nthr").unwrap();
+    assert_eq!(look(Beginning::Goes), Some(4));
+    assert_eq!((stored().as_slice(), left()), (&b"one\ntwo\n"[..], 3));
+    assert_eq!(look(Beginning::Goes), Some(3));
+    assert_eq!((stored().as_slice(), left()), (&b"one\ntwo\nthr"[..], 0));
+    assert_eq!(look(Beginning::Goes), None);
+
+    // A line that is longer than its pipe is held in memory, and comes out whole.
+    let size = rustix::pipe::fcntl_setpipe_size(&pipe, 8192).unwrap();
+    child.write_all(&vec![b'x'; size]).unwrap();
+    assert_eq!(look(Beginning::Waits), Some(size));
+    assert_eq!((stored().len(), left()), (11, 0));
+    child.write_all(b"y\nz\n").unwrap();
+    assert_eq!(look(Beginning::Waits), Some(2));
+    assert_eq!((stored().len(), left()), (11 + size + 2, 2));
+    assert_eq!(look(Beginning::Waits), Some(2));
+    assert!(stored().ends_with(b"xy\nz\n"));
+}
+
+#[tokio::test]
+async fn long_lines_and_small_pipes_hold_up_nobody() {
+    for (size, longest) in [(8192, 200_000), (65536, 300_000)] {
+        let it = fixture(|dir| dir.join("a.log")).await;
+        let file = it.dir.path().join("a.log");
+        let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+        rustix::pipe::fcntl_setpipe_size(&child, size).unwrap();
+        // Each of them is written at once, so that the writer waits in the middle of it.
+        let all: Vec<Vec<u8>> = [3, 5000, longest, 1, 70_000, 12]
+            .into_iter()
+            .map(|length| [vec![b'x'; length], vec![b'\n']].concat())
+            .collect();
+        let expected = all.concat();
+        let written = tokio::task::spawn_blocking(move || {
+            child.write_all(b"begin").unwrap();
+            all.iter().for_each(|line| child.write_all(line).unwrap());
+            child
+        });
+        let _child = written.await.unwrap();
+        let expected = [b"begin".to_vec(), expected].concat();
+        until(|| std::fs::read(&file).is_ok_and(|is| is == expected)).await;
+    }
 }
