@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::harness::{Mcpm, demo, is_alive, kill, processes_of, service, sh, wait_for};
 
+/// Each line in two halves, each when its file is there.
+const HALVES: &str = "i=0; while :; do while [ ! -e begin$i ]; do sleep 0.02; done; \
+                      printf 'half '; : > begun$i; \
+                      while [ ! -e end$i ]; do sleep 0.02; done; echo line $i; i=$((i+1)); done";
+
 const COUNT: &str = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.002; done";
 
 #[test]
@@ -51,18 +56,26 @@ fn services_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
 }
 
 #[test]
-fn no_line_of_a_service_that_lives_on_is_lost_or_doubled() {
-    let mcpm = Mcpm::start([sh("counter", COUNT)]);
+fn no_line_of_a_service_that_lives_on_is_lost_or_doubled_or_cut() {
+    let mcpm = Mcpm::start([sh("counter", COUNT), sh("halves", HALVES)]);
     wait_for(
         || (mcpm.log("counter-out.log").len() > 500).then_some(()),
         "some lines",
     );
-    for _ in 0..2 {
+    let mut halves = String::new();
+    for round in 0..3 {
+        mcpm.write(&format!("begin{round}"), "");
+        let begun = mcpm.folder().join(format!("begun{round}"));
+        wait_for(|| begun.exists().then_some(()), "the beginning of a line");
         mcpm.kill_daemon();
+        mcpm.write(&format!("end{round}"), "");
         mcpm.ok(&["ping"]);
         let size = mcpm.log("counter-out.log").len();
         let more = || mcpm.log("counter-out.log").len() > size + 500;
         wait_for(|| more().then_some(()), "more lines under the next daemon");
+        halves += &format!("half line {round}\n");
+        let is_whole = || mcpm.log("halves-out.log") == halves.as_bytes();
+        wait_for(|| is_whole().then_some(()), "one whole line");
     }
     let log = mcpm.log("counter-out.log");
     let text = String::from_utf8_lossy(&log);
