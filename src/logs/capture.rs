@@ -538,6 +538,14 @@ impl Task {
                     self.take_turns(wait, Self::look)
                 }
             };
+            let taken = match taken {
+                Taken::Nothing | Taken::All
+                    if self.reader.is_waiting() && self.reader.is_flooded() =>
+                {
+                    Taken::Share
+                }
+                taken => taken,
+            };
             if taken == Taken::Share {
                 tokio::task::yield_now().await;
             }

@@ -10,6 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
+/// Bytes of a pipe whose writer floods: some writes of the usual size.
+const WIDE: usize = 256 * 1024;
+
 /// A pipe that is empty whenever nobody looks.
 pub struct Scratch {
     reader: OwnedFd,
@@ -78,6 +81,14 @@ pub fn is_full(pipe: BorrowedFd<'_>) -> bool {
     };
     let mut room = [PollFd::new(&pipe, PollFlags::OUT)];
     retry_on_intr(|| rustix::event::poll(&mut room, Some(&at_once))) == Ok(0)
+}
+
+/// Makes room for a writer that floods, where that is nobody's loss: the pages that the pipes of one
+/// user may have are limited for all but root.
+pub fn widen(pipe: BorrowedFd<'_>) {
+    if rustix::process::geteuid().is_root() {
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, WIDE);
+    }
 }
 
 /// Takes what was seen from the pipe: the same bytes come again, the last one of them into `last`.

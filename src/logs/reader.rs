@@ -23,6 +23,12 @@ use crate::ids::Timestamp;
 /// How long a stream waits for another one that is to be finished: its app may be gone.
 const UNFINISHED_WAIT: Duration = Duration::from_secs(1);
 
+/// So many bytes at once come from a writer that may have been held up by a full pipe, in the middle
+/// of a write: the kernel tells of the rest only when that write ends.
+const FLOOD: usize = 32 * 1024;
+/// How often such a pipe is looked into at once; the writer needs some microseconds to wake.
+const FLOOD_LOOKS: u32 = 64;
+
 /// What becomes of the beginning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
@@ -41,8 +47,12 @@ pub(super) struct Reader {
     begun: u64,
     /// Of a line that is longer than its pipe.
     partial: Partial,
-    /// The beginning of a line was left in the pipe.
-    has_left: bool,
+    /// Bytes of the beginning of a line that were left in the pipe.
+    left: usize,
+    /// Looks without news that are left until a writer in full flood is not waited for any longer.
+    looks: u32,
+    /// Its pipe holds as much as it ever will.
+    is_wide: bool,
     shared: Shared,
 }
 
@@ -55,7 +65,9 @@ impl Reader {
             sink,
             begun: 0,
             partial: Partial::default(),
-            has_left: false,
+            left: 0,
+            looks: 0,
+            is_wide: false,
             shared,
         }
     }
@@ -92,7 +104,14 @@ impl Reader {
 
     /// The beginning of a line waits for its end, in the pipe or here.
     pub(super) fn is_waiting(&self) -> bool {
-        self.has_left || !self.partial.is_empty()
+        self.left > 0 || !self.partial.is_empty()
+    }
+
+    /// A writer that was held up is about to write on, and may not be heard: to be looked after at
+    /// once, so many times.
+    pub(super) fn is_flooded(&mut self) -> bool {
+        self.looks = self.looks.saturating_sub(1);
+        self.looks > 0
     }
 
     /// Stores and takes one chunk, and says how many bytes that were. The beginning of a line goes
@@ -117,7 +136,14 @@ impl Reader {
     fn chunk(&mut self, pipe: BorrowedFd<'_>, beginning: Beginning) -> io::Result<usize> {
         let buffer = self.shared.buffer.clone();
         let mut buffer = buffer.borrow_mut();
-        self.has_left = false;
+        let has_no_news = |left| {
+            let waiting = rustix::io::ioctl_fionread(pipe).ok();
+            waiting.and_then(|waiting| usize::try_from(waiting).ok()) == Some(left)
+        };
+        if beginning == Beginning::Waits && self.left > 0 && has_no_news(self.left) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.left = 0;
         let seen = match self.shared.scratch.peek(pipe, &mut buffer) {
             Ok(seen) => seen,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
@@ -128,7 +154,7 @@ impl Reader {
         let whole = lines::whole(seen_bytes);
         let goes = whole == 0 && !seen.is_cut && beginning == Beginning::Goes;
         if whole == 0 && !goes && !seen.is_cut && !peek::is_full(pipe) {
-            self.has_left = true;
+            self.left = seen.count;
             return Err(ErrorKind::WouldBlock.into());
         }
         let is_exact = self.partial.is_empty() && (whole > 0 || goes);
@@ -138,6 +164,13 @@ impl Reader {
             // The end of what is held; the others are taken when nothing is held.
             _ => lines::first(seen_bytes),
         };
+        if count >= FLOOD {
+            self.looks = FLOOD_LOOKS;
+            if !self.is_wide {
+                self.is_wide = true;
+                peek::widen(pipe);
+            }
+        }
         let bytes = &mut buffer[..count];
         if is_exact {
             self.take(pipe, bytes)?;
