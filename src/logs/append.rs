@@ -131,6 +131,14 @@ impl LogFile {
         mark::written(piece, place, found.as_deref())
     }
 
+    /// Makes it when it is not there, so that who follows it from outside finds it. When that fails the
+    /// first line says so.
+    pub fn make(&self) {
+        if self.open.is_none() && !self.path.exists() {
+            let _ = open(&self.path, self.mode);
+        }
+    }
+
     /// Opens it anew with the next line: somebody else has moved it.
     pub fn reopen(&mut self) {
         self.open = None;

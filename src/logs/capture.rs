@@ -356,6 +356,7 @@ impl Shared {
     fn file(&self, path: &Path, asked: RotateSpec) -> Rc<RefCell<LogFile>> {
         let file = self.known(path);
         file.borrow_mut().asked = asked;
+        file.borrow().make();
         file
     }
 
