@@ -63,7 +63,7 @@ fn another_daemon_takes_over_and_no_process_notices() {
 
 #[test]
 fn how_a_process_ends_is_known_under_the_next_daemon() {
-    let mcpm = Mcpm::start([service("web"), service("api")]);
+    let mcpm = Mcpm::start([service("web").with_api_key(), service("api")]);
     let url = mcpm.instance("alice", "web");
     // A stream keeps the old daemon, which is the parent; then it is gone.
     let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
@@ -181,7 +181,7 @@ fn ask(mut stream: TcpStream, host: &str, path: &str) -> Result<Option<TcpStream
 
 #[test]
 fn no_request_fails_and_no_answer_is_cut() {
-    let mcpm = Mcpm::start([service("web")]);
+    let mcpm = Mcpm::start([service("web").with_api_key()]);
     let url = mcpm.instance("alice", "web");
     let loads: Vec<Load> = (0..4).map(|_| Load::on(&format!("{url}/x"))).collect();
     let mut streams = Vec::new();
@@ -210,7 +210,7 @@ fn no_request_fails_and_no_answer_is_cut() {
 
 #[test]
 fn a_stream_that_the_old_daemon_still_serves_ends_with_its_instance() {
-    let mcpm = Mcpm::start([service("web")]);
+    let mcpm = Mcpm::start([service("web").with_api_key()]);
     let url = mcpm.instance("alice", "web");
     let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
     assert_eq!(stream.event().as_deref(), Some("first"));
@@ -290,7 +290,7 @@ fn those_who_follow_logs_follow_on_and_no_line_is_lost() {
 
 #[test]
 fn kill_ends_those_too_that_still_finish_something() {
-    let mcpm = Mcpm::start([service("web")]);
+    let mcpm = Mcpm::start([service("web").with_api_key()]);
     let url = mcpm.instance("alice", "web");
     let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
     assert_eq!(stream.event().as_deref(), Some("first"));

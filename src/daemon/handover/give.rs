@@ -69,7 +69,11 @@ pub(in super::super) async fn to(program: &Path, going: Going<'_>) -> Result<Giv
         return Err(format!("`{program}` is no absolute path of a program"));
     }
     let (line, theirs) = Line::pair().map_err(|error| format!("cannot hand over: {error}"))?;
-    let child = start(program, &going, theirs)?;
+    let mut command = command(program, &going, theirs);
+    // On a thread of its own: what the main thread has started counts as an orphan, and is collected.
+    let started = tokio::task::spawn_blocking(move || command.spawn()).await;
+    let child = started.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+    let child = child.map_err(|error| format!("cannot run `{}`: {error}", program.display()))?;
     let pid = child.id();
     match over(&line, &going).await {
         Ok(version) => {
@@ -188,7 +192,7 @@ async fn next(line: &Line, within: Duration) -> Result<Word, Failure> {
 
 /// The coming daemon, in a session of its own, with the environment and the streams of this one and
 /// the limits that this one was given.
-fn start(program: &Path, going: &Going<'_>, theirs: OwnedFd) -> Result<Child, String> {
+fn command(program: &Path, going: &Going<'_>, theirs: OwnedFd) -> Command {
     let mut command = Command::new(program);
     command
         .args(["daemon", "--take-over"])
@@ -210,8 +214,7 @@ fn start(program: &Path, going: &Going<'_>, theirs: OwnedFd) -> Result<Child, St
     unsafe {
         command.pre_exec(in_child);
     }
-    let child = command.spawn();
-    child.map_err(|error| format!("cannot run `{}`: {error}", program.display()))
+    command
 }
 
 /// Ends it, and says how it has ended.
