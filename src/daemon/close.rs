@@ -3,9 +3,11 @@
 //!
 //! The fourth way, sudden death, needs no code: what is in the journal and the FIFOs is there.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handover::Line;
@@ -90,24 +92,28 @@ pub(super) async fn leave(
     drain: Duration,
 ) {
     let end = Instant::now() + drain;
-    let before = predecessor.clone();
-    let enough = async move {
+    let (enough, is_enough) = oneshot::channel::<()>();
+    // To the end, since this one may be waiting for its predecessor alone.
+    let watch = async {
         tokio::select! {
             () = sleep_until(end) => tracing::warn!("ended what was still under way after {drain:?}"),
             () = given.line.ended_or_revoked() => {}
         }
-        if let Some(before) = before {
+        drop(enough);
+        if let Some(before) = &predecessor {
             before.revoked().await;
         }
+        std::future::pending::<Infallible>().await
     };
     let finish = async {
-        front.leave(enough).await;
-        if let Some(before) = predecessor {
+        front.leave(is_enough).await;
+        if let Some(before) = &predecessor {
             let _ = timeout_at(end, before.closed()).await;
         }
     };
     tokio::select! {
         () = finish => {}
+        never = watch => match never {},
         never = orphans::collect_all_late(STATUS_KEPT) => match never {},
     }
 }

@@ -107,15 +107,10 @@ impl Front {
     }
 
     /// Takes no more connections, since another daemon does, and waits until those that are open have
-    /// ended by themselves. What has not when `enough` ends is ended as by [`Front::close`].
-    pub(super) async fn leave(self, enough: impl Future<Output = ()> + Send + 'static) {
-        let (sender, receiver) = oneshot::channel();
-        let waits = tokio::spawn(async move {
-            enough.await;
-            drop(sender);
-        });
-        self.end(End::Leave(receiver)).await;
-        waits.abort();
+    /// ended by themselves. What has not when the other end of `enough` says so, or is dropped, is
+    /// ended as by [`Front::close`].
+    pub(super) async fn leave(self, enough: oneshot::Receiver<()>) {
+        self.end(End::Leave(enough)).await;
     }
 
     async fn end(self, end: End) {

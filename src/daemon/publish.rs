@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::config::AppSpec;
 use crate::ids::ServiceType;
 use crate::router::{Routable, Run, ServiceEntry, ServiceTable, Services};
@@ -13,25 +15,44 @@ use crate::supervisor::snapshot::{Readiness, Status};
 use crate::supervisor::{Process, Snapshot, Supervisor};
 use crate::vault::Vault;
 
-/// Publishes until the supervisor is gone.
-pub(super) async fn run(supervisor: Supervisor, vault: Vault, table: Arc<Services>) {
-    let mut changes = supervisor.subscribe();
-    let mut published = Published {
-        table,
-        vault,
-        made: BTreeMap::new(),
-    };
-    loop {
-        let snapshot = changes.borrow_and_update().clone();
+/// Keeps the table.
+pub(super) struct Publisher {
+    changes: watch::Receiver<Arc<Snapshot>>,
+    published: Published,
+}
+
+impl Publisher {
+    /// Publishes what is there now: whoever looks into the table from here on does not take services
+    /// that were adopted for unknown ones.
+    pub(super) fn new(supervisor: &Supervisor, vault: Vault, table: Arc<Services>) -> Self {
+        let published = Published {
+            table,
+            vault,
+            made: BTreeMap::new(),
+        };
+        let mut publisher = Self {
+            changes: supervisor.subscribe(),
+            published,
+        };
+        publisher.publish();
+        publisher
+    }
+
+    /// Publishes until the supervisor is gone.
+    pub(super) async fn run(mut self) {
+        while self.changes.changed().await.is_ok() {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let snapshot = self.changes.borrow_and_update().clone();
         let services = services(&snapshot);
         let specs = services
             .values()
             .filter_map(|process| process.spec.mcp.as_ref());
         sockets::keep_off(specs.map(|mcp| mcp.port));
-        published.update(&services);
-        if changes.changed().await.is_err() {
-            return;
-        }
+        self.published.update(&services);
     }
 }
 

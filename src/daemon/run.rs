@@ -23,7 +23,7 @@ use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, Lock, LockError};
 use super::log::OwnLog;
-use super::publish;
+use super::publish::Publisher;
 use super::record::{self, Recorder};
 use super::settings::{self, Contradiction};
 use super::sources::{self, Asked, Block, apply};
@@ -318,10 +318,11 @@ async fn live(
         orders,
     });
     let services = Arc::new(Services::default());
+    let publisher = Publisher::new(&supervisor, vault, services.clone());
     let gate = Gate::default();
     let front = Front::open(
         Parts {
-            services: services.clone(),
+            services,
             instances: instances.clone(),
             users,
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
@@ -346,7 +347,7 @@ async fn live(
     let api = routes::service(api, Door::Socket, gate.clone());
     let mut doors = JoinSet::new();
     doors.spawn(server::serve(socket, api, called.clone(), gate.clone()));
-    tasks.spawn(publish::run(supervisor.clone(), vault, services));
+    tasks.spawn(publisher.run());
     let (recorder, end) = Recorder::new();
     tasks.spawn(record::run(supervisor.clone(), store.clone(), end));
     let seen = store.health().await?;

@@ -295,7 +295,7 @@ impl LogFile {
 /// The bytes of a file; 0 when it is not there, `None` for a device or a pipe.
 pub fn length_of(path: &Path) -> Option<u64> {
     match path.metadata() {
-        Ok(meta) => meta.is_file().then(|| meta.len()),
+        Ok(meta) => meta.is_file().then_some(meta.len()),
         Err(_) => Some(0),
     }
 }

@@ -74,7 +74,7 @@ fn how_a_process_ends_is_known_under_the_next_daemon() {
         mcpm.get(&format!("http://127.0.0.1:{port}/crash"));
         mcpm.wait_until(|list| list[name].restarts == 1 && list[name].is_up());
         let shown = mcpm.ok(&["describe", name]);
-        assert!(shown.contains("exited with code 3"), "{shown}");
+        assert!(shown.contains("code 3 at "), "{shown}");
     };
     crash("api");
     assert!(is_alive(old));

@@ -73,7 +73,7 @@ impl Actor {
                     slot.process.health.readiness = Readiness::PortTaken;
                 }
                 let why = error.to_string();
-                self.feed_run(id, generation, Event::SpawnFailed { why, transient });
+                self.feed_run(id, generation, Event::SpawnFailed { why, transient }, None);
             }
         }
     }
@@ -119,7 +119,7 @@ impl Actor {
         }
         let root = tree_of(&self.home_id, id, generation, handle, spec);
         self.watch(id, generation, root);
-        self.feed_run(id, generation, Event::Spawned { pid });
+        self.feed_run(id, generation, Event::Spawned { pid }, None);
     }
 
     pub(super) fn listener(&self, id: PmId, generation: u64) -> Listener {
