@@ -59,16 +59,22 @@ impl Selection {
     /// # Errors
     /// When it selects, and no target is a file.
     pub(crate) fn refuse_without_file(&self, targets: &[String]) -> anyhow::Result<()> {
+        match self.meaningless(targets) {
+            Some(why) => bail!("{why}; name the file"),
+            None => Ok(()),
+        }
+    }
+
+    /// Why it means nothing; `None` when it selects nothing, or a target is a file.
+    pub(crate) fn meaningless(&self, targets: &[String]) -> Option<&'static str> {
         if targets.iter().any(|target| is_file(target)) {
-            return Ok(());
+            return None;
         }
-        if self.env.is_some() {
-            bail!("`--env` selects a block of an ecosystem file; name the file");
+        match (&self.env, self.only.is_empty()) {
+            (Some(_), _) => Some("`--env` selects a block of an ecosystem file"),
+            (None, false) => Some("`--only` selects apps of an ecosystem file"),
+            (None, true) => None,
         }
-        if !self.only.is_empty() {
-            bail!("`--only` selects apps of an ecosystem file; name the file");
-        }
-        Ok(())
     }
 }
 

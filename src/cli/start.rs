@@ -142,8 +142,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Wait::UntilReady(args.timeout.map(Duration::from_secs))
     };
-    if !args.targets.is_empty() {
-        args.selection.refuse_without_file(&args.targets)?;
+    if !args.targets.is_empty()
+        && let Some(why) = args.selection.meaningless(&args.targets)
+    {
+        session
+            .output
+            .warning(format_args!("{why}, and has no effect here"));
     }
     let mut exit = Exit::Fine;
     let mut wanted = Vec::new();

@@ -64,10 +64,10 @@ mod tests {
     }
 
     #[test]
-    fn the_older_one_is_to_be_restarted() {
+    fn the_older_one_is_to_give_way() {
         let text = |client, daemon| Skew::between(client, daemon).unwrap().to_string();
-        assert!(text("0.10.0", "0.9.0").contains("restart the daemon"));
+        assert!(text("0.10.0", "0.9.0").contains("`mcpm update`"));
         assert!(text("0.9.0", "0.10.0").contains("use the newer mcpm"));
-        assert!(text("0.9.0-rc1", "0.9.0").contains("restart the daemon"));
+        assert!(text("0.9.0-rc1", "0.9.0").contains("`mcpm update`"));
     }
 }

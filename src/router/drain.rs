@@ -8,10 +8,12 @@
 //! streams go on, and a request that still comes is answered with the word that it was the last one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Version;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// How far the end of the router has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +39,75 @@ pub(super) struct Flight {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Ticket(Arc<Flight>);
+
+/// What goes on on one connection.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    protocol: AtomicU8,
+    /// Requests whose answers have not ended.
+    busy: AtomicUsize,
+    began: Instant,
+    /// When the last answer has ended, in milliseconds after `began`.
+    rested: AtomicU64,
+}
+
+/// One request, until the end of its answer.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Traffic>);
+
+impl Traffic {
+    /// A request came over HTTP/1.
+    const PLAIN: u8 = 1;
+    /// A request came over HTTP/2.
+    const MULTIPLEXED: u8 = 2;
+
+    /// Nothing was asked yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            protocol: AtomicU8::new(0),
+            busy: AtomicUsize::new(0),
+            began: Instant::now(),
+            rested: AtomicU64::new(0),
+        })
+    }
+
+    /// A request has come.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Busy {
+        let protocol = if version == Version::HTTP_2 {
+            Self::MULTIPLEXED
+        } else {
+            Self::PLAIN
+        };
+        self.protocol.store(protocol, Ordering::Relaxed);
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    /// Nothing was asked yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.protocol.load(Ordering::Relaxed) == 0
+    }
+
+    /// Its protocol can say that no more requests are taken without losing one (RFC 9113 §6.8).
+    pub(super) fn can_say_goodbye(&self) -> bool {
+        self.protocol.load(Ordering::Relaxed) == Self::MULTIPLEXED
+    }
+
+    /// Since when nothing is under way; `None` while something is.
+    pub(super) fn rests_since(&self) -> Option<Instant> {
+        let rested = Duration::from_millis(self.rested.load(Ordering::Acquire));
+        (self.busy.load(Ordering::Acquire) == 0).then(|| self.began + rested)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Self(traffic) = self;
+        let rested = u64::try_from(traffic.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        traffic.rested.store(rested, Ordering::Release);
+        traffic.busy.fetch_sub(1, Ordering::Release);
+    }
+}
 
 impl Flight {
     pub(super) fn new() -> Arc<Self> {
@@ -146,6 +217,24 @@ mod tests {
         let _ticket = flight.board();
         assert_eq!(flight.drain(Duration::from_secs(3)).await, 1);
         reached(flight.phase(), Phase::Ended).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_from_the_end_of_its_last_answer() {
+        let traffic = Traffic::new();
+        assert!(traffic.is_new() && traffic.rests_since().is_some());
+        let (one, two) = (
+            traffic.begin(Version::HTTP_11),
+            traffic.begin(Version::HTTP_11),
+        );
+        assert!(!traffic.is_new() && !traffic.can_say_goodbye());
+        drop(one);
+        assert_eq!(traffic.rests_since(), None);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        drop(two);
+        assert_eq!(traffic.rests_since(), Some(Instant::now()));
+        drop(traffic.begin(Version::HTTP_2));
+        assert!(traffic.can_say_goodbye());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -19,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::drain::{Flight, Phase};
+use super::drain::{Flight, Phase, Traffic};
 use super::origin::Names;
 use super::service::Service;
 use super::tables::Services;
@@ -171,14 +170,15 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
     let (mut phase, head_timeout) = (service.flight.phase(), service.config.head_timeout);
     // It may have gone on since this connection was accepted.
     phase.mark_changed();
-    let asked = Arc::new(Asked::default());
-    let first = asked.clone();
+    let traffic = Traffic::new();
+    let counted = traffic.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
         let version = request.version();
-        first.note(version);
+        let busy = counted.begin(version);
         let service = service.clone();
         async move {
-            let mut response = service.answer(request, peer).await;
+            let answer = service.answer(request, peer).await;
+            let mut response = answer.map(|body| body.counted(busy));
             if version < Version::HTTP_2
                 && service.flight.is_leaving()
                 && !response.status().is_informational()
@@ -204,37 +204,8 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-    if let Err(error) = until(phase, &asked, head_timeout, serving).await {
+    if let Err(error) = until(phase, &traffic, head_timeout, serving).await {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// What was asked on a connection so far.
-#[derive(Debug, Default)]
-struct Asked(AtomicU8);
-
-impl Asked {
-    /// A request came over HTTP/1.
-    const PLAIN: u8 = 1;
-    /// A request came over HTTP/2.
-    const MULTIPLEXED: u8 = 2;
-
-    fn note(&self, version: Version) {
-        let protocol = if version == Version::HTTP_2 {
-            Self::MULTIPLEXED
-        } else {
-            Self::PLAIN
-        };
-        self.0.store(protocol, Ordering::Relaxed);
-    }
-
-    fn anything(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    /// Its protocol can say that no more requests are taken without losing one (RFC 9113 §6.8).
-    fn can_say_goodbye(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::MULTIPLEXED
     }
 }
 
@@ -243,7 +214,7 @@ impl Asked {
 /// end at once where that loses no request, and else after a while.
 async fn until<C>(
     mut phase: watch::Receiver<Phase>,
-    asked: &Asked,
+    traffic: &Traffic,
     head_timeout: Duration,
     serving: C,
 ) -> Result<(), C::Error>
@@ -259,18 +230,25 @@ where
         tokio::select! {
             ended = serving.as_mut() => return ended,
             () = patience.as_mut(), if is_new => {
-                if !asked.anything() {
+                if traffic.is_new() {
                     return Ok(());
                 }
                 is_new = false;
             }
             () = idle.as_mut(), if is_leaving => {
-                is_leaving = false;
-                serving.as_mut().graceful_shutdown();
+                // An answer under way does not say that it is the last one.
+                let until = traffic.rests_since().map(|since| since + IDLE_GRACE);
+                match until.unwrap_or_else(|| Instant::now() + IDLE_GRACE) {
+                    until if until > Instant::now() => idle.as_mut().reset(until),
+                    _ => {
+                        is_leaving = false;
+                        serving.as_mut().graceful_shutdown();
+                    }
+                }
             }
             changed = phase.changed() => match changed.map(|()| *phase.borrow_and_update()) {
                 Ok(Phase::Open) => {}
-                Ok(Phase::Leaving) if !asked.can_say_goodbye() => {
+                Ok(Phase::Leaving) if !traffic.can_say_goodbye() => {
                     is_leaving = true;
                     idle.as_mut().reset(Instant::now() + IDLE_GRACE);
                 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::drain::Busy;
 use super::headers;
 use super::upstream::Lease;
 use crate::instances::InstanceEntry;
@@ -126,7 +127,11 @@ impl HttpBody for RequestBody {
 }
 
 /// What a client is answered.
-pub(super) struct Body(Source);
+pub(super) struct Body {
+    source: Source,
+    /// Its request is under way until this is dropped.
+    _busy: Option<Busy>,
+}
 
 enum Source {
     /// Words of our own.
@@ -150,24 +155,39 @@ pub(super) struct Answer {
 pub(super) type End = Pin<Box<dyn Future<Output = Result<(), Cut>> + Send>>;
 
 impl Body {
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            _busy: None,
+        }
+    }
+
+    /// Its request is under way until it has ended.
+    pub(super) fn counted(self, busy: Busy) -> Self {
+        Self {
+            _busy: Some(busy),
+            ..self
+        }
+    }
+
     /// Words of our own.
     pub(super) fn fixed(bytes: Bytes) -> Self {
-        Self(Source::Fixed((!bytes.is_empty()).then_some(bytes)))
+        Self::of(Source::Fixed((!bytes.is_empty()).then_some(bytes)))
     }
 
     /// No bytes.
     pub(super) fn empty() -> Self {
-        Self(Source::Fixed(None))
+        Self::of(Source::Fixed(None))
     }
 
     /// The API's.
     pub(super) fn api(body: axum::body::Body) -> Self {
-        Self(Source::Api(body))
+        Self::of(Source::Api(body))
     }
 
     /// A service's, which ends by itself.
     pub(super) fn answer(inner: Incoming, lease: Lease, instance: Arc<InstanceEntry>) -> Self {
-        Self(Source::Service(Box::new(Answer {
+        Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
@@ -183,7 +203,7 @@ impl Body {
         instance: Arc<InstanceEntry>,
         end: End,
     ) -> Self {
-        Self(Source::Service(Box::new(Answer {
+        Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
@@ -254,7 +274,7 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Source::Service(answer) => answer.poll(cx),
@@ -262,7 +282,7 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Fixed(bytes) => bytes.is_none(),
             Source::Api(body) => body.is_end_stream(),
             Source::Service(answer) => answer.inner.is_end_stream(),
@@ -270,7 +290,7 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.source {
             Source::Fixed(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

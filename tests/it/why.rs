@@ -31,7 +31,9 @@ fn asked_by(mcpm: &Mcpm, name: &str, who: &str) -> Value {
 fn a_crash_loop_is_told_with_code_lines_and_decisions() {
     let mcpm = Mcpm::new();
     let script = "echo hello; echo going down >&2; exit 3";
-    let file = mcpm.ecosystem([sh("bad", script).with("/max_restarts", 3)]);
+    let file = mcpm.ecosystem([sh("bad", script)
+        .with("/max_restarts", 3)
+        .with("/min_uptime", "60s")]);
     mcpm.run(&["start", &file]);
     mcpm.wait_until(|list| list["bad"].status == "errored");
     let told = mcpm.ok(&["why", "bad"]);
