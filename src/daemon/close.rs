@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handover::Line;
+use super::handover::follow::Follower;
 use super::handover::give::Given;
 use super::listen::Front;
 use super::record::Recorder;
@@ -83,10 +84,11 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
 
 /// Another daemon goes on: finishes what clients have begun, collects children for it, and returns
 /// when all that is done, or after `drain`. An instance that ends meanwhile ends its streams here, too.
-/// A daemon that has handed over to this one and still drains is waited for: it hears of such ends
-/// from here.
+/// A daemon that has handed over to this one and still drains is waited for: it hears from here what
+/// this one hears.
 pub(super) async fn leave(
     front: Front,
+    follower: Follower,
     given: Given,
     predecessor: Option<Arc<Line>>,
     drain: Duration,
@@ -97,7 +99,7 @@ pub(super) async fn leave(
     let watch = async {
         tokio::select! {
             () = sleep_until(end) => tracing::warn!("ended what was still under way after {drain:?}"),
-            () = given.line.ended_or_revoked() => {}
+            () = follower.until_revoked(&given.line, predecessor.as_deref()) => {}
         }
         drop(enough);
         if let Some(before) = &predecessor {

@@ -10,9 +10,12 @@
 //! 4. The going one steps back: [`Word::Yours`]. Only now the other adopts, and acts.
 //!
 //! Whatever fails before the fourth word ends the coming one and wakes the going one, as if nothing
-//! had been. After it the going one finishes what its clients have begun and ends; what was asked for
-//! meanwhile on behalf of an instance that is no more is cut: [`Word::Revoked`].
+//! had been. After it the going one finishes what its clients have begun and ends. Where the services
+//! are it hears from the other one ([`Word::Service`]), so that a request which waits for one that
+//! restarts is answered; what was asked for on behalf of an instance that is no more is cut
+//! ([`Word::Revoked`]).
 
+pub(super) mod follow;
 pub(super) mod give;
 pub(super) mod take;
 
@@ -29,12 +32,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use self::follow::Place;
 use super::settings::Source;
+use crate::ids::ServiceType;
 
 /// Variable with the number of the inherited socket.
 pub(super) const SOCKET_FD: &str = "MCPM_HANDOVER_FD";
 /// Raised when the words change their meaning. Two daemons of other protocols do not try.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Longest word, in bytes: settings of a few sources.
 const WORD_MAX: usize = 256 * 1024;
 /// The lock, the socket of commands, the router's listener.
@@ -61,6 +66,14 @@ pub(super) enum Word {
     Ready,
     /// The coming one is the daemon from now on.
     Yours,
+    /// Where a service is from now on; nowhere when there is no such service any more. Sent with the
+    /// pidfd of its run when it runs.
+    Service {
+        /// Its type.
+        service: ServiceType,
+        /// The place.
+        place: Option<Box<Place>>,
+    },
     /// An instance has ended: what is under way on its behalf must end, too.
     Revoked,
     /// The coming one can't, and why.
@@ -122,15 +135,6 @@ impl Line {
     /// Tells the daemon that went that an instance has ended. One that is gone need not know.
     pub(super) async fn revoked(&self) {
         let _ = self.say(&Word::Revoked, &[]).await;
-    }
-
-    /// Waits until the daemon that came says that an instance has ended, or is gone itself.
-    pub(super) async fn ended_or_revoked(&self) {
-        while let Ok(Some((word, _))) = self.hear().await {
-            if word == Word::Revoked {
-                return;
-            }
-        }
     }
 
     /// Waits until the other end is closed.

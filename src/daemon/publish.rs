@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::AppSpec;
+use crate::config::spec::ServiceSpec;
 use crate::ids::ServiceType;
 use crate::router::{Routable, Run, ServiceEntry, ServiceTable, Services};
 use crate::sockets;
@@ -78,6 +79,40 @@ pub(super) fn services(snapshot: &Snapshot) -> BTreeMap<ServiceType, Arc<Process
     chosen
 }
 
+/// What the router knows of a service.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    app: Arc<AppSpec>,
+    pub(super) state: Routable,
+    pub(super) run: Run,
+}
+
+impl Route {
+    /// An address that nobody was asked at is the one that services are told to listen on.
+    pub(super) fn of(process: &Process) -> Self {
+        Self {
+            app: process.spec.clone(),
+            state: routable(process),
+            run: Run {
+                generation: process.generation,
+                life: process.life.clone(),
+                at: process.health.at.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            },
+        }
+    }
+
+    /// The service; `None` for an app that is none.
+    pub(super) fn service(&self) -> Option<&ServiceSpec> {
+        self.app.mcp.as_ref()
+    }
+
+    /// Nothing that requests need has changed.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.app, &other.app)
+            && (self.state, self.run.generation) == (other.state, other.run.generation)
+    }
+}
+
 /// The router's table, and what each entry of it was made of.
 struct Published {
     table: Arc<Services>,
@@ -85,11 +120,9 @@ struct Published {
     made: BTreeMap<ServiceType, Made>,
 }
 
-/// An entry stays as long as these do: a change of one service makes one entry anew.
+/// An entry stays as long as its route does: a change of one service makes one entry anew.
 struct Made {
-    spec: Arc<AppSpec>,
-    state: Routable,
-    generation: u64,
+    route: Route,
     entry: Arc<ServiceEntry>,
 }
 
@@ -100,43 +133,25 @@ impl Published {
             .retain(|service, _| services.contains_key(service));
         let mut changed = self.made.len() < before;
         for (service, process) in services {
-            let Some(mcp) = &process.spec.mcp else {
-                continue;
-            };
-            let (state, generation) = (routable(process), process.generation);
+            let route = Route::of(process);
             let known = self.made.get(service);
-            let same = known.is_some_and(|made| {
-                Arc::ptr_eq(&made.spec, &process.spec)
-                    && (made.state, made.generation) == (state, generation)
-            });
-            if same {
+            if known.is_some_and(|made| made.route.is(&route)) {
                 continue;
             }
+            let Some(spec) = route.service().cloned() else {
+                continue;
+            };
             let secret = self.vault.router_secret(service);
             let previous = known.map(|made| &*made.entry);
-            let entry = ServiceEntry::new(mcp.clone(), state, &secret, run_of(process), previous);
-            let made = Made {
-                spec: process.spec.clone(),
-                state,
-                generation,
-                entry: Arc::new(entry),
-            };
-            self.made.insert(service.clone(), made);
+            let entry = ServiceEntry::new(spec, route.state, &secret, route.run.clone(), previous);
+            let entry = Arc::new(entry);
+            self.made.insert(service.clone(), Made { route, entry });
             changed = true;
         }
         if changed {
             let entries = self.made.values().map(|made| made.entry.clone());
             self.table.publish(ServiceTable::new(entries));
         }
-    }
-}
-
-/// An address that nobody was asked at is the one that services are told to listen on.
-fn run_of(process: &Process) -> Run {
-    Run {
-        generation: process.generation,
-        life: process.life.clone(),
-        at: process.health.at.unwrap_or(Ipv4Addr::LOCALHOST.into()),
     }
 }
 

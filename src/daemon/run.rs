@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
 use super::footprint;
+use super::handover::follow::{self, Follower};
 use super::handover::give::{self, Given, Going};
 use super::handover::{self, Line, take};
 use super::limits;
@@ -318,7 +319,8 @@ async fn live(
         orders,
     });
     let services = Arc::new(Services::default());
-    let publisher = Publisher::new(&supervisor, vault, services.clone());
+    let publisher = Publisher::new(&supervisor, vault.clone(), services.clone());
+    let follower = Follower::new(services.clone(), vault);
     let gate = Gate::default();
     let front = Front::open(
         Parts {
@@ -359,7 +361,8 @@ async fn live(
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     if let Some(line) = line.clone() {
-        tasks.spawn(take::pass_on_revocations(line, instances.endings()));
+        tasks.spawn(take::pass_on_revocations(line.clone(), instances.endings()));
+        tasks.spawn(follow::tell(line, supervisor.subscribe()));
     }
     if options.resurrect {
         resurrect(&home, &supervisor).await;
@@ -458,7 +461,7 @@ async fn live(
             drop((lock, commands));
             doors.join_all().await;
             tasks.shutdown().await;
-            close::leave(front, given, line, drain).await;
+            close::leave(front, follower, given, line, drain).await;
             if let Err(error) = store.close().await {
                 tracing::debug!(%error, "the database was not closed in order");
             }

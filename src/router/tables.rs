@@ -1,6 +1,7 @@
 //! What requests are routed by: the services. Immutable, swapped in whole.
 //!
-//! Published by `daemon/publish.rs` alone. The other table is `instances::InstanceTable`.
+//! Published by `daemon/publish.rs`; in a daemon that has handed over, by `daemon/handover/follow.rs`.
+//! The other table is `instances::InstanceTable`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use arc_swap::{ArcSwap, Guard};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::headers::Injection;
@@ -18,7 +20,8 @@ use crate::secret::Secret;
 use crate::supervisor::Life;
 
 /// May requests go to a service?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Routable {
     /// It answers, and its port is its own.
     Ready,
@@ -115,6 +118,21 @@ impl Services {
     pub fn publish(&self, table: ServiceTable) {
         self.table.store(Arc::new(table));
         self.news.notify_waiters();
+    }
+
+    /// Puts one entry in force, made from the one before; without one the service is unknown from now
+    /// on. For one caller at a time.
+    pub fn replace(
+        &self,
+        service: &ServiceType,
+        make: impl FnOnce(Option<&ServiceEntry>) -> Option<ServiceEntry>,
+    ) {
+        let mut entries = self.load().0.clone();
+        let before = entries.remove(service);
+        if let Some(entry) = make(before.as_deref()) {
+            entries.insert(service.clone(), Arc::new(entry));
+        }
+        self.publish(ServiceTable(entries));
     }
 
     /// The table in force.

@@ -5,7 +5,7 @@
 //! was opened before that was checked.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +22,20 @@ impl PartialEq for Life {
     /// Of the same run?
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl From<OwnedFd> for Life {
+    /// Of the process that this pidfd means.
+    fn from(pidfd: OwnedFd) -> Self {
+        Self(Arc::new(pidfd))
+    }
+}
+
+impl AsFd for Life {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let Self(pidfd) = self;
+        pidfd.as_fd()
     }
 }
 

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::harness::{
-    Mcpm, Running, demo, eventually, is_alive, kill, processes_of, service, sh, wait_for,
+    Mcpm, PROGRAM, Running, demo, eventually, is_alive, kill, processes_of, service, sh, wait_for,
 };
 
 /// Has another daemon take over, and returns the pids of both.
@@ -206,6 +208,47 @@ fn no_request_fails_and_no_answer_is_cut() {
         wait_for_end(pid);
     }
     loads.into_iter().for_each(Load::end);
+}
+
+#[test]
+fn a_request_that_waits_for_its_service_is_answered_though_its_daemon_hands_over() {
+    let mcpm = Mcpm::new();
+    // A service that starts when it is let.
+    let go = mcpm.folder().join("go");
+    let script = format!(
+        "while [ ! -e '{}' ]; do sleep 0.02; done; exec '{PROGRAM}' bridge demo",
+        go.display()
+    );
+    let slow = demo("web")
+        .with("/script", "/bin/sh")
+        .with("/interpreter", "none")
+        .with("/args", json!(["-c", script]));
+    std::fs::write(&go, "").unwrap();
+    let file = mcpm.ecosystem([slow]);
+    mcpm.ok(&["start", &file]);
+    let url = mcpm.instance("alice", "web");
+    let rest = url.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_at(rest.find('/').unwrap());
+    // Two clients whose connections belong to the daemon that goes.
+    let connect = || {
+        let stream = TcpStream::connect(host).unwrap();
+        ask(stream, host, path).unwrap().expect("it is kept")
+    };
+    let (early, late) = (connect(), connect());
+    std::fs::remove_file(&go).unwrap();
+    kill(mcpm.list()["web"].pid, "KILL");
+    mcpm.wait_until(|list| list["web"].restarts == 1);
+    let waits = |stream| {
+        let (host, path) = (host.to_owned(), path.to_owned());
+        std::thread::spawn(move || ask(stream, &host, &path).map(drop))
+    };
+    let early = waits(early);
+    update(&mcpm);
+    // It comes to one that has handed over already.
+    let late = waits(late);
+    std::fs::write(&go, "").unwrap();
+    early.join().unwrap().unwrap();
+    late.join().unwrap().unwrap();
 }
 
 #[test]
