@@ -527,9 +527,9 @@ fn write_pid(path: &Path) -> std::io::Result<()> {
 
 /// Looks for what an earlier daemon left running and no row names, and says so.
 async fn unlisted(left: Left, home: &Home) -> Result<(Left, Option<String>), DaemonError> {
-    let path = home.path().to_owned();
+    let (path, run_dir) = (home.path().to_owned(), home.run_dir());
     let look = move || {
-        let found = adopt::unlisted(&left.rows, &path, &left.home_id);
+        let found = adopt::unlisted(&left.rows, &path, &run_dir, &left.home_id);
         (left, adopt::warning(&found))
     };
     let (left, warning) = tokio::task::spawn_blocking(look)

@@ -1,8 +1,8 @@
 //! Takes over what a dead daemon left running.
 //!
 //! Identity fails closed: a process is ours when its number still has the start time that was
-//! written down, or when it carries the exact name of that run in its environment. What can't be
-//! proven is left alone.
+//! written down, or when it carries the exact name of that run in its environment. What is left of a
+//! dead run and carries no name is known by the run's lock. What can't be proven is left alone.
 
 use super::channel::{End, Identity};
 use super::child_env;
@@ -10,6 +10,7 @@ use super::journal::{Record, Row, Wanted};
 use super::kill::Handle;
 use super::machine::{Event, Exit, History, State};
 use super::proc;
+use super::run_lock::{Locks, RunLock};
 use super::snapshot::Process;
 use crate::ids::Timestamp;
 use std::collections::BTreeMap;
@@ -51,8 +52,18 @@ const UNLISTED_SHOWN: usize = 10;
 /// How long the remains of a dead run are waited for once they are killed.
 const REMAINS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// So many ancestors of a process are asked.
+const ANCESTORS: usize = 64;
+
 /// Looks at what the rows say. Walks `/proc`: blocks.
-pub fn find_all(rows: Vec<Row>, home_id: &str, now: Instant, today: Timestamp) -> Vec<Found> {
+pub fn find_all(
+    rows: Vec<Row>,
+    home_id: &str,
+    run_dir: &Path,
+    now: Instant,
+    today: Timestamp,
+) -> Vec<Found> {
+    end_remains_of_older(&rows, home_id, run_dir);
     if rows.is_empty() {
         return Vec::new();
     }
@@ -60,13 +71,14 @@ pub fn find_all(rows: Vec<Row>, home_id: &str, now: Instant, today: Timestamp) -
     // known, and a root may have left members of its group behind.
     let named = proc::by_environment(&format!("{}={home_id}.", child_env::PROCESS_VARIABLE));
     rows.into_iter()
-        .map(|row| find(row, home_id, &named, now, today))
+        .map(|row| find(row, (home_id, run_dir), &named, now, today))
         .collect()
 }
 
-/// What carries this home in its environment and has no row: a row was lost, or the process has
-/// slipped away from its app. Walks `/proc`: blocks. Call it before anything is started.
-pub fn unlisted(rows: &[Row], home: &Path, home_id: &str) -> Vec<Unlisted> {
+/// What carries this home in its environment, or holds a lock of it, and has no row: a row was lost,
+/// or the process has slipped away from its app. Walks `/proc`: blocks. Call it before anything is
+/// started.
+pub fn unlisted(rows: &[Row], home: &Path, run_dir: &Path, home_id: &str) -> Vec<Unlisted> {
     let listed = |name: &str| {
         let id = name
             .strip_prefix(home_id)
@@ -84,6 +96,10 @@ pub fn unlisted(rows: &[Row], home: &Path, home_id: &str) -> Vec<Unlisted> {
             let app = proc::variable(pid, "name").unwrap_or_default();
             found.insert(pid, app);
         }
+    }
+    for pid in holders(&locks_without_row(rows, run_dir)) {
+        let app = || proc::command_name(pid).unwrap_or_default();
+        found.entry(pid).or_insert_with(app);
     }
     // Children have it from their root, which stands for them as long as it lives.
     let root = |pid: u32| proc::stat(pid).map_or(pid, |stat| stat.session);
@@ -114,7 +130,13 @@ pub fn warning(unlisted: &[Unlisted]) -> Option<String> {
     })
 }
 
-fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: Timestamp) -> Found {
+fn find(
+    row: Row,
+    (home_id, run_dir): (&str, &Path),
+    named: &[(u32, String)],
+    now: Instant,
+    today: Timestamp,
+) -> Found {
     let still_waits = left_to_wait(&row.record, today);
     let mut process = Process::registered(row.id, row.instance, row.spec);
     process.generation = row.generation;
@@ -140,7 +162,8 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
     let is_whole = process.spec.stop.treekill;
     let run = |generation, identity| {
         let name = child_env::run_name(home_id, row.id, generation);
-        root(&name, identity, is_whole, named)
+        let lock = RunLock::of(run_dir, row.id, generation);
+        root(&name, &lock, identity, is_whole, named)
     };
     let handle = run(row.generation, row.identity);
     let beside = row.record.beside.and_then(|beside| {
@@ -195,6 +218,7 @@ fn find(row: Row, home_id: &str, named: &[(u32, String)], now: Instant, today: T
 /// but for what has left its process group when the run is not whole (`treekill`).
 fn root(
     name: &str,
+    lock: &RunLock,
     identity: Option<(u32, u64)>,
     is_whole: bool,
     named: &[(u32, String)],
@@ -214,15 +238,94 @@ fn root(
             let group = proc::stat(pid).map(|stat| stat.group);
             identity.is_some_and(|(root, _)| group == Some(root))
         };
-        end_remains(members().filter(|&pid| is_whole || is_of_group(pid)), name);
+        let of_run = members().filter(|&pid| is_whole || is_of_group(pid));
+        end_remains(of_run, name, |pid| carries(pid, name));
+        if is_whole {
+            end_holders(lock, name);
+        }
+        lock.remove();
     }
     handle
 }
 
+/// Ends what holds the locks of runs that no row names any more, and forgets these locks. Those whose
+/// process has no row are kept as long as they are held: see [`unlisted`].
+fn end_remains_of_older(rows: &[Row], home_id: &str, run_dir: &Path) {
+    for (id, generation, lock) in RunLock::all(run_dir) {
+        match rows.iter().find(|row| row.id == id) {
+            Some(row) if is_named(row, generation) => {}
+            Some(row) => {
+                if row.spec.stop.treekill {
+                    end_holders(&lock, &child_env::run_name(home_id, id, generation));
+                }
+                lock.remove();
+            }
+            None if lock.is_held() => {}
+            None => lock.remove(),
+        }
+    }
+}
+
+/// It is one of the runs of that process that may live.
+fn is_named(row: &Row, generation: u64) -> bool {
+    let beside = row.record.beside.map(|beside| beside.generation);
+    row.generation == generation || beside == Some(generation)
+}
+
+/// Locks of processes that have no row, if they are held.
+fn locks_without_row(rows: &[Row], run_dir: &Path) -> Locks<()> {
+    let all = RunLock::all(run_dir);
+    let without_row = all
+        .iter()
+        .filter(|(id, _, _)| rows.iter().all(|row| row.id != *id));
+    Locks::held(without_row.map(|(_, _, lock)| (lock, ())))
+}
+
+/// Who holds one of these. Walks `/proc` when there are any.
+fn holders(locks: &Locks<()>) -> Vec<u32> {
+    if locks.is_empty() {
+        return Vec::new();
+    }
+    let others = proc::all_pids().filter(|&pid| pid != std::process::id());
+    others
+        .filter(|&pid| locks.anywhere(pid).is_some())
+        .collect()
+}
+
+/// Ends what holds the lock of a run whose root has died: it has cleared its environment. What was
+/// started by another run is left alone, and named.
+fn end_holders(lock: &RunLock, name: &str) {
+    let locks = Locks::held([(lock, ())]);
+    let mut ours = Vec::new();
+    for pid in holders(&locks) {
+        match run_of(pid).filter(|run| run != name) {
+            None => ours.push(pid),
+            Some(other) => tracing::warn!(
+                %pid, run = name, %other,
+                "left alone: it holds the lock of a run that has ended, and is of another run"
+            ),
+        }
+    }
+    let is_ours = |pid| {
+        let is_same_run = run_of(pid).is_none_or(|run| run == name);
+        is_same_run && locks.anywhere(pid).is_some()
+    };
+    end_remains(ours.into_iter(), name, is_ours);
+}
+
+/// The run that a process says it is of, or the nearest of its ancestors that says so.
+fn run_of(pid: u32) -> Option<String> {
+    let own = std::process::id();
+    let is_ours = |&pid: &u32| pid > 1 && pid != own;
+    let parent = |&pid: &u32| proc::stat(pid).map(|stat| stat.parent).filter(is_ours);
+    let mut ancestors = std::iter::successors(Some(pid), parent).take(ANCESTORS);
+    ancestors.find_map(|pid| proc::variable(pid, child_env::PROCESS_VARIABLE))
+}
+
 /// Ends what a root that has died left running: it holds what the next run needs, such as a port.
-fn end_remains(members: impl Iterator<Item = u32>, name: &str) {
+fn end_remains(members: impl Iterator<Item = u32>, name: &str, is_ours: impl Fn(u32) -> bool) {
     // Opened before it is asked whether it still is the one.
-    let open = |pid| Handle::open(pid, None).ok().filter(|_| carries(pid, name));
+    let open = |pid| Handle::open(pid, None).ok().filter(|_| is_ours(pid));
     let left: Vec<Handle> = members.filter_map(open).collect();
     for member in &left {
         tracing::warn!(

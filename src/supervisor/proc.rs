@@ -108,7 +108,14 @@ pub fn variable(pid: u32, name: &str) -> Option<String> {
     environ.split(|&b| b == 0).find_map(value)
 }
 
-fn all_pids() -> impl Iterator<Item = u32> {
+/// The first bytes of the name of its program.
+pub fn command_name(pid: u32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
+
+/// The numbers of all processes. Walks `/proc`: blocks.
+pub fn all_pids() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

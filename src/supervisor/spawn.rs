@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use super::channel::{self, End, Ends};
 use super::child_env::PROCESS_VARIABLE;
 use super::journal::Journal;
 use super::kill::Handle;
+use super::run_lock::{self, Reserved, RunLock};
 use crate::config::AppSpec;
 use crate::ids::{PmId, Port};
 use crate::logs::pipes::Pipes;
@@ -44,6 +45,8 @@ pub struct Order {
     pub env: BTreeMap<String, String>,
     /// Its standard streams.
     pub pipes: Pipes,
+    /// Its lock.
+    pub lock: RunLock,
     /// Where its pid is written; `None` for a run that is not its process's main one yet.
     pub pid_file: Option<PathBuf>,
 }
@@ -147,6 +150,7 @@ pub fn start(
     })?;
     let thread = std::thread::Builder::new().name("mcpm-spawn".into());
     thread.spawn(move || {
+        let mut number = Reserved::default();
         while let Some(order) = orders.blocking_recv() {
             let (id, generation) = (order.id, order.generation);
             // Five microseconds; a port that is taken fails the service before it is started.
@@ -157,10 +161,15 @@ pub fn start(
                 continue;
             }
             journal.flush(JOURNAL_PATIENCE);
+            number.keep();
+            let outcome = spawn(&order, limits);
+            if outcome.is_err() {
+                order.lock.remove();
+            }
             report(Spawned {
                 id,
                 generation,
-                outcome: spawn(&order, limits),
+                outcome,
             });
         }
     })?;
@@ -196,7 +205,16 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
     let inherited = pair
         .as_ref()
         .map(|ends| [ends.ours.clone(), ends.theirs.clone()]);
+    let mut lock = lock(order);
+    let has_number = |end: &Arc<OwnedFd>| end.as_raw_fd() == run_lock::NUMBER;
+    if inherited.iter().flatten().any(has_number) {
+        // A channel is known to its child by that number.
+        lock = None;
+    }
     let in_child = move || {
+        if let Some(lock) = &lock {
+            run_lock::hand_down(lock);
+        }
         for end in inherited.iter().flatten() {
             rustix::io::fcntl_setfd(end, FdFlags::empty())?;
         }
@@ -238,6 +256,13 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
         channel,
         notify,
     })
+}
+
+/// The lock for the child. It is evidence: what cannot be had keeps nothing from starting.
+fn lock(order: &Order) -> Option<OwnedFd> {
+    let app = &order.spec.name;
+    let failed = |error: &io::Error| tracing::warn!(%app, %error, "starts without a lock");
+    order.lock.take().inspect_err(failed).ok()
 }
 
 fn command(spec: &AppSpec) -> Command {

@@ -2,7 +2,11 @@
 //!
 //! Its members are those of its process group and of its session, their descendants, and what carries
 //! the name of the run in its environment (a daemon that has left its parents behind). What has
-//! cleared its environment and lost its parents as well can be known no more.
+//! cleared its environment and lost its parents as well is known by the run's lock, which it has
+//! inherited (`run_lock.rs`). What has closed all its descriptors, too, can be known no more.
+//!
+//! What says that it is of another run is no member, and neither is what it has started, whatever lock
+//! they hold: it is left alone, and named.
 //!
 //! One thread walks `/proc`, once for all who ask meanwhile: `stop all` is two walks, not one for
 //! each process.
@@ -21,6 +25,7 @@ use super::exits::readable;
 use super::kill::{Handle, raw};
 use super::orphans::Orphans;
 use super::proc::{self, Stat};
+use super::run_lock::{Locks, RunLock};
 
 /// Questions under way; those beyond wait.
 const QUESTIONS: usize = 1024;
@@ -34,6 +39,8 @@ pub struct Root {
     pub handle: Handle,
     /// The value of [`PROCESS_VARIABLE`] in its environment.
     pub name: Arc<str>,
+    /// What its processes have inherited.
+    pub lock: RunLock,
     /// What has left the process group is a member, too (`treekill`).
     pub is_whole: bool,
 }
@@ -83,14 +90,16 @@ impl Trees {
         members.await.unwrap_or_default()
     }
 
-    /// The root has ended: has all else, too? Where nothing is an orphan that is two system calls.
+    /// The root has ended: has all else, too? Where nothing is an orphan or holds the lock that is a
+    /// handful of system calls.
     pub async fn is_gone(&self, root: &Root) -> bool {
         let group_is_gone = root.handle.group_is_gone();
         if !group_is_gone || !root.is_whole {
             return group_is_gone;
         }
         // What was left by children of an earlier daemon did not come to this one.
-        let could_be_left = !root.handle.is_child() || self.orphans.any().await;
+        let could_be_left =
+            !root.handle.is_child() || root.lock.is_held() || self.orphans.any().await;
         !could_be_left || self.members(root).await.is_empty()
     }
 
@@ -146,18 +155,85 @@ fn answer_all(mut inbox: mpsc::Receiver<Question>) {
             questions.push(next);
         }
         let table: HashMap<u32, Stat> = proc::all().collect();
-        let runs: Vec<Run<'_>> = questions
-            .iter()
-            .map(|question| question.root.run())
-            .collect();
-        let name = |pid| proc::variable(pid, PROCESS_VARIABLE);
-        let found = members(&table, &runs, std::process::id(), name);
+        let roots: Vec<&Root> = questions.iter().map(|question| &question.root).collect();
+        let mut found = members_by_number(&table, &roots);
+        let hidden = roots.into_iter().filter(|root| {
+            let is_over = is_over(&table, &root.run());
+            root.is_whole && is_over && !found.contains_key(&root.handle.pid())
+        });
+        let hidden: Vec<&Root> = hidden.collect();
+        found.extend(members_by_any_number(&table, &hidden));
         for Question { root, answer } in questions {
             let members = found.get(&root.handle.pid()).into_iter().flatten();
             let open = |pid: &u32| open(*pid, &table[pid], &root);
             let _ = answer.send(members.filter_map(open).collect());
         }
     }
+}
+
+/// The members of these runs. Whether something holds a lock costs one look at each process.
+fn members_by_number(table: &HashMap<u32, Stat>, roots: &[&Root]) -> HashMap<u32, Vec<u32>> {
+    let runs: Vec<Run<'_>> = roots.iter().map(|root| root.run()).collect();
+    let whole = roots.iter().filter(|root| root.is_whole);
+    let locks = Locks::held(whole.map(|root| (&root.lock, root.handle.pid())));
+    let since = if locks.is_empty() {
+        u64::MAX
+    } else {
+        since(&runs)
+    };
+    let holds = |pid: u32, stat: &Stat| match stat.start_time {
+        started if started >= since => locks.at_number(pid),
+        _ => None,
+    };
+    members(table, &runs, std::process::id(), named, holds)
+}
+
+/// The members of runs that are over and of which nothing was found, if their locks are held all the
+/// same: somebody holds one under another number, or is of another run.
+fn members_by_any_number(table: &HashMap<u32, Stat>, roots: &[&Root]) -> HashMap<u32, Vec<u32>> {
+    let locks = Locks::held(roots.iter().map(|root| (&root.lock, root.handle.pid())));
+    if locks.is_empty() {
+        return HashMap::new();
+    }
+    let runs: Vec<Run<'_>> = roots.iter().map(|root| root.run()).collect();
+    let (own, since) = (std::process::id(), since(&runs));
+    let young = table
+        .iter()
+        .filter(|&(&pid, stat)| pid != own && stat.start_time >= since);
+    let holders: HashMap<u32, u32> = young
+        .filter_map(|(&pid, _)| Some((pid, locks.anywhere(pid)?)))
+        .collect();
+    let holds = |pid: u32, _: &Stat| holders.get(&pid).copied();
+    let found = members(table, &runs, own, named, holds);
+    for (pid, root) in &holders {
+        let is_member = found.get(root).is_some_and(|members| members.contains(pid));
+        let run = runs.iter().find(|run| run.root == *root && !is_member);
+        if let Some(Run { name: run, .. }) = run {
+            let other = named(*pid).unwrap_or_default();
+            tracing::warn!(
+                %pid, %run, %other,
+                "left alone: it holds the lock of a run that has ended, and is of another run"
+            );
+        }
+    }
+    found
+}
+
+/// The run that a process says it is of.
+fn named(pid: u32) -> Option<String> {
+    proc::variable(pid, PROCESS_VARIABLE)
+}
+
+/// What was started before the first of these runs has no lock of theirs.
+fn since(runs: &[Run<'_>]) -> u64 {
+    let started = runs.iter().map(|run| run.start_time);
+    started.min().unwrap_or(u64::MAX)
+}
+
+/// The root has ended.
+fn is_over(table: &HashMap<u32, Stat>, run: &Run<'_>) -> bool {
+    let stat = table.get(&run.root);
+    stat.is_none_or(|stat| stat.start_time != run.start_time || stat.state == b'Z')
 }
 
 /// Opens what was found, if it is still the same.
@@ -192,12 +268,14 @@ impl Root {
     }
 }
 
-/// Who is whose (pure): the members of each run, by the run's root, without the root.
+/// Who is whose (pure): the members of each run, by the run's root, without the root. `name` is the
+/// run that a process says it is of, `holds` the root of the run whose lock it has.
 fn members(
     table: &HashMap<u32, Stat>,
     runs: &[Run<'_>],
     own: u32,
     name: impl Fn(u32) -> Option<String>,
+    holds: impl Fn(u32, &Stat) -> Option<u32>,
 ) -> HashMap<u32, Vec<u32>> {
     // A number that has a new owner was given up by the group and the session of the old one.
     let is_others = |run: &Run<'_>| {
@@ -214,24 +292,29 @@ fn members(
         .filter(|run| run.is_whole)
         .map(|run| (run.name, run.root))
         .collect();
-    let says = |pid: u32, stat: &Stat| {
+    let says = |pid: u32, stat: &Stat| match by_root.get(&stat.session) {
+        _ if pid == own => Some(Whose::Nobodys),
+        Some(run) if run.is_whole || stat.group == run.root => Some(Whose::Of(run.root)),
+        _ if by_name.is_empty() => Some(Whose::Nobodys),
+        // The name of a run that nobody asks for is an answer, too.
+        _ => {
+            let root = |name: String| by_name.get(name.as_str()).copied();
+            name(pid).map(|name| root(name).map_or(Whose::Others, Whose::Of))
+        }
+    };
+    let locked = |pid: u32, stat: &Stat| {
         if pid == own {
             return Some(Whose::Nobodys);
         }
-        match by_root.get(&stat.session) {
-            Some(run) if run.is_whole || stat.group == run.root => Some(Whose::Of(run.root)),
-            _ if by_name.is_empty() => Some(Whose::Nobodys),
-            // The name of a run that nobody asks for is an answer, too.
-            _ => {
-                let root = |name: String| by_name.get(name.as_str()).copied();
-                name(pid).map(|name| root(name).map_or(Whose::Nobodys, Whose::Of))
-            }
-        }
+        holds(pid, stat).map(Whose::Of)
     };
-    let mut known: HashMap<u32, Whose> = HashMap::new();
+    let (mut known, mut held) = (HashMap::new(), HashMap::new());
     let mut found: HashMap<u32, Vec<u32>> = HashMap::new();
     for (&pid, stat) in table {
-        let whose = whose(pid, table, &mut known, says);
+        let whose = match whose(pid, table, &mut known, says) {
+            Whose::Nobodys if !by_name.is_empty() => whose(pid, table, &mut held, locked),
+            said => said,
+        };
         if let Whose::Of(root) = whose
             && root != pid
             && stat.state != b'Z'
@@ -246,7 +329,9 @@ fn members(
 enum Whose {
     /// Of the run with this root.
     Of(u32),
-    /// Of none that is asked for.
+    /// Of a run that is not asked for.
+    Others,
+    /// Nothing says whose.
     Nobodys,
 }
 
@@ -335,8 +420,12 @@ mod tests {
         Some(name.to_owned())
     }
 
+    fn no_lock(_: u32, _: &Stat) -> Option<u32> {
+        None
+    }
+
     fn of(root: u32, table: &HashMap<u32, Stat>, runs: &[Run<'_>]) -> Vec<u32> {
-        let mut found = members(table, runs, DAEMON, name);
+        let mut found = members(table, runs, DAEMON, name, no_lock);
         let mut found = found.remove(&root).unwrap_or_default();
         found.sort_unstable();
         found
@@ -381,8 +470,53 @@ mod tests {
             [11, 12, 13, 14, 15]
         );
         let strangers = |_: u32| None;
-        let found = members(&reused, &[run(10, "cafe.0.1")], DAEMON, strangers);
+        let found = members(&reused, &[run(10, "cafe.0.1")], DAEMON, strangers, no_lock);
         assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn what_nothing_else_tells_of_is_known_by_the_lock() {
+        let mut table = table();
+        // A child of 16 that has closed its descriptors; what is of another home, and a child of
+        // that with a clear environment.
+        table.insert(17, stat(16, 17, 17));
+        table.insert(50, stat(DAEMON, 50, 50));
+        table.insert(51, stat(50, 51, 51));
+        let name = |pid| match pid {
+            50 => Some("beef.0.1".to_owned()),
+            _ => name(pid),
+        };
+        let holds = |pid: u32, _: &Stat| [DAEMON, 10, 16, 50, 51].contains(&pid).then_some(10);
+        let of = |runs: &[Run<'_>]| {
+            let mut found = members(&table, runs, DAEMON, name, holds);
+            let mut found = found.remove(&10).unwrap_or_default();
+            found.sort_unstable();
+            found
+        };
+        let whole = run(10, "cafe.0.1");
+        assert_eq!(of(&[whole]), [11, 12, 13, 14, 15, 16, 17]);
+        assert_eq!(of(&[whole, run(20, "cafe.1.1")]).len(), 7);
+        let group = Run {
+            is_whole: false,
+            ..whole
+        };
+        assert_eq!(of(&[group]), [11]);
+    }
+
+    #[test]
+    fn a_run_is_over_when_its_root_is() {
+        let it = run(10, "cafe.0.1");
+        let with = |state, start_time| {
+            let stat = Stat {
+                state,
+                start_time,
+                ..stat(DAEMON, 10, 10)
+            };
+            is_over(&HashMap::from([(10, stat)]), &it)
+        };
+        assert!(!with(b'S', 100));
+        assert!(with(b'Z', 100) && with(b'S', 101));
+        assert!(is_over(&HashMap::new(), &it));
     }
 
     #[test]

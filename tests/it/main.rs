@@ -25,6 +25,7 @@ mod startup;
 mod routing;
 mod streaming;
 mod trees;
+mod lock_descriptor;
 mod mcp_clients;
 mod restarting;
 mod why;

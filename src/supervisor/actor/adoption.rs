@@ -19,9 +19,9 @@ use crate::ids::{PmId, Timestamp};
 impl Actor {
     /// Takes over what the journal names.
     pub(super) async fn adopt(&mut self, left: Vec<Row>) {
-        let home_id = self.home_id.clone();
+        let (home_id, run_dir) = (self.home_id.clone(), self.run_dir.clone());
         let (now, today) = (Instant::now(), Timestamp::now());
-        let look = move || adopt::find_all(left, &home_id, now, today);
+        let look = move || adopt::find_all(left, &home_id, &run_dir, now, today);
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let mut news = Vec::new();
         for Found {
@@ -42,7 +42,8 @@ impl Actor {
                     process.health.readiness = Readiness::Starting;
                 }
                 let (generation, spec) = (process.generation, &process.spec);
-                let root = tree_of(&self.home_id, id, generation, handle.clone(), spec);
+                let home = (self.home_id.as_str(), self.run_dir.as_path());
+                let root = tree_of(home, (id, generation), handle.clone(), spec);
                 self.watch(id, generation, root);
             }
             process.life = handle.as_ref().map(Handle::life);
@@ -90,7 +91,8 @@ impl Actor {
         let (pid, spec) = (handle.pid(), slot.process.spec.clone());
         tracing::info!(app = %spec.name, pid, "ended: the other run of a reload that was cut short");
         let kill_at = now + spec.stop.grace;
-        let root = tree_of(&self.home_id, id, generation, handle.clone(), &spec);
+        let home = (self.home_id.as_str(), self.run_dir.as_path());
+        let root = tree_of(home, (id, generation), handle.clone(), &spec);
         slot.beside = Some(Second {
             state: Beside::Retiring { pid, kill_at },
             generation,

@@ -1,6 +1,6 @@
 //! One run of a process, from the order to the spawner to the news of its end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -12,6 +12,7 @@ use super::super::handle::{Message, Trace};
 use super::super::kill::Handle;
 use super::super::listening;
 use super::super::machine::{Event, Exit, State};
+use super::super::run_lock::RunLock;
 use super::super::snapshot::{Process, Readiness};
 use super::super::spawn::{self, Order, Run, Spawned};
 use super::super::tree::Root;
@@ -117,7 +118,12 @@ impl Actor {
             let user = spec.run_as.map(|user| user.uid);
             lines.listen_notify(socket, user, to, &mut self.tasks);
         }
-        let root = tree_of(&self.home_id, id, generation, handle, spec);
+        let root = tree_of(
+            (self.home_id.as_str(), self.run_dir.as_path()),
+            (id, generation),
+            handle,
+            spec,
+        );
         self.watch(id, generation, root);
         self.feed_run(id, generation, Event::Spawned { pid }, None);
     }
@@ -163,6 +169,9 @@ impl Actor {
                 is_seen: true,
             };
             let leftovers = !trees.is_gone(&root).await;
+            if !leftovers {
+                root.lock.remove();
+            }
             let _ = inbox
                 .send(Message::Ended {
                     id,
@@ -174,6 +183,7 @@ impl Actor {
                 .await;
             if leftovers {
                 trees.gone(&root).await;
+                root.lock.remove();
                 let event = Event::GroupGone;
                 let _ = inbox
                     .send(Message::Happened {
@@ -249,6 +259,7 @@ impl Actor {
             spec: process.spec.clone(),
             env,
             pipes: Pipes::of(&self.run_dir, process.id),
+            lock: RunLock::of(&self.run_dir, process.id, process.generation),
             pid_file,
         }
     }
@@ -300,15 +311,15 @@ impl Actor {
 
 /// A run, by its root process.
 pub(super) fn tree_of(
-    home_id: &str,
-    id: PmId,
-    generation: u64,
+    (home_id, run_dir): (&str, &Path),
+    (id, generation): (PmId, u64),
     handle: Handle,
     spec: &AppSpec,
 ) -> Root {
     Root {
         handle,
         name: child_env::run_name(home_id, id, generation).into(),
+        lock: RunLock::of(run_dir, id, generation),
         is_whole: spec.stop.treekill,
     }
 }

@@ -188,19 +188,15 @@ impl Actor {
             process, handle, ..
         } = self.slots.get(&id)?;
         let (handle, generation) = (handle.clone()?, process.generation);
-        Some(tree_of(
-            &self.home_id,
-            id,
-            generation,
-            handle,
-            &process.spec,
-        ))
+        let home = (self.home_id.as_str(), self.run_dir.as_path());
+        Some(tree_of(home, (id, generation), handle, &process.spec))
     }
 
     fn run_beside(&self, id: PmId) -> Option<Root> {
         let second = self.slots.get(&id)?.beside.as_ref()?;
         let (handle, generation) = (second.handle.clone()?, second.generation);
-        Some(tree_of(&self.home_id, id, generation, handle, &second.spec))
+        let home = (self.home_id.as_str(), self.run_dir.as_path());
+        Some(tree_of(home, (id, generation), handle, &second.spec))
     }
 
     fn terminate(&mut self, root: Option<Root>, stop: &StopPolicy) {

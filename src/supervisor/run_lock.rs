@@ -1,0 +1,264 @@
+//! The lock of a run: evidence that something of it lives.
+//!
+//! Each run has a file in `run/`, locked (`flock(2)`) through one open file that its root inherits as
+//! descriptor [`NUMBER`] and hands on to what it starts. As long as one of them has it open the file
+//! cannot be locked anew, which three system calls tell. Who has it open is told by the links in
+//! `/proc/PID/fd`, whatever a process has done to its parents, its session and its environment.
+//!
+//! It is evidence, not a gate: it keeps nothing from running, and what closes its descriptors is none
+//! the worse for it. The daemon keeps none open.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, FdFlags};
+
+use crate::ids::PmId;
+
+/// The number that it is inherited as: 3 is Node's channel, and the low ones are what programs get
+/// for their own files.
+pub const NUMBER: RawFd = 198;
+/// What the names of the files end with.
+const ENDING: &str = ".lock";
+
+/// The lock of one run, by its file.
+#[derive(Clone, Debug)]
+pub struct RunLock {
+    path: Arc<Path>,
+}
+
+impl RunLock {
+    /// Names it; nothing is made yet.
+    pub fn of(run_dir: &Path, id: PmId, generation: u64) -> Self {
+        let path = run_dir.join(format!("{id}.{generation}{ENDING}"));
+        Self { path: path.into() }
+    }
+
+    /// Every one that has a file in this folder: process, generation, lock.
+    pub fn all(run_dir: &Path) -> Vec<(PmId, u64, Self)> {
+        let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+        let lock = |name: OsString| {
+            let (id, generation) = parse(name.to_str()?)?;
+            Some((id, generation, Self::of(run_dir, id, generation)))
+        };
+        entries
+            .filter_map(|entry| lock(entry.file_name()))
+            .collect()
+    }
+
+    /// Makes the file and locks it, through a descriptor that is closed on exec. It opens for reading
+    /// only: an app of another user gets a file of ours, and can write nothing into it.
+    ///
+    /// # Errors
+    /// When the folder can't be written, or descriptors have run out.
+    pub fn take(&self) -> io::Result<OwnedFd> {
+        let lock = self.open(OFlags::CREATE)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            // A run that a lost journal knew had the same numbers, and has left something behind.
+            Err(Errno::WOULDBLOCK) => self.remove(),
+            Err(error) => return Err(error.into()),
+        }
+        let lock = self.open(OFlags::CREATE)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(lock)
+    }
+
+    /// Somebody has it open. Three system calls.
+    pub fn is_held(&self) -> bool {
+        self.held_file().is_some()
+    }
+
+    /// Removes the file; what is open stays open, and is found no more.
+    pub fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// The file, while somebody has it open.
+    fn held_file(&self) -> Option<FileId> {
+        let file = File::from(self.open(OFlags::empty()).ok()?);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Some(FileId::of(&file.metadata().ok()?)),
+            _ => None,
+        }
+    }
+
+    fn open(&self, more: OFlags) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | more;
+        Ok(rustix::fs::open(
+            &*self.path,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?)
+    }
+}
+
+/// Locks that are held, each with what it stands for.
+#[derive(Debug)]
+pub struct Locks<T>(HashMap<OsString, (FileId, T)>);
+
+impl<T: Copy> Locks<T> {
+    /// Those of them that are held.
+    pub fn held<'a>(locks: impl IntoIterator<Item = (&'a RunLock, T)>) -> Self {
+        let held = |(lock, whose): (&RunLock, T)| {
+            let name = lock.path.file_name()?.to_owned();
+            Some((name, (lock.held_file()?, whose)))
+        };
+        Self(locks.into_iter().filter_map(held).collect())
+    }
+
+    /// None is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a process has under the number that it was given: one system call for most.
+    pub fn at_number(&self, pid: u32) -> Option<T> {
+        self.of_link(Path::new(&format!("/proc/{pid}/fd/{NUMBER}")))
+    }
+
+    /// What a process has under any number. Walks its descriptors.
+    pub fn anywhere(&self, pid: u32) -> Option<T> {
+        let links = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut links = links.into_iter().flatten().flatten();
+        links.find_map(|link| self.of_link(&link.path()))
+    }
+
+    fn of_link(&self, link: &Path) -> Option<T> {
+        let target = std::fs::read_link(link).ok()?;
+        let (file, whose) = self.0.get(target.file_name()?)?;
+        // Followed only when the name is right: a stranger's file may lie where a look takes for ever.
+        let found = FileId::of(&std::fs::metadata(link).ok()?);
+        (found == *file).then_some(*whose)
+    }
+}
+
+/// A file, by what no other has at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+        }
+    }
+}
+
+/// Keeps [`NUMBER`] from the other descriptors of this process: one that a child needs until it runs
+/// its program would be replaced there.
+#[derive(Debug, Default)]
+pub struct Reserved(Option<OwnedFd>);
+
+impl Reserved {
+    /// To be called before the descriptors for a child are made. When something else has the number,
+    /// it is tried again the next time.
+    pub fn keep(&mut self) {
+        if self.0.is_some() {
+            return;
+        }
+        let copy = File::open("/dev/null")
+            .and_then(|null| Ok(rustix::io::fcntl_dupfd_cloexec(&null, NUMBER)?));
+        self.0 = copy.ok().filter(|copy| copy.as_raw_fd() == NUMBER);
+    }
+}
+
+/// Makes the lock inheritable as [`NUMBER`]. For a child between fork and exec: one system call. A
+/// child that may not have so many descriptors goes without.
+pub fn hand_down(lock: &OwnedFd) {
+    if lock.as_raw_fd() == NUMBER {
+        let _ = rustix::io::fcntl_setfd(lock, FdFlags::empty());
+        return;
+    }
+    // SAFETY: dup2(2) touches no memory. The number that it replaces is that of no descriptor that
+    // the child still uses by this process's knowledge: see `Reserved`.
+    #[expect(unsafe_code, reason = "libraries replace only what they own")]
+    unsafe {
+        libc::dup2(lock.as_raw_fd(), NUMBER);
+    }
+}
+
+/// Process and generation, from the name of a file.
+fn parse(name: &str) -> Option<(PmId, u64)> {
+    let (id, generation) = name.strip_suffix(ENDING)?.split_once('.')?;
+    Some((PmId(id.parse().ok()?), generation.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A process that has it open as its standard input, under no other number.
+    fn holder(lock: OwnedFd) -> Child {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").stdin(Stdio::from(lock));
+        command.spawn().unwrap()
+    }
+
+    #[test]
+    fn names_tell_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        for other in ["0.in", "7.lock", "a.1.lock", "1.2.lock.old", "capture.mark"] {
+            std::fs::write(dir.path().join(other), "").unwrap();
+        }
+        drop(RunLock::of(dir.path(), PmId(3), 12).take().unwrap());
+        let all = RunLock::all(dir.path());
+        let [(id, generation, lock)] = all.as_slice() else {
+            panic!("{all:?}");
+        };
+        assert_eq!((*id, *generation), (PmId(3), 12));
+        assert!(lock.path.ends_with("3.12.lock"));
+        lock.remove();
+        assert!(RunLock::all(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn it_is_held_as_long_as_one_has_it_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::of(dir.path(), PmId(0), 1);
+        assert!(!lock.is_held(), "there is none");
+        let mut child = holder(lock.take().unwrap());
+        assert!(lock.is_held());
+        let other = RunLock::of(dir.path(), PmId(0), 2);
+        drop(other.take().unwrap());
+        let locks = Locks::held([(&other, 2), (&lock, 1)]);
+        assert_eq!(locks.anywhere(child.id()), Some(1));
+        assert_eq!(locks.at_number(child.id()), None);
+        assert_eq!(locks.anywhere(std::process::id()), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!lock.is_held());
+        assert!(Locks::held([(&lock, ())]).is_empty());
+    }
+
+    #[test]
+    fn what_an_older_run_of_the_same_numbers_holds_does_not_keep_a_new_one_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::of(dir.path(), PmId(0), 1);
+        let mut older = holder(lock.take().unwrap());
+        let newer = lock.take().unwrap();
+        assert!(lock.is_held());
+        let locks = Locks::held([(&lock, ())]);
+        assert_eq!(
+            locks.anywhere(older.id()),
+            None,
+            "another file of that name"
+        );
+        drop(newer);
+        older.kill().unwrap();
+        older.wait().unwrap();
+    }
+}
