@@ -97,7 +97,10 @@ pub fn unlisted(rows: &[Row], home: &Path, run_dir: &Path, home_id: &str) -> Vec
             found.insert(pid, app);
         }
     }
-    for pid in holders(&locks_without_row(rows, run_dir)) {
+    let locks = RunLock::all(run_dir);
+    let without_row = locks.iter().filter(|(run, _)| !listed(run));
+    let without_row = Locks::held(without_row.map(|(_, lock)| (lock, ())));
+    for pid in holders(&without_row) {
         let app = || proc::command_name(pid).unwrap_or_default();
         found.entry(pid).or_insert_with(app);
     }
@@ -162,7 +165,7 @@ fn find(
     let is_whole = process.spec.stop.treekill;
     let run = |generation, identity| {
         let name = child_env::run_name(home_id, row.id, generation);
-        let lock = RunLock::of(run_dir, row.id, generation);
+        let lock = RunLock::of(run_dir, &name);
         root(&name, &lock, identity, is_whole, named)
     };
     let handle = run(row.generation, row.identity);
@@ -251,12 +254,17 @@ fn root(
 /// Ends what holds the locks of runs that no row names any more, and forgets these locks. Those whose
 /// process has no row are kept as long as they are held: see [`unlisted`].
 fn end_remains_of_older(rows: &[Row], home_id: &str, run_dir: &Path) {
-    for (id, generation, lock) in RunLock::all(run_dir) {
-        match rows.iter().find(|row| row.id == id) {
-            Some(row) if is_named(row, generation) => {}
-            Some(row) => {
+    for (run, lock) in RunLock::all(run_dir) {
+        let numbers = child_env::numbers(home_id, &run);
+        let row = numbers.and_then(|(id, generation)| {
+            let row = rows.iter().find(|row| row.id == id)?;
+            Some((row, generation))
+        });
+        match row {
+            Some((row, generation)) if is_named(row, generation) => {}
+            Some((row, _)) => {
                 if row.spec.stop.treekill {
-                    end_holders(&lock, &child_env::run_name(home_id, id, generation));
+                    end_holders(&lock, &run);
                 }
                 lock.remove();
             }
@@ -270,15 +278,6 @@ fn end_remains_of_older(rows: &[Row], home_id: &str, run_dir: &Path) {
 fn is_named(row: &Row, generation: u64) -> bool {
     let beside = row.record.beside.map(|beside| beside.generation);
     row.generation == generation || beside == Some(generation)
-}
-
-/// Locks of processes that have no row, if they are held.
-fn locks_without_row(rows: &[Row], run_dir: &Path) -> Locks<()> {
-    let all = RunLock::all(run_dir);
-    let without_row = all
-        .iter()
-        .filter(|(id, _, _)| rows.iter().all(|row| row.id != *id));
-    Locks::held(without_row.map(|(_, _, lock)| (lock, ())))
 }
 
 /// Who holds one of these. Walks `/proc` when there are any.
@@ -371,6 +370,8 @@ fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant 
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -387,6 +388,27 @@ mod tests {
         assert_eq!(left(&record(500, 1000), 400), 500, "the clock was set back");
         assert_eq!(left(&record(0, 1000), 1000), 0);
         assert_eq!(left(&Record::default(), 1000), 0);
+    }
+
+    #[test]
+    fn what_holds_the_lock_of_a_dead_run_is_ended_unless_it_is_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::of(dir.path(), "cafe.0.1");
+        let held = lock.take().unwrap();
+        let holder = |run: Option<&str>| {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("1000").env_clear();
+            command.envs(run.map(|run| (child_env::PROCESS_VARIABLE, run)));
+            command.stdin(Stdio::from(held.try_clone().unwrap()));
+            command.spawn().unwrap()
+        };
+        let (mut lost, mut stranger) = (holder(None), holder(Some("beef.0.1")));
+        drop(held);
+        end_holders(&lock, "cafe.0.1");
+        let (lost, left) = (lost.try_wait().unwrap(), stranger.try_wait().unwrap());
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert!(lost.is_some() && left.is_none(), "{lost:?} {left:?}");
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub fn run_name(home_id: &str, id: PmId, generation: u64) -> String {
     format!("{home_id}.{id}.{generation}")
 }
 
+/// Process and generation of a run of this home; `None` when the name is not of this home.
+pub fn numbers(home_id: &str, run: &str) -> Option<(PmId, u64)> {
+    let numbers = run.strip_prefix(home_id)?.strip_prefix('.')?;
+    let (id, generation) = numbers.split_once('.')?;
+    Some((PmId(id.parse().ok()?), generation.parse().ok()?))
+}
+
 /// PM2's `unique_id`, a UUID (version 8 of RFC 9562 §5.8): another one for each run, and the same one
 /// under the next daemon.
 pub fn unique_id(home_id: &str, id: PmId, generation: u64) -> String {
@@ -113,6 +120,23 @@ mod tests {
             let process = Process::registered(PmId(0), instance, Arc::new(spec));
             let env = environment(&process, Path::new("/h"), "cafe", None);
             assert_eq!(env.get("PORT").map(String::as_str), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_name_tells_its_numbers_to_its_home() {
+        assert_eq!(run_name("cafe", PmId(3), 12), "cafe.3.12");
+        assert_eq!(numbers("cafe", "cafe.3.12"), Some((PmId(3), 12)));
+        for other in [
+            "beef.3.12",
+            "cafe3.12",
+            "cafe.3",
+            "cafe.a.1",
+            "cafe.1.2.3",
+            "0.1",
+            "",
+        ] {
+            assert_eq!(numbers("cafe", other), None, "{other}");
         }
     }
 

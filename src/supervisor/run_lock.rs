@@ -2,7 +2,7 @@
 //!
 //! Each run has a file in `run/`, locked (`flock(2)`) through one open file that its root inherits as
 //! descriptor [`NUMBER`] and hands on to what it starts. As long as one of them has it open the file
-//! cannot be locked anew, which three system calls tell. Who has it open is told by the links in
+//! cannot be locked anew, which a few system calls tell. Who has it open is told by the links in
 //! `/proc/PID/fd`, whatever a process has done to its parents, its session and its environment.
 //!
 //! It is evidence, not a gate: it keeps nothing from running, and what closes its descriptors is none
@@ -20,8 +20,6 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 
-use crate::ids::PmId;
-
 /// The number that it is inherited as: 3 is Node's channel, and the low ones are what programs get
 /// for their own files.
 pub const NUMBER: RawFd = 198;
@@ -35,18 +33,18 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Names it; nothing is made yet.
-    pub fn of(run_dir: &Path, id: PmId, generation: u64) -> Self {
-        let path = run_dir.join(format!("{id}.{generation}{ENDING}"));
+    /// Names it after the run; nothing is made yet.
+    pub fn of(run_dir: &Path, run: &str) -> Self {
+        let path = run_dir.join(format!("{run}{ENDING}"));
         Self { path: path.into() }
     }
 
-    /// Every one that has a file in this folder: process, generation, lock.
-    pub fn all(run_dir: &Path) -> Vec<(PmId, u64, Self)> {
+    /// Every one that has a file in this folder, and its run.
+    pub fn all(run_dir: &Path) -> Vec<(String, Self)> {
         let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
         let lock = |name: OsString| {
-            let (id, generation) = parse(name.to_str()?)?;
-            Some((id, generation, Self::of(run_dir, id, generation)))
+            let run = name.to_str()?.strip_suffix(ENDING)?;
+            Some((run.to_owned(), Self::of(run_dir, run)))
         };
         entries
             .filter_map(|entry| lock(entry.file_name()))
@@ -57,21 +55,14 @@ impl RunLock {
     /// only: an app of another user gets a file of ours, and can write nothing into it.
     ///
     /// # Errors
-    /// When the folder can't be written, or descriptors have run out.
+    /// When the folder can't be written, descriptors have run out, or somebody has the lock.
     pub fn take(&self) -> io::Result<OwnedFd> {
-        let lock = self.open(OFlags::CREATE)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
-            // A run that a lost journal knew had the same numbers, and has left something behind.
-            Err(Errno::WOULDBLOCK) => self.remove(),
-            Err(error) => return Err(error.into()),
-        }
         let lock = self.open(OFlags::CREATE)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         Ok(lock)
     }
 
-    /// Somebody has it open. Three system calls.
+    /// Somebody has it open. A few system calls.
     pub fn is_held(&self) -> bool {
         self.held_file().is_some()
     }
@@ -181,18 +172,10 @@ pub fn hand_down(lock: &OwnedFd) {
         let _ = rustix::io::fcntl_setfd(lock, FdFlags::empty());
         return;
     }
-    // SAFETY: dup2(2) touches no memory. The number that it replaces is that of no descriptor that
-    // the child still uses by this process's knowledge: see `Reserved`.
+    // SAFETY: dup2(2) touches no memory, and in a child that is about to run its program nobody owns
+    // the number that it replaces: `Reserved` keeps it from what is still needed there.
     #[expect(unsafe_code, reason = "libraries replace only what they own")]
-    unsafe {
-        libc::dup2(lock.as_raw_fd(), NUMBER);
-    }
-}
-
-/// Process and generation, from the name of a file.
-fn parse(name: &str) -> Option<(PmId, u64)> {
-    let (id, generation) = name.strip_suffix(ENDING)?.split_once('.')?;
-    Some((PmId(id.parse().ok()?), generation.parse().ok()?))
+    let _ = unsafe { libc::dup2(lock.as_raw_fd(), NUMBER) };
 }
 
 #[cfg(test)]
@@ -211,16 +194,16 @@ mod tests {
     #[test]
     fn names_tell_the_run() {
         let dir = tempfile::tempdir().unwrap();
-        for other in ["0.in", "7.lock", "a.1.lock", "1.2.lock.old", "capture.mark"] {
+        for other in ["0.in", "0.1.lock.old", "capture.mark"] {
             std::fs::write(dir.path().join(other), "").unwrap();
         }
-        drop(RunLock::of(dir.path(), PmId(3), 12).take().unwrap());
+        drop(RunLock::of(dir.path(), "cafe.3.12").take().unwrap());
         let all = RunLock::all(dir.path());
-        let [(id, generation, lock)] = all.as_slice() else {
+        let [(run, lock)] = all.as_slice() else {
             panic!("{all:?}");
         };
-        assert_eq!((*id, *generation), (PmId(3), 12));
-        assert!(lock.path.ends_with("3.12.lock"));
+        assert_eq!(run, "cafe.3.12");
+        assert!(lock.path.ends_with("cafe.3.12.lock"));
         lock.remove();
         assert!(RunLock::all(dir.path()).is_empty());
     }
@@ -228,11 +211,12 @@ mod tests {
     #[test]
     fn it_is_held_as_long_as_one_has_it_open() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = RunLock::of(dir.path(), PmId(0), 1);
+        let lock = RunLock::of(dir.path(), "cafe.0.1");
         assert!(!lock.is_held(), "there is none");
         let mut child = holder(lock.take().unwrap());
         assert!(lock.is_held());
-        let other = RunLock::of(dir.path(), PmId(0), 2);
+        lock.take().unwrap_err();
+        let other = RunLock::of(dir.path(), "cafe.0.2");
         drop(other.take().unwrap());
         let locks = Locks::held([(&other, 2), (&lock, 1)]);
         assert_eq!(locks.anywhere(child.id()), Some(1));
@@ -245,18 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_run_of_the_same_numbers_holds_does_not_keep_a_new_one_from_starting() {
+    fn another_file_of_that_name_is_another_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = RunLock::of(dir.path(), PmId(0), 1);
+        let lock = RunLock::of(dir.path(), "cafe.0.1");
         let mut older = holder(lock.take().unwrap());
+        lock.remove();
         let newer = lock.take().unwrap();
-        assert!(lock.is_held());
         let locks = Locks::held([(&lock, ())]);
-        assert_eq!(
-            locks.anywhere(older.id()),
-            None,
-            "another file of that name"
-        );
+        assert_eq!(locks.anywhere(older.id()), None);
+        assert_eq!(locks.anywhere(std::process::id()), Some(()));
         drop(newer);
         older.kill().unwrap();
         older.wait().unwrap();

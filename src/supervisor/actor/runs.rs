@@ -253,13 +253,14 @@ impl Actor {
         let secret = service.map(|mcp| (self.router_secret)(&mcp.service));
         let secret = secret.as_ref().map(|secret| secret.expose().as_str());
         let env = child_env::environment(process, &self.home, &self.home_id, secret);
+        let run = child_env::run_name(&self.home_id, process.id, process.generation);
         Order {
             id: process.id,
             generation: process.generation,
             spec: process.spec.clone(),
             env,
             pipes: Pipes::of(&self.run_dir, process.id),
-            lock: RunLock::of(&self.run_dir, process.id, process.generation),
+            lock: RunLock::of(&self.run_dir, &run),
             pid_file,
         }
     }
@@ -316,10 +317,11 @@ pub(super) fn tree_of(
     handle: Handle,
     spec: &AppSpec,
 ) -> Root {
+    let name = child_env::run_name(home_id, id, generation);
     Root {
         handle,
-        name: child_env::run_name(home_id, id, generation).into(),
-        lock: RunLock::of(run_dir, id, generation),
+        lock: RunLock::of(run_dir, &name),
+        name: name.into(),
         is_whole: spec.stop.treekill,
     }
 }
