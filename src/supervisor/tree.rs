@@ -5,8 +5,8 @@
 //! cleared its environment and lost its parents as well is known by the run's lock, which it has
 //! inherited (`run_lock.rs`). What has closed all its descriptors, too, can be known no more.
 //!
-//! What says that it is of another run is no member, and neither is what it has started, whatever lock
-//! they hold: it is left alone, and named.
+//! What has left the session and says that it is of another run is no member, and neither is what it
+//! has started, whatever lock they hold: it is left alone, and named.
 //!
 //! One thread walks `/proc`, once for all who ask meanwhile: `stop all` is two walks, not one for
 //! each process.
