@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use nix::unistd::{User, geteuid};
 
+use crate::control::descriptor_store;
 use crate::home::Home;
 
 use super::exit::Exit;
@@ -310,6 +311,17 @@ impl Unit {
              TimeoutStartSec=120\n\
              TimeoutStopSec=120\n",
         );
+        // `FileDescriptorStorePreserve=` (version 254) is left out: by default the store lasts over
+        // restarts and ends with a stop, after which there is nothing to read and nobody to answer.
+        let (store, room) = (descriptor_store::SIZE, descriptor_store::MAX);
+        let _ = writeln!(
+            text,
+            "# While no daemon lives, systemd keeps the pipes of four thousand services and the router's\n\
+             # listener open. More could not be passed on: their names have to fit into one variable.\n\
+             FileDescriptorStoreMax={room}\n\
+             # For versions before 254, which do not say that themselves.\n\
+             Environment={store}={room}"
+        );
         if self.user.is_some() {
             text.push_str(
                 "# When memory is short, the kernel ends services first: they are started again.\n\
@@ -372,6 +384,8 @@ mod tests {
             "KillMode=process",
             "Restart=always",
             "OOMScoreAdjust=-900",
+            "FileDescriptorStoreMax=8192",
+            "Environment=FDSTORE=8192",
             "ExecStart=\"/opt/my tools/mcpm$$1\" daemon --resurrect",
             "ExecReload=\"/opt/my tools/mcpm$$1\" update",
             "Environment=\"MCPM_HOME=/home/u/100%%/.mcpm\"",

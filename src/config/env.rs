@@ -15,6 +15,7 @@ use super::typed::Typed;
 const NEVER_PASSED: &[&str] = &[
     "CREDENTIALS_DIRECTORY",
     "NOTIFY_SOCKET",
+    "FDSTORE",
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "MCPM_PROCESS",
@@ -176,6 +177,7 @@ mod tests {
             ("LISTEN_FDS", "1"),
             ("WATCHDOG_USEC", "1"),
             ("NOTIFY_SOCKET", "/x"),
+            ("FDSTORE", "1"),
             ("MCPM_HOME", "/h"),
         ];
         let shell = shell.map(|(k, v)| (k.to_owned(), v.to_owned())).into();

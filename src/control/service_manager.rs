@@ -16,28 +16,39 @@ pub const STOPPING: &str = "STOPPING=1";
 /// The daemon still does its work.
 pub const ALIVE: &str = "WATCHDOG=1";
 
-/// Says it to whoever `NOTIFY_SOCKET` names; to nobody when there is none.
-pub fn tell(word: &str) {
+/// A socket to whoever `NOTIFY_SOCKET` names, non-blocking; `None` when it names nobody.
+///
+/// # Errors
+/// When nobody listens there.
+pub(super) fn connect() -> io::Result<Option<UnixDatagram>> {
     let Some(address) = env::var_os("NOTIFY_SOCKET") else {
-        return;
+        return Ok(None);
     };
-    let send = || -> io::Result<()> {
-        let text = address.to_string_lossy();
-        let to = match text.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&address)?,
-        };
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.send_to_addr(word.as_bytes(), &to).map(drop)
+    let text = address.to_string_lossy();
+    let to = match text.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&address)?,
     };
-    if let Err(error) = send() {
-        tracing::warn!(%error, word, "cannot tell the service manager");
-    }
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&to)?;
+    Ok(Some(socket))
 }
 
-/// Says that we are alive twice in each time that systemd allows; never done when it wants no
-/// signs of life.
+/// Says it to the service manager, when there is one; `false` when it did not take it.
+pub fn tell(word: &str) -> bool {
+    let said = connect().and_then(|socket| match socket {
+        Some(socket) => socket.send(word.as_bytes()).map(drop),
+        None => Ok(()),
+    });
+    if let Err(error) = &said {
+        tracing::warn!(%error, word, "cannot tell the service manager");
+    }
+    said.is_ok()
+}
+
+/// Says that we are alive twice in each time that systemd allows, and sooner again when it had no
+/// room for that; never done when it wants no signs of life.
 pub async fn keep_alive() {
     let allowed = env::var("WATCHDOG_USEC").ok();
     let allowed = allowed.and_then(|text| text.parse().ok());
@@ -45,7 +56,7 @@ pub async fn keep_alive() {
         return std::future::pending().await;
     };
     loop {
-        tell(ALIVE);
-        tokio::time::sleep(Duration::from_micros(allowed / 2)).await;
+        let share = if tell(ALIVE) { 2 } else { 20 };
+        tokio::time::sleep(Duration::from_micros(allowed / share)).await;
     }
 }

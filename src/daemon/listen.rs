@@ -1,12 +1,12 @@
 //! Owns the router's address: binds it or takes it over, serves on it, moves to another one when
-//! told, and hands it over.
+//! told, and hands it over, to the next daemon or to whoever keeps it until there is one.
 //!
 //! An address that somebody else has is no reason for services not to run: it is tried again, and
 //! every command's answer shows a warning until it is had.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -46,7 +46,7 @@ pub(super) struct Parts {
 }
 
 /// The listener as another process can have it; `None` while there is none.
-type Shared = Arc<Mutex<Option<OwnedFd>>>;
+type Shared = watch::Sender<Option<Arc<OwnedFd>>>;
 
 /// How the router ends.
 enum End {
@@ -75,7 +75,7 @@ impl Front {
     ) -> Self {
         let (sender, wanted) = watch::channel(chosen.clone());
         let (end, ended) = oneshot::channel();
-        let shared = Shared::default();
+        let (shared, _) = watch::channel(None);
         let first = bind(&parts, &chosen, passed, &shared).await;
         let mut task = JoinSet::new();
         task.spawn(run(parts, wanted, ended, first, shared.clone()));
@@ -92,8 +92,14 @@ impl Front {
     /// # Errors
     /// When there is no descriptor left.
     pub(super) fn listener(&self) -> std::io::Result<Option<OwnedFd>> {
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.as_ref().map(OwnedFd::try_clone).transpose()
+        let shared = self.shared.borrow();
+        shared.as_deref().map(OwnedFd::try_clone).transpose()
+    }
+
+    /// The listener as it is now and becomes, for whoever has it kept. Nobody may hold on to one that
+    /// has been replaced.
+    pub(super) fn listeners(&self) -> watch::Receiver<Option<Arc<OwnedFd>>> {
+        self.shared.subscribe()
     }
 
     /// Serves with these settings from now on. Requests that are under way are finished.
@@ -120,7 +126,7 @@ impl Front {
             shared,
             mut task,
         } = self;
-        *shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        shared.send_replace(None);
         let _ = how.send(end);
         while task.join_next().await.is_some() {}
     }
@@ -180,7 +186,7 @@ async fn run(
             drain(&router).await;
             return;
         }
-        // The same address can be had again only when its listener is closed.
+        // The same address is had again by the listener that is there.
         drain(&router).await;
         if order.is_some() {
             return;
@@ -198,7 +204,8 @@ async fn drain(router: &Router) {
     }
 }
 
-/// Binds or takes over, and shows what came of it.
+/// Binds or takes over, and shows what came of it. A listener that is there already and has that
+/// address is taken: who connects meanwhile waits in it, and another process may have it, too.
 async fn bind(
     parts: &Parts,
     chosen: &Chosen,
@@ -207,19 +214,22 @@ async fn bind(
 ) -> Option<(TcpListener, SocketAddr)> {
     let mut warnings = parts.warnings.clone();
     // Whoever holds on to a former address keeps it from everybody.
-    share(shared, None);
+    let former = shared.send_replace(None);
+    let former = former.and_then(|former| former.try_clone().ok());
+    let former = former.map(std::net::TcpListener::from);
     let is_it = |passed: &std::net::TcpListener| {
         let found = passed.local_addr();
         found.is_ok_and(|found| is_at(found, chosen.listen))
     };
-    let had = match passed.filter(is_it) {
+    let had = match passed.or(former).filter(is_it) {
         Some(passed) => TcpListener::from_std(passed),
         None => TcpListener::bind(chosen.listen).await,
     };
     let bound = match had {
         Ok(listener) => {
             let address = listener.local_addr().unwrap_or(chosen.listen);
-            share(shared, listener.as_fd().try_clone_to_owned().ok());
+            let another = listener.as_fd().try_clone_to_owned().ok();
+            shared.send_replace(another.map(Arc::new));
             tracing::info!(%address, "the router listens");
             Some((listener, address))
         }
@@ -243,10 +253,6 @@ async fn bind(
         warnings,
     }));
     bound
-}
-
-fn share(shared: &Shared, listener: Option<OwnedFd>) {
-    *shared.lock().unwrap_or_else(PoisonError::into_inner) = listener;
 }
 
 /// A listener that is there is the one that is wanted; port 0 means any.

@@ -6,6 +6,7 @@
 //!   collects what says something about them.
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
 //!   router's table of services, `record.rs` into the store's copy of them and their health.
+//! - `keep.rs` has the service manager keep pipes and the router's listener for the next daemon.
 //! - `handover/` is how the next daemon takes over while everything goes on.
 //! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no
 //!   code here: the next way up adopts what it finds.
@@ -19,6 +20,8 @@ mod sources;
 mod publish;
 mod record;
 mod listen;
+mod keep;
+mod signals;
 mod close;
 mod handover;
 mod run;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -20,6 +20,7 @@ use super::footprint;
 use super::handover::follow::{self, Follower};
 use super::handover::give::{self, Given, Going};
 use super::handover::{self, Line, take};
+use super::keep::{Keeping, Kept};
 use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, Lock, LockError};
@@ -27,6 +28,7 @@ use super::log::OwnLog;
 use super::publish::Publisher;
 use super::record::{self, Recorder};
 use super::settings::{self, Contradiction};
+use super::signals::Signals;
 use super::sources::{self, Asked, Block, apply};
 use crate::api::daemon::Updated;
 use crate::api::state::{DaemonOrder, InForce, Rooms};
@@ -135,15 +137,16 @@ impl From<Contradiction> for DaemonError {
 /// # Errors
 /// When it can't start, or a part of it fails. Services that run are left running.
 pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
-    // Before any descriptor is opened: the number of the starter's pipe means it only now.
+    // Before any descriptor is opened: the numbers of those that were passed mean them only now.
     let mut starter = Starter::take();
+    let kept = Kept::take(options);
     let passed = options.take_over.then(handover::inherited);
     let result = match passed {
         Some(None) => Err(DaemonError::Handover(
             "`--take-over` is said by a daemon that hands over; `mcpm update` asks it to"
                 .to_owned(),
         )),
-        passed => up(options, &mut starter, passed.flatten()),
+        passed => up(options, &mut starter, passed.flatten(), kept),
     };
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
@@ -164,19 +167,25 @@ struct Beginning {
     lock: Option<Lock>,
     /// To that daemon.
     line: Option<Arc<Line>>,
+    /// What the service manager had for this one.
+    kept: Kept,
 }
 
 fn up(
     options: &DaemonOptions,
     starter: &mut Option<Starter>,
     passed: Option<OwnedFd>,
+    kept: Kept,
 ) -> Result<(), DaemonError> {
     let home = Home::find()?;
     home.create()?;
     let lock = match passed {
         Some(_) => None,
         None => Some(lock::take(&home.lock()).map_err(|error| match error {
-            LockError::Held(_) => DaemonError::Running(error.to_string()),
+            LockError::Held(_) => {
+                kept.leave_router();
+                DaemonError::Running(error.to_string())
+            }
             LockError::Open(source) => DaemonError::Lock(source),
         })?),
     };
@@ -202,6 +211,7 @@ fn up(
             orphans,
             lock,
             line: line.clone(),
+            kept,
         };
         let ended = tokio::select! {
             ended = live(options, beginning, starter) => ended,
@@ -228,6 +238,7 @@ async fn live(
         orphans,
         lock,
         line,
+        mut kept,
     } = beginning;
     let system = |what| move |source| DaemonError::System { what, source };
     let mut signals = Signals::catch().map_err(system("catch signals"))?;
@@ -277,7 +288,7 @@ async fn live(
             let lock = Lock::passed(taken.lock).map_err(DaemonError::Lock)?;
             (Some(lock), Some(taken.commands), taken.router)
         }
-        _ => (lock, None, None),
+        _ => (lock, None, kept.router.take()),
     };
     let lock = lock.ok_or(DaemonError::Bug("the lock of the state folder"))?;
     let keys = vault.clone();
@@ -287,6 +298,7 @@ async fn live(
         logs_dir: home.logs_dir(),
         pids_dir: home.pids_dir(),
         journal: (journal, left),
+        kept: std::mem::take(&mut kept.pipes),
         logs: logs.clone(),
         limits,
         orphans,
@@ -379,9 +391,11 @@ async fn live(
 
     // A daemon of a command is not the service that the command runs in.
     let managed = !options.detached;
+    let mut keeping = Keeping::default();
     if managed {
         service_manager::tell(&service_manager::ready());
         tasks.spawn(service_manager::keep_alive());
+        keeping = kept.go_on(&home, &supervisor, &front);
     }
     if let Some(ready) = &options.ready {
         let _ = ready.send(());
@@ -460,6 +474,7 @@ async fn live(
             gate.leave();
             drop((lock, commands));
             doors.join_all().await;
+            drop(keeping);
             tasks.shutdown().await;
             close::leave(front, follower, given, line, drain).await;
             if let Err(error) = store.close().await {
@@ -471,6 +486,10 @@ async fn live(
     };
     if managed {
         service_manager::tell(service_manager::STOPPING);
+    }
+    if reason == Reason::Keep {
+        // The next one is to find all that is kept, and the router's clients wait for it.
+        keeping = Keeping::default();
     }
     close::close(
         Ending {
@@ -484,6 +503,7 @@ async fn live(
         reason,
     )
     .await;
+    keeping.finish().await;
     if let Some(done) = done {
         let _ = done.send(());
         // The answer is on its way to the command that asked.
@@ -561,33 +581,6 @@ async fn keep_last_used(instances: Instances) {
         tokio::time::sleep(LAST_USED_EVERY).await;
         if let Err(error) = instances.flush_last_used().await {
             tracing::warn!(%error, "cannot write times of last use; trying again");
-        }
-    }
-}
-
-/// The signals that end the daemon. SIGHUP is taken and ignored: a closed terminal is no reason.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    _hangup: Signal,
-}
-
-impl Signals {
-    fn catch() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            _hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
         }
     }
 }

@@ -15,6 +15,7 @@ mod freeze;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct Setup {
     pub pids_dir: PathBuf,
     /// The journal and what it held.
     pub journal: (Journal, Left),
+    /// Ends of processes' pipes that somebody has kept open while no daemon lived.
+    pub kept: BTreeMap<PmId, Vec<File>>,
     /// The thread that captures output.
     pub logs: Logs,
     /// Limits of children.
@@ -118,7 +121,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         publish,
     };
     let (adopted, done) = oneshot::channel();
-    tokio::spawn(actor.run(messages, left.rows, adopted));
+    tokio::spawn(actor.run(messages, (left.rows, setup.kept), adopted));
     // Its failure is seen by whoever asks the supervisor next.
     let _ = done.await;
     Ok(Supervisor {
@@ -236,10 +239,10 @@ impl Actor {
     async fn run(
         mut self,
         mut messages: mpsc::Receiver<Message>,
-        left: Vec<Row>,
+        (left, kept): (Vec<Row>, BTreeMap<PmId, Vec<File>>),
         adopted: oneshot::Sender<()>,
     ) {
-        self.adopt(left).await;
+        self.adopt(left, kept).await;
         self.publish();
         let _ = adopted.send(());
         while self.may_go_on().await {

@@ -38,6 +38,7 @@ mod log_formats;
 mod log_rotation;
 mod logs;
 mod adoption;
+mod descriptor_store;
 mod upgrading;
 mod importing;
 mod attaching;

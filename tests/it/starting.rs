@@ -304,6 +304,7 @@ fn what_is_the_daemons_own_is_not_passed_on_to_apps() {
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",
         "LISTEN_FDS",
+        "FDSTORE",
     ];
     let mut command = mcpm.command(&["start", &file]);
     command

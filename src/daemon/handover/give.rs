@@ -15,6 +15,7 @@ use super::super::record::Recorder;
 use super::super::settings::Source;
 use super::{Line, PROTOCOL, SOCKET_FD, Word};
 use crate::api::Gate;
+use crate::control::descriptor_store;
 use crate::control::readiness::READY_FD;
 use crate::home::Home;
 use crate::instances::Instances;
@@ -200,6 +201,10 @@ fn command(program: &Path, going: &Going<'_>, theirs: OwnedFd) -> Command {
         .env("MCPM_HOME", going.home.path())
         .env(SOCKET_FD, theirs.as_raw_fd().to_string())
         .env_remove(READY_FD);
+    // They mean this process, until its number is another's.
+    for name in descriptor_store::PASSED {
+        command.env_remove(name);
+    }
     let limits = going.limits;
     let in_child = move || {
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;

@@ -1,6 +1,11 @@
 //! The beginning: takes over what the journal names.
 
-use tokio::time::Instant;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::super::adopt::{self, Found};
 use super::super::channel::Lines;
@@ -15,15 +20,22 @@ use super::reload::Second;
 use super::runs::tree_of;
 use super::{Actor, Slot};
 use crate::ids::{PmId, Timestamp};
+use crate::logs::Logs;
+
+/// How long the way up waits for what services wrote last that have ended meanwhile. A disk that is
+/// slow gets it later.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl Actor {
-    /// Takes over what the journal names.
-    pub(super) async fn adopt(&mut self, left: Vec<Row>) {
+    /// Takes over what the journal names. Of the pipes some are still open: what is in them is read,
+    /// whether the process lives or has ended.
+    pub(super) async fn adopt(&mut self, left: Vec<Row>, mut kept: BTreeMap<PmId, Vec<File>>) {
         let (home_id, run_dir) = (self.home_id.clone(), self.run_dir.clone());
         let (now, today) = (Instant::now(), Timestamp::now());
         let look = move || adopt::find_all(left, &home_id, &run_dir, now, today);
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let mut news = Vec::new();
+        let mut unread = JoinSet::new();
         for Found {
             mut process,
             state,
@@ -59,8 +71,20 @@ impl Actor {
                 slot.lines.listen(end, to, &mut self.tasks);
             }
             self.slots.insert(id, slot);
-            if lives && let Some(capture) = self.capture(id) {
-                self.tasks.spawn(capture);
+            let kept = kept.remove(&id);
+            if (lives || kept.is_some())
+                && let Some(capture) = self.capture(id)
+            {
+                let opened = async move {
+                    capture.await;
+                    // It has its pipes open by their names.
+                    drop(kept);
+                };
+                if lives {
+                    self.tasks.spawn(opened);
+                } else {
+                    unread.spawn(read_out(self.logs.clone(), id, opened));
+                }
             }
             if let Some((generation, handle)) = beside {
                 self.end_left_beside(id, generation, handle, now);
@@ -72,6 +96,8 @@ impl Actor {
             .slots
             .last_key_value()
             .map_or(0, |(last, _)| last.0 + 1);
+        // Before it is decided what follows: the next run writes into the same pipes.
+        all_read(unread).await;
         for (id, event) in news {
             if let (Event::Exited { exit, .. }, Some(slot)) = (&event, self.slots.get(&id)) {
                 let (generation, trace) =
@@ -105,5 +131,22 @@ impl Actor {
         self.watch(id, generation, root);
         self.carry_out(id, Order::Beside(Effect::Terminate(pid)));
         self.carry_out(id, Order::Beside(Effect::WakeAt(kill_at)));
+    }
+}
+
+/// Has the log files take what a run wrote last that has ended.
+async fn read_out(logs: Logs, id: PmId, opened: impl Future<Output = ()>) {
+    opened.await;
+    logs.settle(id).await;
+    let mut extents = logs.extents(id).await;
+    // Nothing more comes when both pipes have been read.
+    while extents.recv().await.is_some() {}
+}
+
+async fn all_read(mut unread: JoinSet<()>) {
+    let all = async { while unread.join_next().await.is_some() {} };
+    if timeout(LAST_WORDS, all).await.is_err() {
+        tracing::warn!("what services wrote last before they ended is still being read");
+        unread.detach_all();
     }
 }

@@ -279,7 +279,7 @@ impl Actor {
 
     /// Has its output read; done when its pipes are open. They are made here when they are not there
     /// yet.
-    pub(super) fn capture(&self, id: PmId) -> Option<impl Future<Output = ()> + Send + 'static> {
+    pub(super) fn capture(&self, id: PmId) -> Option<impl Future<Output = ()> + Send + use<>> {
         let process = &self.slots.get(&id)?.process;
         let pipes = Pipes::of(&self.run_dir, id);
         if let Err(error) = pipes.make(process.spec.run_as) {
