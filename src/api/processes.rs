@@ -191,6 +191,10 @@ pub struct Process {
     /// Pid file.
     #[schema(value_type = String)]
     pub pid_file: PathBuf,
+    /// Folder of its control group, while it runs and has one of its own.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cgroup: Option<PathBuf>,
     /// What it says about itself over Node's channel (`axm:monitor`): by name `{value, unit, …}`.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     #[schema(value_type = Object)]
@@ -349,6 +353,7 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
         error_log: process.logs.error.clone(),
         combined_log: process.logs.combined.clone(),
         pid_file: process.pid_file.clone(),
+        cgroup: None,
         metrics: process.metrics.now(),
         health: process.spec.mcp.as_ref().map(|_| health(&process.health)),
         spec,
@@ -416,7 +421,11 @@ pub(super) async fn list(
             redacted(spec)
         }
     };
-    Ok(Reply(views(&processes, &usage, spec)))
+    let mut list = views(&processes, &usage, spec);
+    for (shown, process) in list.items.iter_mut().zip(&processes) {
+        shown.cgroup = api.supervisor.cgroup(process);
+    }
+    Ok(Reply(list))
 }
 
 /// The list at once and again after each change, a line of JSON each, without environments.

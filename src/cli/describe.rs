@@ -118,6 +118,9 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
             row(name, Cell::painted(pid.to_string(), Paint::Busy));
         }
     }
+    if let Some(folder) = &process.cgroup {
+        row("cgroup", Cell::new(folder.display().to_string()));
+    }
     if let Some(exit) = &process.last_exit {
         row("last exit", Cell::new(last_exit(exit)));
     }

@@ -303,7 +303,9 @@ impl Unit {
             "Restart=always\n\
              # Services are not the daemon: one that ends leaves them running, the next one adopts them.\n\
              KillMode=process\n\
+             # A control group for each service, and one for the daemon (systemd 254).\n\
              Delegate=yes\n\
+             DelegateSubgroup=daemon\n\
              WatchdogSec=60\n\
              # Hundreds of services need descriptors.\n\
              LimitNOFILE=65536\n\
@@ -383,6 +385,8 @@ mod tests {
             "User=u",
             "KillMode=process",
             "Restart=always",
+            "Delegate=yes",
+            "DelegateSubgroup=daemon",
             "OOMScoreAdjust=-900",
             "FileDescriptorStoreMax=8192",
             "Environment=FDSTORE=8192",

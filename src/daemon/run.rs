@@ -291,6 +291,8 @@ async fn live(
         _ => (lock, None, kept.router.take()),
     };
     let lock = lock.ok_or(DaemonError::Bug("the lock of the state folder"))?;
+    let (cgroups, warning) = limits::cgroups(options.detached, &left.home_id);
+    warnings.extend(warning);
     let keys = vault.clone();
     let supervisor = actor::start(Setup {
         home: home.path().to_owned(),
@@ -302,6 +304,7 @@ async fn live(
         logs: logs.clone(),
         limits,
         orphans,
+        cgroups,
         router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
     })
     .await

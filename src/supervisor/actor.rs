@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use self::endings::Endings;
 use self::freeze::Freezing;
 use self::reload::Second;
+use super::cgroup::Cgroups;
 use super::channel::Lines;
 use super::exit_log::ExitLog;
 use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
@@ -76,6 +77,8 @@ pub struct Setup {
     pub limits: OperatorLimits,
     /// What apps leave behind.
     pub orphans: Orphans,
+    /// Control groups of runs, where they can be had.
+    pub cgroups: Cgroups,
     /// Derives a service's router secret.
     pub router_secret: RouterSecret,
 }
@@ -92,8 +95,10 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     let (journal, left) = setup.journal;
     let back = inbox.clone();
     let report = move |spawned| drop(back.blocking_send(Message::Spawned(spawned)));
-    spawn::start(journal.clone(), setup.limits, to_spawn, report)?;
-    let trees = Trees::start(setup.orphans)?;
+    let cgroups = setup.cgroups;
+    let groups = cgroups.clone();
+    spawn::start(journal.clone(), setup.limits, groups, to_spawn, report)?;
+    let trees = Trees::start(setup.orphans, cgroups.clone())?;
     let exits = ExitLog::new(journal.clone());
     let actor = Actor {
         home: setup.home,
@@ -107,6 +112,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         router_secret: setup.router_secret,
         orders,
         trees,
+        cgroups: cgroups.clone(),
         inbox: inbox.clone(),
         slots: BTreeMap::new(),
         next_id: 0,
@@ -128,6 +134,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         inbox,
         table,
         exits,
+        cgroups,
     })
 }
 
@@ -143,6 +150,7 @@ struct Actor {
     router_secret: RouterSecret,
     orders: mpsc::Sender<Order>,
     trees: Trees,
+    cgroups: Cgroups,
     inbox: mpsc::Sender<Message>,
     slots: BTreeMap<PmId, Slot>,
     /// Counts up, and from 0 again once the list is empty, as in PM2: a number that scripts and

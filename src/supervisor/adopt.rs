@@ -4,6 +4,7 @@
 //! written down, or when it carries the exact name of that run in its environment. What is left of a
 //! dead run and carries no name is known by the run's lock. What can't be proven is left alone.
 
+use super::cgroup::Cgroups;
 use super::channel::{End, Identity};
 use super::child_env;
 use super::journal::{Record, Row, Wanted};
@@ -13,7 +14,7 @@ use super::proc;
 use super::run_lock::{Locks, RunLock};
 use super::snapshot::Process;
 use crate::ids::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -58,8 +59,8 @@ const ANCESTORS: usize = 64;
 /// Looks at what the rows say. Walks `/proc`: blocks.
 pub fn find_all(
     rows: Vec<Row>,
-    home_id: &str,
-    run_dir: &Path,
+    (home_id, run_dir): (&str, &Path),
+    cgroups: &Cgroups,
     now: Instant,
     today: Timestamp,
 ) -> Vec<Found> {
@@ -70,8 +71,13 @@ pub fn find_all(
     // Every process that carries a name of this home, since the root's own number is not always
     // known, and a root may have left members of its group behind.
     let named = proc::by_environment(&format!("{}={home_id}.", child_env::PROCESS_VARIABLE));
+    let evidence = Evidence {
+        named: &named,
+        cgroups,
+        run_dir,
+    };
     rows.into_iter()
-        .map(|row| find(row, (home_id, run_dir), &named, now, today))
+        .map(|row| find(row, home_id, evidence, now, today))
         .collect()
 }
 
@@ -133,13 +139,17 @@ pub fn warning(unlisted: &[Unlisted]) -> Option<String> {
     })
 }
 
-fn find(
-    row: Row,
-    (home_id, run_dir): (&str, &Path),
-    named: &[(u32, String)],
-    now: Instant,
-    today: Timestamp,
-) -> Found {
+/// What tells the run that a process belongs to.
+#[derive(Clone, Copy)]
+struct Evidence<'a> {
+    /// Those whose environment names one.
+    named: &'a [(u32, String)],
+    cgroups: &'a Cgroups,
+    /// Where the locks are.
+    run_dir: &'a Path,
+}
+
+fn find(row: Row, home_id: &str, evidence: Evidence<'_>, now: Instant, today: Timestamp) -> Found {
     let still_waits = left_to_wait(&row.record, today);
     let mut process = Process::registered(row.id, row.instance, row.spec);
     process.generation = row.generation;
@@ -165,8 +175,7 @@ fn find(
     let is_whole = process.spec.stop.treekill;
     let run = |generation, identity| {
         let name = child_env::run_name(home_id, row.id, generation);
-        let lock = RunLock::of(run_dir, &name);
-        root(&name, &lock, identity, is_whole, named)
+        root(&name, identity, is_whole, evidence)
     };
     let handle = run(row.generation, row.identity);
     let beside = row.record.beside.and_then(|beside| {
@@ -221,11 +230,15 @@ fn find(
 /// but for what has left its process group when the run is not whole (`treekill`).
 fn root(
     name: &str,
-    lock: &RunLock,
     identity: Option<(u32, u64)>,
     is_whole: bool,
-    named: &[(u32, String)],
+    evidence: Evidence<'_>,
 ) -> Option<Handle> {
+    let Evidence {
+        named,
+        cgroups,
+        run_dir,
+    } = evidence;
     let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
     let members = || {
         let ours = named.iter().filter(|(_, found)| *found == entry);
@@ -241,10 +254,21 @@ fn root(
             let group = proc::stat(pid).map(|stat| stat.group);
             identity.is_some_and(|(root, _)| group == Some(root))
         };
-        let of_run = members().filter(|&pid| is_whole || is_of_group(pid));
-        end_remains(of_run, name, |pid| carries(pid, name));
+        let mut left: BTreeSet<u32> = members()
+            .filter(|&pid| is_whole || is_of_group(pid))
+            .collect();
         if is_whole {
-            end_holders(lock, name);
+            left.extend(cgroups.pids(name));
+        }
+        let is_of_run = |pid| carries(pid, name) || (is_whole && cgroups.holds(name, pid));
+        let left = opened(left, is_of_run);
+        let lock = RunLock::of(run_dir, name);
+        if is_whole {
+            cgroups.kill(name);
+        }
+        end_remains(&left, name);
+        if is_whole {
+            end_holders(&lock, name);
         }
         lock.remove();
     }
@@ -309,7 +333,13 @@ fn end_holders(lock: &RunLock, name: &str) {
         let is_same_run = run_of(pid).is_none_or(|run| run == name);
         is_same_run && locks.anywhere(pid).is_some()
     };
-    end_remains(ours.into_iter(), name, is_ours);
+    end_remains(&opened(ours, is_ours), name);
+}
+
+/// Opened before it is asked whether each still is the one.
+fn opened(pids: impl IntoIterator<Item = u32>, is_ours: impl Fn(u32) -> bool) -> Vec<Handle> {
+    let open = |pid| Handle::open(pid, None).ok().filter(|_| is_ours(pid));
+    pids.into_iter().filter_map(open).collect()
 }
 
 /// The run that a process says it is of, or the nearest of its ancestors that says so.
@@ -322,11 +352,8 @@ fn run_of(pid: u32) -> Option<String> {
 }
 
 /// Ends what a root that has died left running: it holds what the next run needs, such as a port.
-fn end_remains(members: impl Iterator<Item = u32>, name: &str, is_ours: impl Fn(u32) -> bool) {
-    // Opened before it is asked whether it still is the one.
-    let open = |pid| Handle::open(pid, None).ok().filter(|_| is_ours(pid));
-    let left: Vec<Handle> = members.filter_map(open).collect();
-    for member in &left {
+fn end_remains(left: &[Handle], name: &str) {
+    for member in left {
         tracing::warn!(
             pid = member.pid(),
             run = name,
@@ -334,7 +361,7 @@ fn end_remains(members: impl Iterator<Item = u32>, name: &str, is_ours: impl Fn(
         );
         member.signal_root(rustix::process::Signal::KILL.as_raw());
     }
-    for member in &left {
+    for member in left {
         member.wait(REMAINS_PATIENCE);
     }
 }

@@ -1,10 +1,12 @@
 //! How the other rooms talk to the supervisor.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::cgroup::Cgroups;
 use super::exit_log::ExitLog;
 use super::journal::JournalError;
 use super::last_exits::ExitRecord;
@@ -223,6 +225,7 @@ pub struct Supervisor {
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) table: watch::Receiver<Arc<Snapshot>>,
     pub(super) exits: ExitLog,
+    pub(super) cgroups: Cgroups,
 }
 
 impl Supervisor {
@@ -234,6 +237,11 @@ impl Supervisor {
     /// The running table, and news of each change.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.table.clone()
+    }
+
+    /// The folder of a process's control group, while it runs and has one.
+    pub fn cgroup(&self, process: &Process) -> Option<PathBuf> {
+        self.cgroups.folder(process)
     }
 
     /// The last exits of these, newest first, not more than `limit` of each.

@@ -3,6 +3,14 @@
 //! A thread of its own, which sleeps for good while nothing that runs has a limit. Otherwise it reads
 //! one number of the whole machine every half second; single processes only when that has grown so
 //! much that one of them could be over its limit, or when their own time has come.
+//!
+//! A run whose control group counts memory is watched by the kernel instead: it speaks when the group
+//! has come a little above the limit, and holds the run back there, so that the look which follows is
+//! in time whatever the run does. The look decides, not the kernel: a group is also filled by files
+//! that were read, and those are dropped when the kernel has spoken, which is no reason for a restart.
+//! A run that is held back makes the kernel speak all the time; it is heard once in
+//! [`memory::SOONEST`]. What stands between the limit and the kernel's mark is found within
+//! [`memory::LATEST`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -12,6 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::cgroup::{Cgroups, Felt, Memory, Pressure};
 use super::handle::{Message, Supervisor};
 use super::memory::{self, Growth, Rise, Verdict};
 use super::proc::{self, Statm};
@@ -35,7 +44,30 @@ struct Limited {
 struct Wanted {
     runs: Vec<Limited>,
     changed: bool,
+    felt: Felt,
     closed: bool,
+}
+
+/// What the thread has waited for.
+struct News {
+    /// A new list.
+    runs: Option<Vec<Limited>>,
+    /// Of whom the kernel has spoken.
+    felt: Felt,
+}
+
+/// The kernel's part.
+#[derive(Clone)]
+struct Kernel {
+    cgroups: Cgroups,
+    /// `None` where no group counts memory.
+    pressure: Option<Arc<Pressure>>,
+}
+
+/// The group of a run, once the kernel watches it.
+struct Watched {
+    memory: Memory,
+    watch: i32,
 }
 
 /// Reports runs that take more memory than they may, until the supervisor is gone. A thread looks,
@@ -43,14 +75,17 @@ struct Wanted {
 pub async fn guard(supervisor: Supervisor) {
     let shared: Arc<(Mutex<Wanted>, Condvar)> = Arc::default();
     let (thread, inbox) = (shared.clone(), supervisor.inbox.clone());
+    let kernel = Kernel::of(supervisor.cgroups.clone());
+    let watcher = kernel.clone();
     let started = std::thread::Builder::new()
         .name("mcpm-memory".into())
-        .spawn(move || look_on(&thread, &inbox));
+        .spawn(move || look_on(&thread, &watcher, &inbox));
     if let Err(error) = started {
         tracing::error!(%error, "no thread for `max_memory_restart`, which has no effect");
     }
     let mut table = supervisor.subscribe();
     let mut last = Vec::new();
+    let mut deaf_until = Instant::now();
     loop {
         let runs = limited(&table.borrow_and_update());
         if runs != last {
@@ -59,12 +94,53 @@ pub async fn guard(supervisor: Supervisor) {
             (wanted.runs, wanted.changed) = (runs, true);
             shared.1.notify_one();
         }
-        if table.changed().await.is_err() {
-            let mut wanted = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-            wanted.closed = true;
-            shared.1.notify_one();
-            return;
+        tokio::select! {
+            changed = table.changed() => if changed.is_err() {
+                let mut wanted = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                wanted.closed = true;
+                shared.1.notify_one();
+                return;
+            },
+            felt = kernel.felt(deaf_until) => {
+                deaf_until = Instant::now() + memory::SOONEST;
+                let mut wanted = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                wanted.felt.add(felt);
+                shared.1.notify_one();
+            }
         }
+    }
+}
+
+impl Kernel {
+    fn of(cgroups: Cgroups) -> Self {
+        let pressure = cgroups.count_memory().then(Pressure::new).transpose();
+        let pressure = pressure.unwrap_or_else(|error| {
+            tracing::warn!(%error, "memory is sampled (see `fs.inotify.max_user_instances`)");
+            None
+        });
+        Self {
+            cgroups,
+            pressure: pressure.map(Arc::new),
+        }
+    }
+
+    /// Has the kernel watch a run; `None` when it can't.
+    fn watch(&self, run: &Limited) -> Option<Watched> {
+        let pressure = self.pressure.as_ref()?;
+        let memory = self.cgroups.memory(run.id, run.generation, run.pid)?;
+        // First the ear, then the mark: one that nobody heard of would only be held back.
+        let watch = pressure.watch(&memory).ok()?;
+        memory.speak_at(run.limit).ok()?;
+        Some(Watched { memory, watch })
+    }
+
+    /// Waits until the kernel has spoken, but not before this time. Cancel-safe.
+    async fn felt(&self, not_before: Instant) -> Felt {
+        let Some(pressure) = &self.pressure else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep_until(not_before).await;
+        pressure.felt().await
     }
 }
 
@@ -84,53 +160,69 @@ fn limited(snapshot: &Snapshot) -> Vec<Limited> {
 /// One run, as the thread knows it.
 struct Track {
     run: Limited,
+    watched: Option<Watched>,
     gauge: Gauge,
     growth: Growth,
     due: Instant,
 }
 
-fn look_on(shared: &(Mutex<Wanted>, Condvar), inbox: &mpsc::Sender<Message>) {
+fn look_on(shared: &(Mutex<Wanted>, Condvar), kernel: &Kernel, inbox: &mpsc::Sender<Message>) {
     let mut tracks: Vec<Track> = Vec::new();
     let mut members = Members::default();
     let machine = Machine::open();
     loop {
-        let due = (!tracks.is_empty()).then(|| Instant::now() + memory::SOONEST);
-        let Some(news) = next(shared, due) else {
+        let Some(News { runs, felt }) = next(shared, next_look(&tracks, Instant::now())) else {
             return;
         };
         let now = Instant::now();
         let taken = machine.taken();
-        if let Some(runs) = news {
-            tracks = follow(tracks, runs, now);
+        if let Some(runs) = runs {
+            tracks = follow(tracks, runs, kernel, now);
         }
         members.note(taken);
         for track in &mut tracks {
-            let could_be = track.growth.could_be_over(track.run.limit, taken);
-            if track.due > now && !could_be {
+            let limit = track.run.limit;
+            let is_urgent = match &track.watched {
+                Some(watched) => felt.holds(watched.watch),
+                None => track.growth.could_be_over(limit, taken),
+            };
+            if track.due > now && !is_urgent {
                 continue;
             }
             let resident = track.gauge.resident(members.of(&track.run, now));
-            let verdict = track.growth.look(resident, track.run.limit, now);
+            let group = track.watched.as_ref();
+            let held = group.and_then(|watched| watched.memory.held());
+            let most = resident.max(held.unwrap_or(0));
+            let verdict = track.growth.look(most, limit, now);
             track.due = now
                 + match verdict {
-                    Verdict::Fine(wait) => wait,
-                    Verdict::Over => memory::LATEST,
+                    Verdict::Fine(wait) if track.watched.is_none() => wait,
+                    Verdict::Fine(_) | Verdict::Over => memory::LATEST,
                 };
-            if verdict == Verdict::Over && inbox.blocking_send(over(&track.run, resident)).is_err()
-            {
+            if verdict == Verdict::Over && inbox.blocking_send(over(&track.run, most)).is_err() {
                 return;
             }
         }
     }
 }
 
-/// Waits for a new list or the next look; `None` at the end.
-fn next(
-    (wanted, changed): &(Mutex<Wanted>, Condvar),
-    due: Option<Instant>,
-) -> Option<Option<Vec<Limited>>> {
+/// When the thread is to wake by itself: often while it must look at the machine.
+fn next_look(tracks: &[Track], now: Instant) -> Option<Instant> {
+    let is_sampled = tracks.iter().any(|track| track.watched.is_none());
+    let first = tracks.iter().map(|track| track.due).min();
+    first.map(|first| {
+        if is_sampled {
+            now + memory::SOONEST
+        } else {
+            first
+        }
+    })
+}
+
+/// Waits for a new list, the kernel or the next look; `None` at the end.
+fn next((wanted, changed): &(Mutex<Wanted>, Condvar), due: Option<Instant>) -> Option<News> {
     let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
-    let idle = |wanted: &mut Wanted| !wanted.changed && !wanted.closed;
+    let idle = |wanted: &mut Wanted| !wanted.changed && wanted.felt.is_empty() && !wanted.closed;
     let mut wanted = match due {
         Some(due) => {
             let patience = due.saturating_duration_since(Instant::now());
@@ -146,12 +238,15 @@ fn next(
     if wanted.closed {
         return None;
     }
-    let news = std::mem::take(&mut wanted.changed);
-    Some(news.then(|| wanted.runs.clone()))
+    let has_changed = std::mem::take(&mut wanted.changed);
+    Some(News {
+        runs: has_changed.then(|| wanted.runs.clone()),
+        felt: std::mem::take(&mut wanted.felt),
+    })
 }
 
 /// Keeps what is known of runs that go on.
-fn follow(tracks: Vec<Track>, runs: Vec<Limited>, now: Instant) -> Vec<Track> {
+fn follow(tracks: Vec<Track>, runs: Vec<Limited>, kernel: &Kernel, now: Instant) -> Vec<Track> {
     let mut known: HashMap<(PmId, u64), Track> = tracks
         .into_iter()
         .map(|track| ((track.run.id, track.run.generation), track))
@@ -160,6 +255,7 @@ fn follow(tracks: Vec<Track>, runs: Vec<Limited>, now: Instant) -> Vec<Track> {
         .map(|run| match known.remove(&(run.id, run.generation)) {
             Some(track) => Track { run, ..track },
             None => Track {
+                watched: kernel.watch(&run),
                 gauge: Gauge::of(run.pid),
                 growth: Growth::new(now),
                 due: now + memory::SOONEST,
@@ -300,5 +396,31 @@ mod tests {
         assert!(alone > 1024 * 1024, "{alone}");
         // Of a stranger's group nothing counts.
         assert!(gauge.resident(&[1]).abs_diff(alone) < alone / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_kernel_watches_is_looked_at_when_it_speaks_and_seldom_else() {
+        let (now, pid) = (Instant::now(), std::process::id());
+        let track = |watched| Track {
+            run: Limited {
+                id: PmId(0),
+                generation: 1,
+                pid,
+                limit: 1,
+            },
+            watched,
+            gauge: Gauge::of(pid),
+            growth: Growth::new(now),
+            due: now + memory::LATEST,
+        };
+        let by_kernel = || {
+            let memory = Memory::of("/nowhere".into());
+            track(Some(Watched { memory, watch: 1 }))
+        };
+        assert_eq!(next_look(&[], now), None);
+        let all = [by_kernel(), by_kernel()];
+        assert_eq!(next_look(&all, now), Some(now + memory::LATEST));
+        let some = [by_kernel(), track(None)];
+        assert_eq!(next_look(&some, now), Some(now + memory::SOONEST));
     }
 }

@@ -3,8 +3,8 @@
 //! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `restart`, `backoff`, `unshared`, `target`, `waits`,
 //! `child_env`, `memory`, `triggers`), and so is what is told of exits (`last_exits`); [`actor`] owns every process
 //! and carries decisions out; `memory_guard`, `clock` and `watch` report what restarts processes that run; `spawn`,
-//! `run_lock`, `exits`, `kill`, `tree`, `orphans`, `adopt`, `journal` and `exit_log` touch the system. The others
-//! see [`snapshot`], and speak through [`Supervisor`].
+//! `run_lock`, `exits`, `kill`, `cgroup`, `tree`, `orphans`, `adopt`, `journal` and `exit_log` touch the system. The
+//! others see [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
 //! identity check of [`adopt`] make the next daemon's start the same as a recovery.
@@ -30,6 +30,7 @@ pub mod exits;
 mod pidfd_info;
 mod listening;
 pub mod kill;
+pub mod cgroup;
 pub mod orphans;
 pub mod tree;
 pub mod adopt;

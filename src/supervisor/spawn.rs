@@ -18,6 +18,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::mpsc;
 
+use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
 use super::child_env::PROCESS_VARIABLE;
 use super::journal::Journal;
@@ -127,6 +128,7 @@ pub struct OperatorLimits {
 pub fn start(
     journal: Journal,
     limits: OperatorLimits,
+    cgroups: Cgroups,
     mut orders: mpsc::Receiver<Order>,
     report: impl Fn(Spawned) + Send + Sync + 'static,
 ) -> io::Result<()> {
@@ -162,7 +164,7 @@ pub fn start(
             }
             journal.flush(JOURNAL_PATIENCE);
             number.keep();
-            let outcome = spawn(&order, limits);
+            let outcome = spawn(&order, limits, &cgroups);
             if outcome.is_err() {
                 order.lock.remove();
             }
@@ -176,7 +178,7 @@ pub fn start(
     Ok(())
 }
 
-fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
+fn spawn(order: &Order, limits: OperatorLimits, cgroups: &Cgroups) -> Result<Run, SpawnError> {
     order.pipes.make(order.spec.run_as)?;
     let ends = order.pipes.child_ends()?;
     let mut command = command(&order.spec);
@@ -192,9 +194,9 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
         command.env("NODE_CHANNEL_FD", ends.theirs.as_raw_fd().to_string());
         command.env("NODE_CHANNEL_SERIALIZATION_MODE", "json");
     }
+    let run = order.env.get(PROCESS_VARIABLE).map_or("", String::as_str);
     let mut notify = None;
     if order.spec.ready_within.is_some() {
-        let run = order.env.get(PROCESS_VARIABLE).map_or("", String::as_str);
         let (socket, address) = channel::notify_socket(run)?;
         command.env("NOTIFY_SOCKET", address);
         notify = Some(socket);
@@ -211,12 +213,18 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
         // A channel is known to its child by that number.
         lock = None;
     }
+    let group = cgroups.make(run);
     let in_child = move || {
         if let Some(lock) = &lock {
             run_lock::hand_down(lock);
         }
         for end in inherited.iter().flatten() {
             rustix::io::fcntl_setfd(end, FdFlags::empty())?;
+        }
+        // The daemon has opened it, so that a child which is another user by now may enter, too. One
+        // that can't runs where it is.
+        if let Some(group) = &group {
+            let _ = rustix::io::write(group, b"0");
         }
         rustix::process::setsid()?;
         rustix::process::setrlimit(Resource::Nofile, limits.files)?;
@@ -229,15 +237,19 @@ fn spawn(order: &Order, limits: OperatorLimits) -> Result<Run, SpawnError> {
     unsafe {
         command.pre_exec(in_child);
     }
-    let mut child = command
-        .spawn()
-        .map_err(|error| explain(&order.spec, error))?;
+    let spawned = command.spawn();
+    if spawned.is_err() {
+        cgroups.release(run);
+    }
+    let mut child = spawned.map_err(|error| explain(&order.spec, error))?;
+    cgroups.check(run, child.id());
     let handle = match Handle::open(child.id(), None) {
         Ok(handle) => handle.as_child(),
         // Out of descriptors: one that cannot be watched must not run beside the next try.
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
+            cgroups.release(run);
             return Err(error.into());
         }
     };

@@ -1,9 +1,10 @@
 //! All that a run has started, wherever it went.
 //!
-//! Its members are those of its process group and of its session, their descendants, and what carries
-//! the name of the run in its environment (a daemon that has left its parents behind). What has
-//! cleared its environment and lost its parents as well is known by the run's lock, which it has
-//! inherited (`run_lock.rs`). What has closed all its descriptors, too, can be known no more.
+//! Its members are those of its process group and of its session, their descendants, what carries the
+//! name of the run in its environment (a daemon that has left its parents behind), and what is in its
+//! control group where it has one (`cgroup.rs`). What has cleared its environment and lost its parents
+//! as well is known by the run's lock, which it has inherited (`run_lock.rs`). Without a control group,
+//! what has closed all its descriptors, too, can be known no more.
 //!
 //! What has left the session and says that it is of another run is no member, and neither is what it
 //! has started, whatever lock they hold: it is left alone, and named.
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 use tokio::sync::{mpsc, oneshot};
 
+use super::cgroup::Cgroups;
 use super::child_env::PROCESS_VARIABLE;
 use super::exits::readable;
 use super::kill::{Handle, raw};
@@ -60,6 +62,7 @@ pub struct Member {
 pub struct Trees {
     questions: mpsc::Sender<Question>,
     orphans: Orphans,
+    cgroups: Cgroups,
 }
 
 #[derive(Debug)]
@@ -73,12 +76,17 @@ impl Trees {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(orphans: Orphans) -> io::Result<Self> {
+    pub fn start(orphans: Orphans, cgroups: Cgroups) -> io::Result<Self> {
         let (questions, inbox) = mpsc::channel(QUESTIONS);
+        let groups = cgroups.clone();
         std::thread::Builder::new()
             .name("mcpm-trees".into())
-            .spawn(move || answer_all(inbox))?;
-        Ok(Self { questions, orphans })
+            .spawn(move || answer_all(inbox, &groups))?;
+        Ok(Self {
+            questions,
+            orphans,
+            cgroups,
+        })
     }
 
     /// What lives of a run beside its root.
@@ -127,6 +135,9 @@ impl Trees {
 
     /// Signals all of it; only what has left the group when `group_is_told`.
     pub async fn signal(&self, root: &Root, signal: Signal, group_is_told: bool) {
+        if signal == Signal::KILL && root.is_whole {
+            self.cgroups.kill(&root.name);
+        }
         for _ in 0..KILL_ROUNDS {
             let mut left = self.members(root).await;
             left.retain(|member| !member.is_out_of_reach);
@@ -146,9 +157,15 @@ impl Trees {
             }
         }
     }
+
+    /// The run has ended; what was there for it goes away.
+    pub fn release(&self, root: &Root) {
+        root.lock.remove();
+        self.cgroups.release(&root.name);
+    }
 }
 
-fn answer_all(mut inbox: mpsc::Receiver<Question>) {
+fn answer_all(mut inbox: mpsc::Receiver<Question>, cgroups: &Cgroups) {
     while let Some(first) = inbox.blocking_recv() {
         let mut questions = vec![first];
         while let Ok(next) = inbox.try_recv() {
@@ -156,13 +173,20 @@ fn answer_all(mut inbox: mpsc::Receiver<Question>) {
         }
         let table: HashMap<u32, Stat> = proc::all().collect();
         let roots: Vec<&Root> = questions.iter().map(|question| &question.root).collect();
-        let mut found = members_by_number(&table, &roots);
+        let wholes = roots.iter().filter(|root| root.is_whole);
+        let in_groups: HashMap<u32, u32> = wholes
+            .flat_map(|root| {
+                let pids = cgroups.pids(&root.name).into_iter();
+                pids.map(move |pid| (pid, root.handle.pid()))
+            })
+            .collect();
+        let mut found = members_by_number(&table, &roots, &in_groups);
         let hidden = roots.into_iter().filter(|root| {
             let is_over = is_over(&table, &root.run());
             root.is_whole && is_over && !found.contains_key(&root.handle.pid())
         });
         let hidden: Vec<&Root> = hidden.collect();
-        found.extend(members_by_any_number(&table, &hidden));
+        found.extend(members_by_any_number(&table, &hidden, &in_groups));
         for Question { root, answer } in questions {
             let members = found.get(&root.handle.pid()).into_iter().flatten();
             let open = |pid: &u32| open(*pid, &table[pid], &root);
@@ -172,7 +196,11 @@ fn answer_all(mut inbox: mpsc::Receiver<Question>) {
 }
 
 /// The members of these runs. Whether something holds a lock costs one look at each process.
-fn members_by_number(table: &HashMap<u32, Stat>, roots: &[&Root]) -> HashMap<u32, Vec<u32>> {
+fn members_by_number(
+    table: &HashMap<u32, Stat>,
+    roots: &[&Root],
+    in_groups: &HashMap<u32, u32>,
+) -> HashMap<u32, Vec<u32>> {
     let runs: Vec<Run<'_>> = roots.iter().map(|root| root.run()).collect();
     let whole = roots.iter().filter(|root| root.is_whole);
     let locks = Locks::held(whole.map(|root| (&root.lock, root.handle.pid())));
@@ -185,12 +213,16 @@ fn members_by_number(table: &HashMap<u32, Stat>, roots: &[&Root]) -> HashMap<u32
         started if started >= since => locks.at_number(pid),
         _ => None,
     };
-    members(table, &runs, std::process::id(), named, holds)
+    members(table, &runs, in_groups, std::process::id(), named, holds)
 }
 
 /// The members of runs that are over and of which nothing was found, if their locks are held all the
 /// same: somebody holds one under another number, or is of another run.
-fn members_by_any_number(table: &HashMap<u32, Stat>, roots: &[&Root]) -> HashMap<u32, Vec<u32>> {
+fn members_by_any_number(
+    table: &HashMap<u32, Stat>,
+    roots: &[&Root],
+    in_groups: &HashMap<u32, u32>,
+) -> HashMap<u32, Vec<u32>> {
     let locks = Locks::held(roots.iter().map(|root| (&root.lock, root.handle.pid())));
     if locks.is_empty() {
         return HashMap::new();
@@ -204,7 +236,7 @@ fn members_by_any_number(table: &HashMap<u32, Stat>, roots: &[&Root]) -> HashMap
         .filter_map(|(&pid, _)| Some((pid, locks.anywhere(pid)?)))
         .collect();
     let holds = |pid: u32, _: &Stat| holders.get(&pid).copied();
-    let found = members(table, &runs, own, named, holds);
+    let found = members(table, &runs, in_groups, own, named, holds);
     for (pid, root) in &holders {
         let is_member = found.get(root).is_some_and(|members| members.contains(pid));
         let run = runs.iter().find(|run| run.root == *root && !is_member);
@@ -268,11 +300,13 @@ impl Root {
     }
 }
 
-/// Who is whose (pure): the members of each run, by the run's root, without the root. `name` is the
-/// run that a process says it is of, `holds` the root of the run whose lock it has.
+/// Who is whose (pure): the members of each run, by the run's root, without the root. `in_groups`: the
+/// roots of what is in the control groups of whole runs; `name`: the run that a process says it is of;
+/// `holds`: the root of the run whose lock it has.
 fn members(
     table: &HashMap<u32, Stat>,
     runs: &[Run<'_>],
+    in_groups: &HashMap<u32, u32>,
     own: u32,
     name: impl Fn(u32) -> Option<String>,
     holds: impl Fn(u32, &Stat) -> Option<u32>,
@@ -294,6 +328,7 @@ fn members(
         .collect();
     let says = |pid: u32, stat: &Stat| match by_root.get(&stat.session) {
         _ if pid == own => Some(Whose::Nobodys),
+        _ if in_groups.contains_key(&pid) => in_groups.get(&pid).copied().map(Whose::Of),
         Some(run) if run.is_whole || stat.group == run.root => Some(Whose::Of(run.root)),
         _ if by_name.is_empty() => Some(Whose::Nobodys),
         // The name of a run that nobody asks for is an answer, too.
@@ -425,7 +460,7 @@ mod tests {
     }
 
     fn of(root: u32, table: &HashMap<u32, Stat>, runs: &[Run<'_>]) -> Vec<u32> {
-        let mut found = members(table, runs, DAEMON, name, no_lock);
+        let mut found = members(table, runs, &HashMap::new(), DAEMON, name, no_lock);
         let mut found = found.remove(&root).unwrap_or_default();
         found.sort_unstable();
         found
@@ -470,7 +505,8 @@ mod tests {
             [11, 12, 13, 14, 15]
         );
         let strangers = |_: u32| None;
-        let found = members(&reused, &[run(10, "cafe.0.1")], DAEMON, strangers, no_lock);
+        let (runs, nothing) = ([run(10, "cafe.0.1")], HashMap::new());
+        let found = members(&reused, &runs, &nothing, DAEMON, strangers, no_lock);
         assert!(found.is_empty(), "{found:?}");
     }
 
@@ -488,7 +524,7 @@ mod tests {
         };
         let holds = |pid: u32, _: &Stat| [DAEMON, 10, 16, 50, 51].contains(&pid).then_some(10);
         let of = |runs: &[Run<'_>]| {
-            let mut found = members(&table, runs, DAEMON, name, holds);
+            let mut found = members(&table, runs, &HashMap::new(), DAEMON, name, holds);
             let mut found = found.remove(&10).unwrap_or_default();
             found.sort_unstable();
             found
@@ -517,6 +553,18 @@ mod tests {
         assert!(!with(b'S', 100));
         assert!(with(b'Z', 100) && with(b'S', 101));
         assert!(is_over(&HashMap::new(), &it));
+    }
+
+    #[test]
+    fn a_control_group_knows_what_nothing_else_shows() {
+        let runs = [run(10, "cafe.0.1"), run(20, "cafe.1.1")];
+        // 16 has cleared its environment, 21 is a child of the other service, and has moved.
+        let in_groups = HashMap::from([(10, 10), (16, 10), (21, 10), (DAEMON, 10)]);
+        let mut found = members(&table(), &runs, &in_groups, DAEMON, name, no_lock);
+        let mut first = found.remove(&10).unwrap();
+        first.sort_unstable();
+        assert_eq!(first, [11, 12, 13, 14, 15, 16, 21]);
+        assert_eq!(found.remove(&20), None);
     }
 
     #[test]

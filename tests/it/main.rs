@@ -26,6 +26,7 @@ mod routing;
 mod streaming;
 mod trees;
 mod lock_descriptor;
+mod cgroups;
 mod mcp_clients;
 mod restarting;
 mod why;

@@ -27,8 +27,10 @@ fn the_printed_unit_is_one_for_systemd() {
             return;
         };
         let said = String::from_utf8_lossy(&verdict.stderr);
-        // What it says of other units on this machine is not about ours.
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains(name)).collect();
+        // What it says of other units on this machine is not about ours, and before systemd 254 it does
+        // not know all that ours says.
+        let is_ours = |line: &&str| line.contains(name) && !line.contains("DelegateSubgroup");
+        let ours: Vec<&str> = said.lines().filter(is_ours).collect();
         assert!(ours.is_empty(), "{ours:#?}");
     }
 }

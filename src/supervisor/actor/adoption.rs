@@ -32,7 +32,12 @@ impl Actor {
     pub(super) async fn adopt(&mut self, left: Vec<Row>, mut kept: BTreeMap<PmId, Vec<File>>) {
         let (home_id, run_dir) = (self.home_id.clone(), self.run_dir.clone());
         let (now, today) = (Instant::now(), Timestamp::now());
-        let look = move || adopt::find_all(left, &home_id, &run_dir, now, today);
+        let cgroups = self.cgroups.clone();
+        let look = move || {
+            let found = adopt::find_all(left, (&home_id, &run_dir), &cgroups, now, today);
+            cgroups.sweep();
+            found
+        };
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let mut news = Vec::new();
         let mut unread = JoinSet::new();

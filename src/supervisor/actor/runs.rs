@@ -170,7 +170,7 @@ impl Actor {
             };
             let leftovers = !trees.is_gone(&root).await;
             if !leftovers {
-                root.lock.remove();
+                trees.release(&root);
             }
             let _ = inbox
                 .send(Message::Ended {
@@ -183,7 +183,7 @@ impl Actor {
                 .await;
             if leftovers {
                 trees.gone(&root).await;
-                root.lock.remove();
+                trees.release(&root);
                 let event = Event::GroupGone;
                 let _ = inbox
                     .send(Message::Happened {
