@@ -5,8 +5,8 @@
 //! environment, its session and its parents: the group says who is left (`tree.rs` asks), ends all
 //! of them at once, and counts their memory (`memory_guard.rs`). It is removed when the last has ended.
 //!
-//! `place.rs` (pure) says where groups may be made, `charge.rs` (pure) what their memory means,
-//! `pressure.rs` hears the kernel. Nothing here is needed: where groups can't be had, or one can't be
+//! `place.rs` decides where groups may be made, and `charge.rs` what their memory means; `pressure.rs`
+//! hears the kernel. Nothing here is needed: where groups can't be had, or one can't be
 //! made, runs are supervised without. A run with `treekill: false` has one, too, and it is never ended
 //! through it.
 

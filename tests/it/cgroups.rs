@@ -112,10 +112,12 @@ impl Fixture {
     /// The child that nothing else shows.
     fn lost(&self) -> u32 {
         let path = self.mcpm.folder().join("lost");
-        let read = || fs::read_to_string(&path).ok()?.trim().parse().ok();
-        let pid = wait_for(read, "the pid of the lost one");
-        assert!(is_alive(pid));
-        pid
+        let read = || {
+            let text = fs::read_to_string(&path).ok()?;
+            let pid: u32 = text.trim().parse().ok()?;
+            is_alive(pid).then_some(pid)
+        };
+        wait_for(read, "the pid of the lost one")
     }
 }
 
@@ -191,7 +193,7 @@ fn without_treekill_a_group_is_left_alone_until_it_is_empty() {
     let lost = it.lost();
     it.ok(&["delete", "app"]);
     assert!(is_alive(lost));
-    assert!(it.groups.names().len() == 2, "{:?}", it.groups.names());
+    assert_eq!(it.groups.names().len(), 2, "{:?}", it.groups.names());
     kill(lost, "KILL");
     it.ok(&["delete", "other"]);
     assert!(it.groups.names().is_empty(), "{:?}", it.groups.names());
@@ -199,13 +201,6 @@ fn without_treekill_a_group_is_left_alone_until_it_is_empty() {
 
 #[test]
 fn the_kernel_watches_a_memory_limit() {
-    let hog = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); exec sleep 1000";
-    let apps = |_: &Path| {
-        vec![sh(
-            "hog",
-            &format!("while [ ! -e go ]; do sleep 0.05; done; {hog}"),
-        )]
-    };
     let Some(groups) = Groups::new("memory") else {
         return;
     };
@@ -215,16 +210,20 @@ fn the_kernel_watches_a_memory_limit() {
         eprintln!("skipped: cgroup v2 does not count memory here");
         return;
     }
-    let limited = |folder: &Path| {
-        let limit = |app: App| app.with("/max_memory_restart", "60M");
-        let here = |app: App| app.with("/cwd", folder.to_str().unwrap());
-        apps(folder).into_iter().map(limit).map(here).collect()
+    let hog = "while [ ! -e go ]; do sleep 0.05; done; \
+         x=$(head -c 300000000 /dev/zero | tr '\\0' a); exec sleep 1000";
+    let apps = |folder: &Path| {
+        let app = sh("hog", hog).with("/cwd", folder.to_str().unwrap());
+        vec![app.with("/max_memory_restart", "60M")]
     };
-    let it = fixture("memory", limited).expect("it was possible a moment ago");
+    let it = fixture("memory", apps).expect("it was possible a moment ago");
     let mark = it.groups.0.join(it.groups.only()).join("memory.high");
-    let set = || Some(fs::read_to_string(&mark).ok()?).filter(|text| text.trim() != "max");
+    let set = || {
+        let text = fs::read_to_string(&mark).ok()?;
+        Some(text.trim().to_owned()).filter(|text| text != "max")
+    };
     let high = wait_for(set, "the mark where the kernel speaks");
-    assert_eq!(high.trim(), (76 * 1024 * 1024).to_string());
+    assert_eq!(high, (76 * 1024 * 1024).to_string());
     fs::write(it.mcpm.folder().join("go"), "").unwrap();
     it.mcpm.wait_until(|list| list["hog"].restarts > 0);
     let shown = it.ok(&["describe", "hog"]);

@@ -324,3 +324,30 @@ fn what_is_the_daemons_own_is_not_passed_on_to_apps() {
         assert!(!env.contains(name), "{name} in {env}");
     }
 }
+
+#[test]
+fn when_memory_is_short_a_daemon_of_root_goes_after_its_processes() {
+    let score = |pid: u32| -> Option<i32> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?;
+        text.trim().parse().ok()
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = u64::from_str_radix(rights.unwrap().trim(), 16).unwrap();
+    // CAP_SYS_RESOURCE (linux/capability.h)
+    if rights & (1 << 24) == 0 || score(std::process::id()) != Some(0) {
+        eprintln!("skipped: nobody here may choose who goes first when memory is short");
+        return;
+    }
+    let mcpm = Mcpm::start([sh("app", "exec sleep 1000")]);
+    let check = || {
+        let scores = (score(mcpm.daemon_pid()), score(mcpm.list()["app"].pid));
+        assert_eq!(scores, (Some(-500), Some(0)));
+    };
+    check();
+    mcpm.ok(&["update"]);
+    check();
+    mcpm.kill_daemon();
+    mcpm.ok(&["restart", "app"]);
+    check();
+}
