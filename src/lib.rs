@@ -5,6 +5,7 @@
 //! them all (`tests/tidy.rs` holds that line).
 
 // ── ground ──
+pub mod failpoint;
 pub mod secret;
 pub mod ids;
 pub mod home;

@@ -124,6 +124,22 @@ fn pure_files_touch_nothing() {
     );
 }
 
+#[test]
+fn every_failpoint_is_one_place() {
+    let mut found = Vec::new();
+    for file in files() {
+        let text = production(&file);
+        for (at, call) in text.match_indices("failpoint::reach(\"") {
+            let name = text[at + call.len()..].split('"').next();
+            found.extend(name.map(str::to_owned));
+        }
+    }
+    found.sort_unstable();
+    let mut names = mcpm::failpoint::NAMES;
+    names.sort_unstable();
+    assert_eq!(found, names);
+}
+
 /// The rooms and their places in the tour of `lib.rs`.
 fn rooms() -> BTreeMap<String, usize> {
     let tour = fs::read_to_string(source().join("lib.rs")).expect("lib.rs");

@@ -20,6 +20,7 @@ const NEVER_PASSED: &[&str] = &[
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "MCPM_PROCESS",
     "MCPM_ROUTER_SECRET",
+    "MCPM_FAILPOINT",
 ];
 const NEVER_PASSED_PREFIXES: &[&str] = &["MCPM_MASTER_KEY", "WATCHDOG_", "LISTEN_"];
 
@@ -174,6 +175,7 @@ mod tests {
             ("HOME", "/home/u"),
             ("AWS_KEY", "k"),
             ("MCPM_MASTER_KEY_FILE", "secret"),
+            ("MCPM_FAILPOINT", "spawn.forked"),
             ("LISTEN_FDS", "1"),
             ("WATCHDOG_USEC", "1"),
             ("NOTIFY_SOCKET", "/x"),

@@ -20,6 +20,7 @@ use super::mark::{self, Place};
 use super::rotate::{self, Facts, Form, Mark, Policy};
 use super::stamp::Stamp;
 use crate::config::spec::RotateSpec;
+use crate::failpoint;
 use crate::ids::Timestamp;
 
 /// How often an open log file is checked for having been moved, deleted or emptied by others.
@@ -229,7 +230,9 @@ impl LogFile {
         };
         let place = open.place(done);
         told(place);
+        failpoint::reach("append.before_write");
         let written = open.file.write_all(bytes);
+        failpoint::reach("append.written");
         if written.is_err() {
             // How much of it is there is looked up with the next piece.
             self.open = None;
@@ -274,13 +277,16 @@ impl LogFile {
             .to_owned();
         let mark = Mark::next(self.last.as_ref(), &time);
         let aside = aside::path(&real, &mark, Form::Plain);
+        failpoint::reach("rotate.before_rename");
         std::fs::rename(&real, &aside)?;
+        failpoint::reach("rotate.renamed");
         let next = open(&real, self.mode).and_then(|file| Open::of(file, &real));
         match next {
             Ok(next) => {
                 self.open = Some(next);
                 self.opened += 1;
                 self.last = Some(mark);
+                failpoint::reach("rotate.reopened");
                 Ok(Some(real))
             }
             Err(error) => {

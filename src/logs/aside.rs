@@ -16,6 +16,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::rotate::{self, Form, Mark, Policy};
+use crate::failpoint;
 
 /// Orders that may wait: one for each log that is put aside while another one is compressed.
 const ORDERS: usize = 1024;
@@ -90,12 +91,14 @@ fn compress(log: &Path, mark: &Mark) -> io::Result<()> {
         .open(&unfinished)?;
     let mut encoder = GzEncoder::new(into, Compression::new(4));
     io::copy(&mut BufReader::with_capacity(64 * 1024, from), &mut encoder)?;
+    failpoint::reach("rotate.compressing");
     let mut into = encoder.finish()?;
     into.flush()?;
     // For people, who look for a time; not worth failing for.
     let _ = into.set_modified(meta.modified()?);
     into.sync_all()?;
     std::fs::rename(&unfinished, path(log, mark, Form::Compressed))?;
+    failpoint::reach("rotate.compressed");
     std::fs::remove_file(plain)
 }
 

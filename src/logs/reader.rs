@@ -18,6 +18,7 @@ use super::mark::{self, Chunk};
 use super::mark_file::MarkFile;
 use super::peek;
 use super::sink::{Arrival, Sink};
+use crate::failpoint;
 use crate::ids::Timestamp;
 
 /// How long a stream waits for another one that is to be finished: its app may be gone.
@@ -171,6 +172,7 @@ impl Reader {
                 peek::widen(pipe);
             }
         }
+        failpoint::reach("capture.peeked");
         let bytes = &mut buffer[..count];
         if is_exact {
             self.take(pipe, bytes)?;
@@ -194,6 +196,7 @@ impl Reader {
         let Some(mark) = marks.found(self.source.id, self.stream) else {
             return;
         };
+        failpoint::reach("capture.before_recover");
         let mut buffer = shared.buffer.borrow_mut();
         let chunk = mark.chunk.bytes;
         let mut is_taken = false;
@@ -225,6 +228,7 @@ impl Reader {
             self.keep(&buffer[..count]);
         }
         marks.clear();
+        failpoint::reach("capture.recovered");
         shared.finished.notify_waiters();
     }
 
@@ -268,10 +272,13 @@ impl Reader {
             at: arrival.at,
             between_lines: sink.is_between_lines(),
         });
+        failpoint::reach("capture.marked");
         sink.take(bytes, arrival, shared, &mut |file, place| {
             marks.note(file, &place);
         });
+        failpoint::reach("capture.stored");
         let consumed = peek::consume(pipe, bytes, marks.trace());
+        failpoint::reach("capture.consumed");
         marks.clear();
         consumed
     }

@@ -41,6 +41,7 @@ use super::spawn::{self, OperatorLimits, Order};
 use super::tree::Trees;
 use super::waits::Wait;
 use crate::config::AppSpec;
+use crate::failpoint;
 use crate::ids::{PmId, ServiceType};
 use crate::logs::Logs;
 use crate::secret::Secret;
@@ -319,8 +320,10 @@ impl Actor {
                 leftovers,
                 trace,
             } => {
+                failpoint::reach("exit.told");
                 self.note_end(id, generation, exit, trace);
                 self.feed_run(id, generation, Event::Exited { exit, leftovers }, None);
+                failpoint::reach("exit.dealt_with");
             }
             Message::Overgrown {
                 id,

@@ -7,12 +7,14 @@
 use super::cgroup::Cgroups;
 use super::channel::{End, Identity};
 use super::child_env;
-use super::journal::{Record, Row, Wanted};
+use super::journal::{Record, Row};
 use super::kill::Handle;
 use super::machine::{Event, Exit, History, State};
 use super::proc;
+use super::recovery::{self, Evidence};
 use super::run_lock::{Locks, RunLock};
 use super::snapshot::Process;
+use crate::failpoint;
 use crate::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -71,13 +73,13 @@ pub fn find_all(
     // Every process that carries a name of this home, since the root's own number is not always
     // known, and a root may have left members of its group behind.
     let named = proc::by_environment(&format!("{}={home_id}.", child_env::PROCESS_VARIABLE));
-    let evidence = Evidence {
+    let signs = Signs {
         named: &named,
         cgroups,
         run_dir,
     };
     rows.into_iter()
-        .map(|row| find(row, home_id, evidence, now, today))
+        .map(|row| find(row, home_id, signs, now, today))
         .collect()
 }
 
@@ -141,7 +143,7 @@ pub fn warning(unlisted: &[Unlisted]) -> Option<String> {
 
 /// What tells the run that a process belongs to.
 #[derive(Clone, Copy)]
-struct Evidence<'a> {
+struct Signs<'a> {
     /// Those whose environment names one.
     named: &'a [(u32, String)],
     cgroups: &'a Cgroups,
@@ -149,7 +151,8 @@ struct Evidence<'a> {
     run_dir: &'a Path,
 }
 
-fn find(row: Row, home_id: &str, evidence: Evidence<'_>, now: Instant, today: Timestamp) -> Found {
+fn find(row: Row, home_id: &str, signs: Signs<'_>, now: Instant, today: Timestamp) -> Found {
+    failpoint::reach("adopt.before_look");
     let still_waits = left_to_wait(&row.record, today);
     let mut process = Process::registered(row.id, row.instance, row.spec);
     process.generation = row.generation;
@@ -175,40 +178,20 @@ fn find(row: Row, home_id: &str, evidence: Evidence<'_>, now: Instant, today: Ti
     let is_whole = process.spec.stop.treekill;
     let run = |generation, identity| {
         let name = child_env::run_name(home_id, row.id, generation);
-        root(&name, identity, is_whole, evidence)
+        root(&name, identity, is_whole, signs)
     };
     let handle = run(row.generation, row.identity);
     let beside = row.record.beside.and_then(|beside| {
         let handle = run(beside.generation, beside.identity)?;
         Some((beside.generation, handle))
     });
-    let (state, news) = match (&handle, row.wanted) {
-        (Some(handle), wanted) => {
-            let since = since(process.started_at, now, today);
-            let news = (wanted != Wanted::Up).then_some(Event::StopAsked);
-            (
-                State::Online {
-                    pid: handle.pid(),
-                    since,
-                },
-                news,
-            )
-        }
-        (None, Wanted::Up) if row.identity.is_some() => {
-            let since = since(process.started_at, now, today);
-            let exit = Event::Exited {
-                exit: Exit::Unknown,
-                leftovers: false,
-            };
-            (State::Online { pid: 0, since }, Some(exit))
-        }
-        (None, Wanted::Up) => {
-            let until = now + still_waits;
-            (State::Waiting { until }, Some(Event::Woke))
-        }
-        (None, Wanted::Down) => (State::Stopped, None),
-        (None, Wanted::Errored) => (State::Errored, None),
-    };
+    let (state, news) = recovery::begin(Evidence {
+        wanted: row.wanted,
+        alive: handle.as_ref().map(Handle::pid),
+        has_begun: row.identity.is_some(),
+        since: since(process.started_at, now, today),
+        until: now + still_waits,
+    });
     let identity = row.record.channel;
     let identity = identity.map(|(number, inode)| Identity { number, inode });
     let channel = handle
@@ -232,13 +215,13 @@ fn root(
     name: &str,
     identity: Option<(u32, u64)>,
     is_whole: bool,
-    evidence: Evidence<'_>,
+    signs: Signs<'_>,
 ) -> Option<Handle> {
-    let Evidence {
+    let Signs {
         named,
         cgroups,
         run_dir,
-    } = evidence;
+    } = signs;
     let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
     let members = || {
         let ours = named.iter().filter(|(_, found)| *found == entry);

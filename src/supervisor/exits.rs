@@ -16,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 use super::kill::Handle;
 use super::machine::Exit;
 use super::{pidfd_info, proc};
+use crate::failpoint;
 
 /// How a root process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct Ended {
 /// Waits until the root process has ended and collects its status.
 pub async fn root(handle: &Handle) -> Ended {
     readable(handle.pidfd()).await;
+    failpoint::reach("exit.seen");
     let ended = collect(handle);
     handle.mark_reaped();
     ended

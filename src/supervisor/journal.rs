@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::exits::News;
 use crate::config::AppSpec;
 use crate::config::spec::SPEC_VERSION;
+use crate::failpoint;
 use crate::ids::{PmId, Port, Timestamp};
 
 /// Version of the tables, raised with every change of them.
@@ -414,6 +415,7 @@ fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
         let news = std::mem::take(&mut queue.exits);
         queue.busy = true;
         drop(queue);
+        failpoint::reach("journal.before_write");
         if let Err(error) = write(db, boot_id, &batch, &news, &mut specs) {
             tracing::warn!(%error, "cannot write run.db; trying again");
             let _ = db.execute_batch("ROLLBACK");
@@ -429,7 +431,9 @@ fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
             // Not woken by news: they only join the batch that is tried again.
             drop(queue);
             std::thread::park_timeout(RETRY);
+            continue;
         }
+        failpoint::reach("journal.written");
     }
 }
 

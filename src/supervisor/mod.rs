@@ -1,6 +1,6 @@
 //! Keeps processes as the specs want them.
 //!
-//! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `restart`, `backoff`, `unshared`, `target`, `waits`,
+//! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `recovery`, `restart`, `backoff`, `unshared`, `target`, `waits`,
 //! `child_env`, `memory`, `triggers`), and so is what is told of exits (`last_exits`); [`actor`] owns every process
 //! and carries decisions out; `memory_guard`, `clock` and `watch` report what restarts processes that run; `spawn`,
 //! `run_lock`, `exits`, `kill`, `cgroup`, `tree`, `orphans`, `adopt`, `journal` and `exit_log` touch the system. The
@@ -33,6 +33,7 @@ pub mod kill;
 pub mod cgroup;
 pub mod orphans;
 pub mod tree;
+pub mod recovery;
 pub mod adopt;
 pub mod proc;
 pub mod last_exits;

@@ -25,6 +25,7 @@ use super::journal::Journal;
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
 use crate::config::AppSpec;
+use crate::failpoint;
 use crate::ids::{PmId, Port};
 use crate::logs::pipes::Pipes;
 use crate::sockets;
@@ -162,6 +163,7 @@ pub fn start(
                 let _ = taken.blocking_send((id, generation, mcp.port));
                 continue;
             }
+            failpoint::reach("spawn.intended");
             journal.flush(JOURNAL_PATIENCE);
             number.keep();
             let outcome = spawn(&order, limits, &cgroups);
@@ -237,11 +239,13 @@ fn spawn(order: &Order, limits: OperatorLimits, cgroups: &Cgroups) -> Result<Run
     unsafe {
         command.pre_exec(in_child);
     }
+    failpoint::reach("spawn.before_fork");
     let spawned = command.spawn();
     if spawned.is_err() {
         cgroups.release(run);
     }
     let mut child = spawned.map_err(|error| explain(&order.spec, error))?;
+    failpoint::reach("spawn.forked");
     cgroups.check(run, child.id());
     let handle = match Handle::open(child.id(), None) {
         Ok(handle) => handle.as_child(),

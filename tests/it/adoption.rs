@@ -1,13 +1,39 @@
 //! The daemon ends, by force or by order; its services live on, and the next one adopts them.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
-use crate::harness::{Mcpm, demo, is_alive, kill, processes_of, service, sh, wait_for};
+use crate::harness::{List, Mcpm, demo, is_alive, kill, processes_of, run, service, sh, wait_for};
 
 /// Each line in two halves, each when its file is there.
 const HALVES: &str = "i=0; while :; do while [ ! -e begin$i ]; do sleep 0.02; done; \
                       printf 'half '; : > begun$i; \
                       while [ ! -e end$i ]; do sleep 0.02; done; echo line $i; i=$((i+1)); done";
+
+/// In a namespace of pids of its own, whose first process this is: kills the daemon and the service,
+/// lets a stranger have the service's number, and starts the next daemon. `$0` is the program, `$1`
+/// the ecosystem file.
+const REUSE: &str = r#"
+set -e
+echo begun
+"$0" start "$1" >&2
+pid=$("$0" pid web)
+daemon=$(cat "$MCPM_HOME/mcpm.pid")
+kill -KILL "$daemon" "$pid"
+# This shell collects them, between two commands.
+while [ -e "/proc/$pid" ] || [ -e "/proc/$daemon" ]; do sleep 0.02; done
+echo $((pid - 1)) > /proc/sys/kernel/ns_last_pid || { echo refused; exit 0; }
+# Leader of a group of this number, as the service was.
+setsid sleep 1000 &
+[ $! = "$pid" ]
+"$0" ping >&2
+until new=$("$0" pid web) && [ "${new:-0}" != 0 ] && [ "$new" != "$pid" ]; do sleep 0.02; done
+"$0" jlist
+"$0" delete all >&2
+"$0" kill >&2
+kill -0 "$pid"
+echo the stranger lives
+"#;
 
 const COUNT: &str = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.002; done";
 
@@ -206,5 +232,38 @@ fn whenever_the_daemon_dies_there_is_one_copy_of_each_process() {
             || only_these().then_some(()),
             &format!("no others than {wanted:?}; before it was {before:?}"),
         );
+    }
+}
+
+#[test]
+fn a_stranger_who_has_the_number_of_a_dead_service_is_never_signalled() {
+    if Command::new("unshare").arg("--version").output().is_err() {
+        return eprintln!("skipped: `unshare` (util-linux) is not here");
+    }
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("web", "exec sleep 1000")]);
+    let base = mcpm.command(&[]);
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .args(["--pid", "--fork", "--mount-proc", "/bin/sh", "-c", REUSE])
+        .args([base.get_program(), file.as_ref()])
+        .current_dir(mcpm.folder())
+        .env_clear()
+        .envs(
+            base.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let ran = run(command, "");
+    let said: Vec<&str> = ran.stdout.lines().collect();
+    match said[..] {
+        [] | ["begun", "refused"] => eprintln!("skipped: nobody may choose pids here: {ran}"),
+        ["begun", list, "the stranger lives"] => {
+            let list = List::parse(list);
+            assert_eq!(list["web"].restarts, 1, "{ran}");
+        }
+        _ => panic!("{ran}"),
     }
 }

@@ -17,6 +17,7 @@ use super::{Line, PROTOCOL, SOCKET_FD, Word};
 use crate::api::Gate;
 use crate::control::descriptor_store;
 use crate::control::readiness::READY_FD;
+use crate::failpoint;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::logs::Logs;
@@ -123,6 +124,7 @@ async fn over(line: &Line, going: &Going<'_>) -> Result<String, Failure> {
         }
         _ => return Err(Failure::Why(STRANGE.to_owned())),
     };
+    failpoint::reach("give.prepared");
     going.gate.close();
     let (thaw, thawed) = oneshot::channel();
     let passed = match rest(going, thawed).await {
@@ -163,6 +165,7 @@ async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), St
 }
 
 async fn pass(line: &Line, going: &Going<'_>) -> Result<(), Failure> {
+    failpoint::reach("give.rested");
     let mut descriptors = vec![going.lock, going.commands];
     descriptors.extend(going.router.as_ref().map(OwnedFd::as_fd));
     let take = Word::Take {
@@ -170,8 +173,14 @@ async fn pass(line: &Line, going: &Going<'_>) -> Result<(), Failure> {
     };
     let lost = |_| Failure::Ended;
     line.say(&take, &descriptors).await.map_err(lost)?;
+    failpoint::reach("give.passed");
     match next(line, READY_WITHIN).await? {
-        Word::Ready => line.say(&Word::Yours, &[]).await.map_err(lost),
+        Word::Ready => {
+            failpoint::reach("give.before_yours");
+            line.say(&Word::Yours, &[]).await.map_err(lost)?;
+            failpoint::reach("give.yours");
+            Ok(())
+        }
         _ => Err(Failure::Why(STRANGE.to_owned())),
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::super::settings::Source;
 use super::{Line, PROTOCOL, Word};
+use crate::failpoint;
 
 /// What the daemon that goes has passed.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(in super::super) async fn everything(line: &Line) -> Result<Taken, String> {
     };
     let gone = "the daemon that was to hand over has thought better of it";
     line.say(&prepared, &[]).await.map_err(|_| gone)?;
+    failpoint::reach("take.prepared");
     let (word, passed) = match line.hear().await {
         Ok(Some(heard)) => heard,
         Ok(None) => return Err(gone.to_owned()),
@@ -46,6 +48,7 @@ pub(in super::super) async fn everything(line: &Line) -> Result<Taken, String> {
     else {
         return Err("the daemon that hands over speaks another language".to_owned());
     };
+    failpoint::reach("take.taken");
     let router = passed.next().map(|listener: OwnedFd| listener.into());
     Ok(Taken {
         lock: lock.into(),
@@ -62,9 +65,14 @@ pub(in super::super) async fn everything(line: &Line) -> Result<Taken, String> {
 /// When it has not, so that it still is the daemon: for people.
 pub(in super::super) async fn yours(line: &Line) -> Result<(), String> {
     let gone = || "the daemon that was to hand over goes on itself".to_owned();
+    failpoint::reach("take.before_ready");
     line.say(&Word::Ready, &[]).await.map_err(|_| gone())?;
+    failpoint::reach("take.ready");
     match line.hear().await {
-        Ok(Some((Word::Yours, _))) => Ok(()),
+        Ok(Some((Word::Yours, _))) => {
+            failpoint::reach("take.yours");
+            Ok(())
+        }
         _ => Err(gone()),
     }
 }

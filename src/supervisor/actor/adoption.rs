@@ -19,6 +19,7 @@ use super::endings::trace_of_the_dead;
 use super::reload::Second;
 use super::runs::tree_of;
 use super::{Actor, Slot};
+use crate::failpoint;
 use crate::ids::{PmId, Timestamp};
 use crate::logs::Logs;
 
@@ -39,6 +40,7 @@ impl Actor {
             found
         };
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        failpoint::reach("adopt.looked");
         let mut news = Vec::new();
         let mut unread = JoinSet::new();
         for Found {
@@ -76,6 +78,7 @@ impl Actor {
                 slot.lines.listen(end, to, &mut self.tasks);
             }
             self.slots.insert(id, slot);
+            failpoint::reach("adopt.before_pipes");
             let kept = kept.remove(&id);
             if (lives || kept.is_some())
                 && let Some(capture) = self.capture(id)
@@ -95,6 +98,7 @@ impl Actor {
                 self.end_left_beside(id, generation, handle, now);
             }
             self.settle(id);
+            failpoint::reach("adopt.taken");
             news.extend(first.map(|event| (id, event)));
         }
         self.next_id = self
@@ -103,6 +107,7 @@ impl Actor {
             .map_or(0, |(last, _)| last.0 + 1);
         // Before it is decided what follows: the next run writes into the same pipes.
         all_read(unread).await;
+        failpoint::reach("adopt.before_news");
         for (id, event) in news {
             if let (Event::Exited { exit, .. }, Some(slot)) = (&event, self.slots.get(&id)) {
                 let (generation, trace) =
@@ -111,6 +116,7 @@ impl Actor {
             }
             self.feed(id, event, None);
         }
+        failpoint::reach("adopt.done");
     }
 
     /// A daemon died during a reload. Its journal says which run is the process; the other is ended,

@@ -1,7 +1,8 @@
 //! What the journal gets to know of a process.
 
-use super::super::journal::{BesideRecord, Record, Row, Wanted};
-use super::super::machine::{Exit, State, Then, Wish};
+use super::super::journal::{BesideRecord, Record, Row};
+use super::super::machine::{Exit, State};
+use super::super::recovery;
 use super::Actor;
 use crate::ids::PmId;
 
@@ -11,27 +12,6 @@ impl Actor {
             return;
         };
         let process = &slot.process;
-        let wanted = match &slot.state {
-            State::Launching {
-                wish: Wish::Stop | Wish::Forget,
-            }
-            | State::Clearing {
-                wish: Wish::Stop | Wish::Forget,
-                ..
-            }
-            | State::Stopping {
-                then: Then::Stay | Then::Forget,
-                ..
-            }
-            | State::Stopped => Wanted::Down,
-            State::Errored => Wanted::Errored,
-            State::Launching { .. }
-            | State::Clearing { .. }
-            | State::Stopping { .. }
-            | State::Starting { .. }
-            | State::Online { .. }
-            | State::Waiting { .. } => Wanted::Up,
-        };
         let alive = matches!(
             slot.state,
             State::Starting { .. } | State::Online { .. } | State::Stopping { .. }
@@ -46,7 +26,7 @@ impl Actor {
             id,
             generation: process.generation,
             instance: process.instance,
-            wanted,
+            wanted: recovery::wanted(&slot.state, slot.held.as_ref()),
             identity: handle.map(|handle| (handle.pid(), handle.start_time())),
             record: Record {
                 restarts: process.history.restarts,

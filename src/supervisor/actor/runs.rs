@@ -18,6 +18,7 @@ use super::super::spawn::{self, Order, Run, Spawned};
 use super::super::tree::Root;
 use super::{Actor, Slot};
 use crate::config::AppSpec;
+use crate::failpoint;
 use crate::ids::{PmId, Timestamp};
 use crate::logs::files::{self, LogFiles};
 use crate::logs::pipes::Pipes;
@@ -85,6 +86,7 @@ impl Actor {
             channel,
             notify,
         } = run;
+        failpoint::reach("spawn.reported");
         let pid = handle.pid();
         let to = self.listener(id, generation);
         let Some(slot) = self.slots.get_mut(&id) else {
@@ -126,6 +128,7 @@ impl Actor {
         );
         self.watch(id, generation, root);
         self.feed_run(id, generation, Event::Spawned { pid }, None);
+        failpoint::reach("spawn.known");
     }
 
     pub(super) fn listener(&self, id: PmId, generation: u64) -> Listener {
@@ -145,6 +148,7 @@ impl Actor {
             .then(|| self.publish.subscribe());
         self.tasks.spawn(async move {
             let exits::Ended { exit, peak_memory } = exits::root(&root.handle).await;
+            failpoint::reach("exit.collected");
             match siblings {
                 None => logs.settle(id).await,
                 Some(table) => {
@@ -299,13 +303,16 @@ impl Actor {
     }
 
     pub(super) fn forget(&mut self, id: PmId) {
+        failpoint::reach("delete.forgetting");
         if let Some(slot) = self.slots.remove(&id) {
             let _ = std::fs::remove_file(&slot.process.pid_file);
             self.forget_exits(&slot.process);
         }
         Pipes::of(&self.run_dir, id).remove();
         self.logs.release(id);
+        failpoint::reach("delete.before_row");
         self.journal.forget(id);
+        failpoint::reach("delete.forgotten");
         self.dirty.insert(id);
     }
 }

@@ -13,6 +13,7 @@ use super::runs::tree_of;
 use super::{Actor, Slot};
 use crate::config::AppSpec;
 use crate::config::spec::StopPolicy;
+use crate::failpoint;
 use crate::ids::{PmId, Timestamp};
 
 impl Actor {
@@ -164,7 +165,10 @@ impl Actor {
                 self.timers.insert((at, id));
             }
             Order::Main(Effect::Explain(why)) => slot.explain(why, Instant::now()),
-            Order::Swap => self.swap(id),
+            Order::Swap => {
+                self.swap(id);
+                failpoint::reach("reload.swapped");
+            }
             Order::Alone(failure) => self.end_reload(id, failure),
             // The caller forgets it, after all orders; the rest is never said of a run beside.
             Order::Main(Effect::Forget)
@@ -203,16 +207,20 @@ impl Actor {
         let Some((root, signal)) = root.zip(Signal::from_named_raw(stop.signal)) else {
             return;
         };
+        failpoint::reach("stop.before_signal");
         if stop.treekill {
             self.signal_tree(root, signal);
         } else {
             root.handle.signal_root(stop.signal);
         }
+        failpoint::reach("stop.signalled");
     }
 
     fn kill(&mut self, root: Option<Root>) {
         if let Some(root) = root {
+            failpoint::reach("stop.before_kill");
             self.signal_tree(root, Signal::KILL);
+            failpoint::reach("stop.killed");
         }
     }
 
