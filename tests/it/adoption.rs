@@ -28,7 +28,7 @@ setsid sleep 1000 &
 [ $! = "$pid" ]
 "$0" ping >&2
 until new=$("$0" pid web) && [ "${new:-0}" != 0 ] && [ "$new" != "$pid" ]; do sleep 0.02; done
-"$0" jlist
+"$0" jlist && echo
 "$0" delete all >&2
 "$0" kill >&2
 kill -0 "$pid"
