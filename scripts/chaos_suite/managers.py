@@ -102,7 +102,7 @@ class Supervisord(Manager):
 
     def start(self):
         head = f"[supervisord]\npidfile={self.folder}/pid\nlogfile={self.folder}/own.log\nminfds=8192\n[unix_http_server]\nfile={self.folder}/s.sock\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix://{self.folder}/s.sock\n"
-        app = lambda name, command: f"[program:{name}]\ncommand={' '.join(command)}\nenvironment=CHAOS=\"{self.marker}\",CHAOS_NAME=\"{name}\"\nstdout_logfile={self.logs}/{name}.log\nstdout_logfile_maxbytes=0\n"
+        app = lambda name, command: f"[program:{name}]\ncommand={' '.join(command)}\nenvironment=CHAOS=\"{self.marker}\",CHAOS_NAME=\"{name}\"\nstdout_logfile={self.logs}/{name}.log\nstdout_logfile_maxbytes=0\nredirect_stderr=true\n"
         (self.folder / "supervisord.conf").write_text(head + "".join(self.apps(app)))
         self.again()
 
