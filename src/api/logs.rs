@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +17,8 @@ use super::door::{Admin, Json, Query, Reply};
 use super::error::Answer;
 use super::processes::ndjson;
 use super::state::{Api, DaemonOrder};
-use crate::ids::{AppName, PmId};
+use crate::ids::{AppName, PmId, Timestamp};
+use crate::logs::dress::Dates;
 use crate::logs::{self, Origin, history};
 use crate::supervisor::target::Target;
 use crate::supervisor::{CommandError, Process, Snapshot};
@@ -65,6 +67,10 @@ pub enum LogEvent {
         /// The line without its line end in base64, when it is not.
         #[serde(skip_serializing_if = "Option::is_none")]
         base64: Option<String>,
+        /// Of history: when it was written, where the line itself says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        at: Option<Timestamp>,
     },
     /// The history ends here; the lines that follow arrive now.
     Live,
@@ -172,7 +178,7 @@ impl Wanted {
         self.targets
             .iter()
             .any(is_wanted)
-            .then(|| event(source.id, &source.name, stream, &line.bytes))
+            .then(|| event((source.id, &source.name), stream, &line.bytes, None))
     }
 }
 
@@ -270,7 +276,12 @@ fn shown(stream: logs::Stream) -> Stream {
     }
 }
 
-fn event(pm_id: PmId, name: &AppName, stream: Stream, bytes: &[u8]) -> LogEvent {
+fn event(
+    (pm_id, name): (PmId, &AppName),
+    stream: Stream,
+    bytes: &[u8],
+    at: Option<Timestamp>,
+) -> LogEvent {
     let text = std::str::from_utf8(bytes).ok().map(str::to_owned);
     let base64 = text.is_none().then(|| data_encoding::BASE64.encode(bytes));
     LogEvent::Line {
@@ -279,6 +290,7 @@ fn event(pm_id: PmId, name: &AppName, stream: Stream, bytes: &[u8]) -> LogEvent 
         stream,
         text,
         base64,
+        at,
     }
 }
 
@@ -318,7 +330,9 @@ fn read_files(wanted: &Wanted, snapshot: &Snapshot) -> Vec<LogEvent> {
             name: name.clone(),
             stream,
         });
-        events.extend(found.iter().map(|line| event(pm_id, &name, stream, line)));
+        let dates = Dates::of(&process.spec.logs.format, &TimeZone::system());
+        let one = |line: &Vec<u8>| event((pm_id, &name), stream, line, dates.read(line));
+        events.extend(found.iter().map(one));
     }
     events
 }

@@ -1,4 +1,4 @@
-//! `GET /api/v1/admin/processes/table`: what a table shows of all processes, and nothing else, so
+//! `GET /api/v1/admin/processes/table`: what a table shows of processes, and nothing else, so
 //! that a look at a large fleet stays cheap: no specs, no environments.
 
 use std::collections::HashMap;
@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::door::{Admin, Reply};
+use super::door::{Admin, Query, Reply};
 use super::error::Answer;
 use super::processes::{Process, Readiness, Status, UserNames, readiness, status};
 use super::state::Api;
+use super::{Problem, logs};
 use crate::config::spec::ExecMode;
 use crate::ids::{AppName, PmId, Port, Timestamp};
 use crate::supervisor;
 use crate::supervisor::usage::Usage;
 
-/// All processes, by number, and what an operator should act on.
+/// Processes, by number, and what an operator should act on.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessTable {
@@ -132,22 +133,32 @@ fn row(process: &supervisor::Process, usage: Usage, user: &str) -> Row {
     }
 }
 
-/// What a table shows of all processes, with their CPU and memory now.
-#[utoipa::path(get, path = "/api/v1/admin/processes/table", tag = "processes",
-    responses((status = 200, body = ProcessTable)))]
-pub(super) async fn table(_: Admin, State(api): State<Api>) -> Answer<Reply<ProcessTable>> {
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableQuery {
+    /// As in `TargetRequest`; `all` when not given.
+    target: Option<String>,
+}
+
+/// What a table shows of processes, with their CPU and memory now.
+#[utoipa::path(get, path = "/api/v1/admin/processes/table", params(TableQuery), tag = "processes",
+    responses((status = 200, body = ProcessTable), (status = 404, body = Problem)))]
+pub(super) async fn table(
+    _: Admin,
+    State(api): State<Api>,
+    Query(query): Query<TableQuery>,
+) -> Answer<Reply<ProcessTable>> {
+    let target = logs::target(query.target.as_deref())?;
     let snapshot = api.supervisor.snapshot();
-    let usage: HashMap<PmId, Usage> = api
-        .sampler
-        .sample(snapshot.clone(), snapshot.processes.clone())
-        .await;
+    let processes = logs::selected(&snapshot, &target)?;
+    let usage: HashMap<PmId, Usage> = api.sampler.sample(snapshot, processes.clone()).await;
     let mut users = UserNames::default();
     let one = |process: &Arc<supervisor::Process>| {
         let usage = usage.get(&process.id).copied().unwrap_or_default();
         row(process, usage, users.of(process))
     };
     Ok(Reply(ProcessTable {
-        rows: snapshot.processes.iter().map(one).collect(),
+        rows: processes.iter().map(one).collect(),
         warnings: api.in_force.load().warnings.clone(),
     }))
 }

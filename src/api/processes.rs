@@ -25,7 +25,7 @@ use crate::config::{AppSpec, Settings};
 use crate::ids::{AppName, PmId, Port, Timestamp};
 use crate::supervisor::machine::{Exit, signal_name};
 use crate::supervisor::snapshot::Role;
-use crate::supervisor::usage::Usage;
+use crate::supervisor::usage::{Usage, memory_of_limited};
 use crate::supervisor::{self, Action};
 
 /// PM2's words for the state of a process.
@@ -174,6 +174,10 @@ pub struct Process {
     pub predecessor_pid: Option<u32>,
     /// Resident memory in bytes; 0 unless it runs.
     pub memory: u64,
+    /// Resident memory of its whole process group in bytes, which is what `max_memory_restart` counts.
+    /// Only with `?groups=true`, and of those that run and have such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_memory: Option<u64>,
     /// Percent of one core since the last sample; 0 unless it runs.
     pub cpu: f32,
     /// Operating-system user it runs as.
@@ -347,6 +351,7 @@ fn view(process: &supervisor::Process, usage: Usage, spec: AppSpec, user: &str) 
         successor_pid: other(Role::Successor),
         predecessor_pid: other(Role::Predecessor),
         memory: usage.memory,
+        group_memory: None,
         cpu: usage.cpu,
         user: user.to_owned(),
         out_log: process.logs.out.clone(),
@@ -400,6 +405,9 @@ pub(super) struct ListQuery {
     /// Show values of variables with secret-looking names.
     #[serde(default)]
     secrets: bool,
+    /// Look at the memory of whole process groups, too.
+    #[serde(default)]
+    groups: bool,
 }
 
 /// Processes, with their CPU and memory now.
@@ -414,6 +422,11 @@ pub(super) async fn list(
     let snapshot = api.supervisor.snapshot();
     let processes = logs::selected(&snapshot, &target)?;
     let usage = api.sampler.sample(snapshot, processes.clone()).await;
+    let groups = if query.groups {
+        memory_of_limited(&processes).await
+    } else {
+        HashMap::new()
+    };
     let spec = |spec: &AppSpec| {
         if query.secrets {
             spec.clone()
@@ -424,6 +437,7 @@ pub(super) async fn list(
     let mut list = views(&processes, &usage, spec);
     for (shown, process) in list.items.iter_mut().zip(&processes) {
         shown.cgroup = api.supervisor.cgroup(process);
+        shown.group_memory = groups.get(&shown.pm_id).copied();
     }
     Ok(Reply(list))
 }

@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, kill, list, logs, man, orders, reload, runtime, saving, scale, serve,
+    init, instances, kill, list, logs, man, orders, ping, reload, runtime, saving, scale, serve,
     services, start, startup, update, users, why,
 };
 
@@ -95,7 +95,7 @@ pub(crate) enum Command {
     #[command(name = "reloadLogs", visible_alias = "reload-logs")]
     ReloadLogs,
     /// Ask the daemon whether it is there
-    Ping,
+    Ping(ping::Args),
     /// Save the list of processes for `resurrect`
     #[command(visible_alias = "dump")]
     Save(saving::SaveArgs),

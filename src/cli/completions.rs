@@ -1,7 +1,11 @@
 //! `mcpm completions`: scripts that teach a shell our commands, and what these scripts ask.
 //!
 //! A script calls this program again, with `MCPM_COMPLETE` set, whenever a person presses Tab; the answer
-//! comes from the grammar, and names come from the daemon that runs.
+//! comes from the grammar, and names come from the daemon that runs. Names may hold anything: what is typed
+//! is compared without its quotes (zsh and fish quote what they are offered; bash does not).
+
+mod bash;
+mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -13,7 +17,7 @@ use clap_complete::Shell;
 use clap_complete::engine::{
     ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
-use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::env::{CompleteEnv, Elvish, Fish, Powershell, Shells, Zsh};
 
 use crate::api::process_table::Row;
 
@@ -22,9 +26,15 @@ use super::exit::Exit;
 use super::render::Output;
 use super::session::Session;
 use super::{line, list};
+use bash::Bash;
+use words::unquoted;
 
 /// Set by the scripts, to the name of the shell.
 const VARIABLE: &str = "MCPM_COMPLETE";
+/// Which word is being completed; not of fish, where it is the last.
+const INDEX: &str = "_CLAP_COMPLETE_INDEX";
+/// Those that have a script.
+const SHELLS: Shells<'static> = Shells(&[&Bash, &Elvish, &Fish, &Powershell, &Zsh]);
 /// Nobody waits longer at a prompt.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Verbs whose targets may be files as well.
@@ -53,7 +63,7 @@ fn shell(word: &str) -> Result<Shell, String> {
 
 /// Prints the script.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<Exit> {
-    let shells = Shells::builtins();
+    let shells = SHELLS;
     let shell = shells.completer(&args.shell.to_string());
     let mut script = Vec::new();
     let program = std::env::args_os().next().unwrap_or_default();
@@ -75,9 +85,29 @@ pub(crate) fn answer(args: &[OsString]) -> Result<bool, clap::Error> {
         return Ok(false);
     }
     let folder = std::env::current_dir().ok();
+    let index = std::env::var(INDEX)
+        .ok()
+        .and_then(|index| index.parse().ok());
     CompleteEnv::with_factory(grammar)
         .var(VARIABLE)
-        .try_complete(args, folder.as_deref())
+        .shells(SHELLS)
+        .try_complete(as_meant(args, index), folder.as_deref())
+}
+
+/// The line with the word that is being completed (`index`, else the last) without its quotes. Pure.
+fn as_meant(args: &[OsString], index: Option<usize>) -> Vec<OsString> {
+    let mut args = args.to_vec();
+    let Some(dashes) = args.iter().position(|arg| arg == "--") else {
+        return args;
+    };
+    let words = &mut args[dashes + 1..];
+    let at = index.unwrap_or(words.len().saturating_sub(1));
+    if let Some(word) = words.get_mut(at)
+        && let Some(text) = word.to_str().map(unquoted)
+    {
+        *word = text.into();
+    }
+    args
 }
 
 /// The grammar, with names where a process is meant, files and signals.
@@ -155,6 +185,17 @@ mod tests {
         assert_eq!(delete.get_name(), "delete");
         assert_eq!(delete.get_visible_aliases().count(), 0);
         assert_eq!(signals(OsStr::new("usr")).len(), 2);
+    }
+
+    #[test]
+    fn the_word_that_is_being_completed_is_taken_without_its_quotes() {
+        let line = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let typed = line(&["mcpm", "--", "mcpm", "stop", r"my\ a", "x"]);
+        let meant = line(&["mcpm", "--", "mcpm", "stop", "my a", "x"]);
+        assert_eq!(as_meant(&typed, Some(2)), meant);
+        assert_eq!(as_meant(&typed[..5], None), meant[..5]);
+        assert_eq!(as_meant(&typed, Some(9)), typed);
+        assert_eq!(as_meant(&line(&["mcpm"]), None), line(&["mcpm"]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::sockets::ephemeral;
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::list::With;
 use super::log_text::LogText;
 use super::session::Session;
 use super::style::Paint;
@@ -31,8 +32,13 @@ pub(crate) struct Args {
 /// Prints a block for each process that is meant.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    let (found, exit) =
-        list::selected_by_all(&mut daemon, &args.targets, false, &session.output).await?;
+    let (found, exit) = list::selected_by_all(
+        &mut daemon,
+        &args.targets,
+        With::GroupMemory,
+        &session.output,
+    )
+    .await?;
     if args.json {
         session.output.json(&crate::api::List::whole(found))?;
         return Ok(exit);
@@ -110,6 +116,9 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
     for (name, value) in pm2_rows(process, now) {
         row(name, Cell::new(value));
     }
+    if let Some(memory) = group_memory(process) {
+        row("group memory", Cell::new(memory));
+    }
     for (name, pid) in [
         ("successor pid", process.successor_pid),
         ("predecessor pid", process.predecessor_pid),
@@ -139,6 +148,14 @@ fn grid(process: &Process, now: Timestamp) -> Grid {
         }
     }
     grid
+}
+
+/// What the limit counts: `memory` is that of the root process alone, as in PM2.
+fn group_memory(process: &Process) -> Option<String> {
+    let limit = process.spec.triggers.memory_max?;
+    let all = units::memory(process.group_memory?);
+    let limit = units::memory(limit);
+    Some(format!("{all} with its children; restarted above {limit}"))
 }
 
 /// What an app says about itself, as in PM2; `None` when it says nothing.
@@ -326,6 +343,22 @@ mod tests {
             "unhealthy",
             "49160",
             "fork_mode",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_memory_limit_counts_is_told_beside_the_root_processs() {
+        let mut web = process(0, "web");
+        (web.memory, web.group_memory) = (10 << 20, Some(300 << 20));
+        let shown = |web: &Process| grid(web, Timestamp::from_millis(0)).render(Palette::PLAIN);
+        assert!(!shown(&web).contains("group memory"), "there is no limit");
+        web.spec.triggers.memory_max = Some(500 << 20);
+        let text = shown(&web);
+        for part in [
+            "0%, 10.0mb",
+            "300.0mb with its children; restarted above 500.0mb",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

@@ -81,7 +81,8 @@ pub(crate) async fn pid(args: PidArgs, session: &Session) -> anyhow::Result<Exit
 pub(crate) async fn env(args: EnvArgs, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
     let output = &session.output;
-    let (found, exit) = list::selected_by_all(&mut daemon, &args.targets, true, output).await?;
+    let (found, exit) =
+        list::selected_by_all(&mut daemon, &args.targets, list::With::Secrets, output).await?;
     let home = session.home.path().to_string_lossy();
     if args.json {
         let each = |process: &Process| json!({"pmId": process.pm_id, "name": process.name, "env": variables(process, &home)});

@@ -39,6 +39,9 @@ const WITHOUT_EFFECT: [(&str, bool); 24] = [
 /// Of `pm2-runtime`: a port may follow, or the file.
 const WEB: &str = "--web";
 
+/// The option of every command whose answer a program may read.
+const JSON: &str = "--json";
+
 /// The one option of PM2 that takes several words.
 const EXIT_CODES: &str = "--stop-exit-codes";
 
@@ -49,6 +52,10 @@ pub(crate) struct Line {
     pub(crate) args: Vec<OsString>,
     /// Options of PM2 that were left out.
     pub(crate) ignored: Vec<String>,
+    /// There is no command on it.
+    pub(crate) is_without_command: bool,
+    /// A program reads the answer, whether or not the command has one for it.
+    pub(crate) asks_for_json: bool,
 }
 
 /// Puts options where the grammar wants them.
@@ -62,12 +69,18 @@ pub(crate) fn arrange(args: Vec<OsString>, grammar: &Command) -> Line {
     if words.first().is_some_and(|program| is_runtime(program)) {
         words.insert(1, "runtime".into());
     }
+    let asks_for_json = words.iter().any(|word| word == JSON);
     let unchanged = |words: Vec<OsString>| Line {
         args: [words.as_slice(), after].concat(),
         ignored: Vec::new(),
+        is_without_command: false,
+        asks_for_json,
     };
     let Some(at) = command_at(&words, grammar) else {
-        return unchanged(words);
+        return Line {
+            is_without_command: true,
+            ..unchanged(words)
+        };
     };
     let Some(command) = words[at].to_str().and_then(|w| grammar.find_subcommand(w)) else {
         return unchanged(words);
@@ -109,6 +122,8 @@ pub(crate) fn arrange(args: Vec<OsString>, grammar: &Command) -> Line {
     Line {
         args: [front.as_slice(), &behind, after].concat(),
         ignored,
+        is_without_command: false,
+        asks_for_json: asks_for_json && is_plain,
     }
 }
 
@@ -137,7 +152,7 @@ fn is_number(word: &OsStr) -> bool {
 }
 
 /// The name that containers use, which takes no command.
-fn is_runtime(program: &OsStr) -> bool {
+pub(crate) fn is_runtime(program: &OsStr) -> bool {
     is_called(program, "pm2-runtime") || is_called(program, "pm2-docker")
 }
 
@@ -350,6 +365,40 @@ mod tests {
         );
         check("mcpm -s users add alice", "mcpm -s users add alice", &[]);
         check("mcpm users add --force", "mcpm users add --force", &[]);
+    }
+
+    #[test]
+    fn a_line_without_a_command_is_known() {
+        for line in ["mcpm --name x", "mcpm -s", "mcpm -i 4 --name x", "mcpm"] {
+            assert!(arranged(line).is_without_command, "{line}");
+        }
+        for line in [
+            "mcpm -s ls",
+            "mcpm nope",
+            "pm2-runtime --json",
+            "mcpm users",
+        ] {
+            assert!(!arranged(line).is_without_command, "{line}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_json_is_known_whatever_the_command() {
+        for line in [
+            "mcpm update --json",
+            "mcpm --json ls",
+            "mcpm users list --json",
+            "mcpm stop web --json",
+        ] {
+            assert!(arranged(line).asks_for_json, "{line}");
+        }
+        for line in [
+            "mcpm start a.js -- --json",
+            "mcpm send 0 --json",
+            "mcpm ls --sort name",
+        ] {
+            assert!(!arranged(line).asks_for_json, "{line}");
+        }
     }
 
     #[test]

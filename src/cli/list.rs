@@ -78,7 +78,7 @@ async fn as_json(args: &Args, daemon: &mut Client, session: &Session) -> anyhow:
     let (mut list, exit) = if args.targets.is_empty() {
         (processes(daemon).await?, Exit::Fine)
     } else {
-        selected_by_all(daemon, &args.targets, false, output).await?
+        selected_by_all(daemon, &args.targets, With::Nothing, output).await?
     };
     if let Some(sort) = args.sort {
         list.sort_by(|a, b| sort.compare(&Row::from(a), &Row::from(b)));
@@ -90,16 +90,15 @@ async fn as_json(args: &Args, daemon: &mut Client, session: &Session) -> anyhow:
 
 async fn show(args: &Args, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
     let output = &session.output;
-    let ProcessTable { mut rows, warnings } = table(daemon).await?;
-    let mut exit = Exit::Fine;
-    if !args.targets.is_empty() {
-        let (found, told) = selected_by_all(daemon, &args.targets, false, output).await?;
-        if found.is_empty() {
-            return Ok(told);
+    let (ProcessTable { mut rows, warnings }, exit) = if args.targets.is_empty() {
+        (table(daemon).await?, Exit::Fine)
+    } else {
+        let (found, exit) = table_of(daemon, &args.targets, output).await?;
+        if found.rows.is_empty() {
+            return Ok(exit);
         }
-        exit = told;
-        rows.retain(|row| found.iter().any(|process| process.pm_id == row.pm_id));
-    }
+        (found, exit)
+    };
     args.sort.unwrap_or_default().apply(&mut rows);
     if args.watch && output.is_live() {
         output.text(CLEAR)?;
@@ -153,6 +152,16 @@ pub(crate) async fn processes(daemon: &mut Client) -> Result<Vec<Process>, Clien
     Ok(list.items)
 }
 
+/// What is asked for beside what a list has anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum With {
+    Nothing,
+    /// Values of variables whose names look secret.
+    Secrets,
+    /// The memory of whole groups, of those that have a limit.
+    GroupMemory,
+}
+
 /// The processes that a target means.
 ///
 /// # Errors
@@ -162,9 +171,26 @@ pub(crate) async fn selected(
     target: &str,
     secrets: bool,
 ) -> Result<Vec<Process>, ClientError> {
+    let with = if secrets {
+        With::Secrets
+    } else {
+        With::Nothing
+    };
+    selected_with(daemon, target, with).await
+}
+
+async fn selected_with(
+    daemon: &mut Client,
+    target: &str,
+    with: With,
+) -> Result<Vec<Process>, ClientError> {
     let path = |word: &str| {
-        let word = segment(word);
-        format!("/api/v1/admin/processes?target={word}&secrets={secrets}")
+        let also = match with {
+            With::Nothing => "",
+            With::Secrets => "&secrets=true",
+            With::GroupMemory => "&groups=true",
+        };
+        format!("/api/v1/admin/processes?target={}{also}", segment(word))
     };
     let ask = async |word: &str| daemon.get(&path(word)).await;
     let list: List<Process> = for_target(target, ask).await?;
@@ -175,13 +201,13 @@ pub(crate) async fn selected(
 pub(crate) async fn selected_by_all(
     daemon: &mut Client,
     targets: &[String],
-    secrets: bool,
+    with: With,
     output: &Output,
 ) -> anyhow::Result<(Vec<Process>, Exit)> {
     let mut found: Vec<Process> = Vec::new();
     let mut exit = Exit::Fine;
     for target in targets {
-        match selected(daemon, target, secrets).await {
+        match selected_with(daemon, target, with).await {
             Ok(processes) => {
                 for process in processes {
                     if found.iter().all(|known| known.pm_id != process.pm_id) {
@@ -198,6 +224,37 @@ pub(crate) async fn selected_by_all(
 /// Rows of all processes, by id.
 pub(crate) async fn table(daemon: &mut Client) -> Result<ProcessTable, ClientError> {
     daemon.get("/api/v1/admin/processes/table").await
+}
+
+/// Rows of the processes that several targets mean, each once; what a target is refused for is told.
+async fn table_of(
+    daemon: &mut Client,
+    targets: &[String],
+    output: &Output,
+) -> anyhow::Result<(ProcessTable, Exit)> {
+    let path = |word: &str| format!("/api/v1/admin/processes/table?target={}", segment(word));
+    let mut table = ProcessTable {
+        rows: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut exit = Exit::Fine;
+    for target in targets {
+        let ask = async |word: &str| daemon.get(&path(word)).await;
+        let found: ProcessTable = match for_target(target, ask).await {
+            Ok(found) => found,
+            Err(error) => {
+                exit = exit.and(told(Err(error.into()), output)?);
+                continue;
+            }
+        };
+        for row in found.rows {
+            if table.rows.iter().all(|known| known.pm_id != row.pm_id) {
+                table.rows.push(row);
+            }
+        }
+        table.warnings = found.warnings;
+    }
+    Ok((table, exit))
 }
 
 /// Asks for the processes and prints their table.

@@ -18,6 +18,8 @@ const PREFIX_WIDE: usize = 10;
 const DAEMON: &str = "PM2";
 /// Times of [`Shape::Format`].
 const FORMAT_TIME: &str = "YYYY-MM-DD-HH:mm:ssZZ";
+/// In the place of a time that nobody knows.
+const UNKNOWN: &str = "-";
 
 /// Between two notes of lines that came too fast.
 const MISSED_EVERY_MS: i64 = 1000;
@@ -114,7 +116,10 @@ impl LogText {
                 stream,
                 text,
                 base64,
+                at,
             } => {
+                // Nobody knows when it was written that was there before and does not say.
+                let at = if self.is_live { Some(now) } else { *at };
                 let decoded = base64
                     .as_ref()
                     .and_then(|b| BASE64.decode(b.as_bytes()).ok());
@@ -124,12 +129,13 @@ impl LogText {
                     (None, None) => b"",
                 };
                 self.in_block = true;
-                self.add_line(Whose::Process(*pm_id, name, *stream), line, now);
+                self.add_line(Whose::Process(*pm_id, name, *stream), line, at);
             }
             LogEvent::DaemonFile { path } => self.add_file(&path.display().to_string()),
             LogEvent::DaemonLine { text } => {
                 self.in_block = true;
-                self.add_line(Whose::Daemon, text.as_bytes(), now);
+                let at = self.is_live.then_some(now);
+                self.add_line(Whose::Daemon, text.as_bytes(), at);
             }
             LogEvent::Live => self.is_live = true,
             LogEvent::Missed { lines } => self.missed += lines,
@@ -164,9 +170,10 @@ impl LogText {
         self.out.push(b'\n');
     }
 
-    fn add_line(&mut self, whose: Whose<'_>, line: &[u8], now: Timestamp) {
+    /// `at`: when it was written, as far as that is known.
+    fn add_line(&mut self, whose: Whose<'_>, line: &[u8], at: Option<Timestamp>) {
         match (self.shape, whose) {
-            (Shape::Prefixed(palette), _) => self.add_prefixed(palette, whose, line, now),
+            (Shape::Prefixed(palette), _) => self.add_prefixed(palette, whose, line, at),
             (Shape::Raw, Whose::Process(_, _, Stream::Error)) => {
                 self.error.extend_from_slice(line);
                 self.error.push(b'\n');
@@ -178,7 +185,7 @@ impl LogText {
             (Shape::Json, Whose::Process(id, name, stream)) => {
                 let mut object = json!({
                     "message": String::from_utf8_lossy(line),
-                    "timestamp": now,
+                    "timestamp": at,
                     "type": match stream { Stream::Out => "out", Stream::Error => "err" },
                     "process_id": id,
                     "app_name": name,
@@ -197,10 +204,11 @@ impl LogText {
                     Whose::Process(id, name, Stream::Error) => format!("{name} id={id} type=error"),
                     Whose::Daemon => DAEMON.to_ascii_lowercase(),
                 };
-                let head = format!(
-                    "timestamp={} app={app} message=",
-                    self.format_time.text(now)
-                );
+                let at = match at {
+                    Some(at) => self.format_time.text(at),
+                    None => UNKNOWN,
+                };
+                let head = format!("timestamp={at} app={app} message=");
                 self.out.extend_from_slice(head.as_bytes());
                 self.out.extend_from_slice(line);
                 self.out.push(b'\n');
@@ -208,9 +216,15 @@ impl LogText {
         }
     }
 
-    fn add_prefixed(&mut self, palette: Palette, whose: Whose<'_>, line: &[u8], now: Timestamp) {
-        if let (true, Some(arrival)) = (self.is_live, &mut self.arrival) {
-            let time = format!("{} ", arrival.text(now));
+    fn add_prefixed(
+        &mut self,
+        palette: Palette,
+        whose: Whose<'_>,
+        line: &[u8],
+        at: Option<Timestamp>,
+    ) {
+        if let (true, Some(at), Some(arrival)) = (self.is_live, at, &mut self.arrival) {
+            let time = format!("{} ", arrival.text(at));
             self.out
                 .extend_from_slice(palette.paint(Paint::Dim, &time).as_bytes());
         }
@@ -278,6 +292,7 @@ mod tests {
             stream,
             base64: text.is_none().then(|| BASE64.encode(bytes)),
             text,
+            at: None,
         }
     }
 
@@ -336,10 +351,30 @@ mod tests {
 
     #[test]
     fn json_lines_have_pm2s_names() {
-        let events = [line(WEB, Stream::Error, b"oh")];
+        let events = [LogEvent::Live, line(WEB, Stream::Error, b"oh")];
         let out = br#"{"message":"oh","timestamp":"1970-01-01T00:00:00.000Z","type":"err","process_id":0,"app_name":"web"}
 "#;
         check(Shape::Json, &events, out, b"");
+    }
+
+    #[test]
+    fn history_has_the_time_that_it_tells_and_no_other() {
+        let mut told = line(WEB, Stream::Out, b"a");
+        let LogEvent::Line { at, .. } = &mut told else {
+            unreachable!()
+        };
+        *at = Some(Timestamp::from_millis(2500));
+        let events = [told, line(WEB, Stream::Out, b"b")];
+        let text = shown(LogText::new(Shape::Json, 15), &events);
+        let times: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["timestamp"].clone()
+            })
+            .collect();
+        assert_eq!(times, [json!("1970-01-01T00:00:02.500Z"), json!(null)]);
+        let text = shown(LogText::new(Shape::Format, 15), &events[1..]);
+        assert!(text.starts_with("timestamp=- app=web "), "{text}");
     }
 
     fn shown(mut text: LogText, events: &[LogEvent]) -> String {
@@ -375,7 +410,7 @@ mod tests {
         };
         let text = shown(
             LogText::new(Shape::Format, 0),
-            &[line(WEB, Stream::Error, b"a b"), own],
+            &[LogEvent::Live, line(WEB, Stream::Error, b"a b"), own],
         );
         let lines: Vec<&str> = text.lines().collect();
         assert!(

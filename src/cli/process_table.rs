@@ -1,4 +1,7 @@
 //! The `ls` table, in PM2's columns and widths. Pure.
+//!
+//! Where PM2's smallest table does not fit, names are cut, then CPU and memory are left out: a row that
+//! wraps cannot be read.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use super::units;
 
 /// Widest a name's column gets, padding included.
 const NAME_WIDE_MAX: usize = 40;
+/// As short as it is cut where columns are few, padding included.
+const NAME_WIDE_MIN: usize = 12;
 
 /// Which columns there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,7 @@ enum Layout {
     Full,
     Condensed,
     Mini,
+    Narrow,
 }
 
 /// One column of any layout, with its width as PM2 has it.
@@ -45,7 +51,7 @@ enum Field {
 }
 
 impl Layout {
-    const ALL: [Self; 3] = [Self::Full, Self::Condensed, Self::Mini];
+    const ALL: [Self; 4] = [Self::Full, Self::Condensed, Self::Mini, Self::Narrow];
 
     /// Port and health are shown when there is a service; else the table is PM2's.
     fn fields(self, services: bool) -> Vec<Field> {
@@ -60,6 +66,7 @@ impl Layout {
             ],
             Self::Condensed => &[Id, Name, Mode, Restarts, Status, Port, Health, Cpu, Memory],
             Self::Mini => &[Id, Name, Status, Cpu, Memory],
+            Self::Narrow => &[Id, Name, Status],
         };
         let shown = |field: &&Field| services || !matches!(field, Port | Health);
         fields.iter().filter(shown).copied().collect()
@@ -188,9 +195,16 @@ pub(crate) fn render(
     columns: Option<usize>,
     palette: Palette,
 ) -> String {
-    let layout = choose(rows, columns);
+    let (layout, name) = choose(rows, columns);
     let fields = layout.fields(any_service(rows));
-    let header = fields.iter().map(|&field| column(field, rows, layout));
+    let header = fields.iter().map(|&field| {
+        let wide = if field == Field::Name {
+            name
+        } else {
+            wide(field, rows)
+        };
+        Column::fixed(title(field, layout), wide)
+    });
     let mut grid = Grid::new(header.collect());
     for row in rows {
         grid.row(fields.iter().map(|&field| cell(field, row, now)).collect());
@@ -202,17 +216,33 @@ fn any_service(rows: &[Row]) -> bool {
     rows.iter().any(|row| row.port.is_some())
 }
 
-/// The widest layout that fits; the smallest when none does.
-fn choose(rows: &[Row], columns: Option<usize>) -> Layout {
+/// The widest layout that fits with whole names, else the widest of the small ones that fits with names
+/// cut; and how wide names are in it.
+fn choose(rows: &[Row], columns: Option<usize>) -> (Layout, usize) {
+    let whole = wide(Field::Name, rows);
     let Some(columns) = columns else {
-        return Layout::Full;
+        return (Layout::Full, whole);
     };
-    let fits = |layout: &Layout| {
+    // What is left for names; a border stands before each column and at the end.
+    let room = |layout: Layout| {
         let fields = layout.fields(any_service(rows));
-        let wide: usize = fields.iter().map(|&field| wide(field, rows)).sum();
-        wide + fields.len() < columns
+        let others = fields.iter().filter(|&&field| field != Field::Name);
+        let taken: usize = others.map(|&field| wide(field, rows)).sum();
+        columns.saturating_sub(taken + fields.len() + 1)
     };
-    Layout::ALL.into_iter().find(fits).unwrap_or(Layout::Mini)
+    let fits = |layout: &Layout| room(*layout) >= whole;
+    // Cut names say more than no CPU and no memory.
+    let all = Layout::ALL
+        .into_iter()
+        .filter(|&layout| layout != Layout::Narrow);
+    if let Some(layout) = all.into_iter().find(fits) {
+        return (layout, whole);
+    }
+    let shortest = NAME_WIDE_MIN.min(whole);
+    let small = [Layout::Mini, Layout::Narrow];
+    let cut = small.into_iter().find(|&layout| room(layout) >= shortest);
+    let layout = cut.unwrap_or(Layout::Narrow);
+    (layout, room(layout).clamp(shortest, whole))
 }
 
 fn wide(field: Field, rows: &[Row]) -> usize {
@@ -236,8 +266,8 @@ fn wide(field: Field, rows: &[Row]) -> usize {
     }
 }
 
-fn column(field: Field, rows: &[Row], layout: Layout) -> Column {
-    let title = match field {
+fn title(field: Field, layout: Layout) -> &'static str {
+    match field {
         Field::Id => "id",
         Field::Name => "name",
         Field::Namespace => "namespace",
@@ -254,8 +284,7 @@ fn column(field: Field, rows: &[Row], layout: Layout) -> Column {
         Field::Memory => "mem",
         Field::User => "user",
         Field::Watching => "watching",
-    };
-    Column::fixed(title, wide(field, rows))
+    }
 }
 
 fn cell(field: Field, row: &Row, now: Timestamp) -> Cell {
@@ -374,7 +403,23 @@ mod tests {
             [columns_of(200), columns_of(132), columns_of(131)],
             [13, 13, 7]
         );
-        assert_eq!([columns_of(66), columns_of(65), columns_of(10)], [7, 5, 5]);
+        assert_eq!([columns_of(66), columns_of(65), columns_of(10)], [7, 5, 3]);
+    }
+
+    #[test]
+    fn few_columns_cut_names_and_then_leave_cpu_and_memory_out() {
+        let app = [process(0, "a-service-with-a-long-name")];
+        let row = |wide| {
+            let table = at(Some(wide), &app);
+            table.lines().nth(3).unwrap().to_owned()
+        };
+        assert!(row(82).contains("│ a-service-with-a-long-name    │ online "));
+        assert_eq!(
+            row(60),
+            "│ 0  │ a-service-with-a… │ online    │ 0%       │ 0b       │"
+        );
+        assert_eq!(row(40), "│ 0  │ a-service-with-a-l… │ online    │");
+        assert_eq!(row(31), "│ 0  │ a-service… │ online    │");
     }
 
     #[test]
@@ -409,7 +454,7 @@ mod tests {
             process(0, "web"),
             service(1, "demo", 49160, Readiness::Ready),
         ];
-        for columns in 50..220 {
+        for columns in 30..220 {
             let table = at(Some(columns), &list);
             let widest = table.lines().map(width).max().unwrap();
             assert!(widest <= columns, "{widest} in {columns}:\n{table}");

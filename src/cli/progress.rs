@@ -59,7 +59,7 @@ struct Run {
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     id: PmId,
-    /// Name, with the number when it is not the only one of that name.
+    /// Name, with the number when it is not the only one of that name that is listed.
     pub(crate) label: String,
     /// Where a service listens.
     pub(crate) place: Option<String>,
@@ -180,9 +180,10 @@ impl Progress {
     /// Those of the list with these ids. `limit` takes the place of every service's own.
     pub(crate) fn new(ids: &[PmId], processes: &[Process], limit: Option<Duration>) -> Self {
         let known: HashMap<PmId, &Process> = processes.iter().map(|p| (p.pm_id, p)).collect();
-        let wanted = || ids.iter().filter_map(|id| known.get(id).copied());
+        let wanted = ids.iter().filter_map(|id| known.get(id).copied());
+        // Also of those that are not meant: a reload asks for one replica after another.
         let mut named: HashMap<&str, usize> = HashMap::new();
-        for process in wanted() {
+        for process in processes {
             *named.entry(process.name.as_str()).or_default() += 1;
         }
         let step = |process: &Process| {
@@ -212,7 +213,7 @@ impl Progress {
             }
         };
         Self {
-            steps: wanted().map(step).collect(),
+            steps: wanted.map(step).collect(),
         }
     }
 
@@ -586,6 +587,8 @@ mod tests {
         let mut progress = Progress::new(&ids(&list), &list, None);
         let labels: Vec<_> = progress.steps.iter().map(|s| s.label.as_str()).collect();
         assert_eq!(labels, ["web (0)", "web (1)", "api"]);
+        let alone = Progress::new(&[PmId(1)], &list, None);
+        assert_eq!(alone.steps[0].label, "web (1)", "there is another");
         progress.observe(&list[..2], MS);
         assert!(progress.has_failed());
     }

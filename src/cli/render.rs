@@ -1,8 +1,8 @@
 //! The only file that prints: texts, tables and JSON to stdout, complaints and hints to stderr.
 //!
 //! Invariant: what a program reads (JSON, tokens, URLs, logs) goes to stdout as it is, even when
-//! silent; everything meant for people only is muted by `--silent`. Colours and redrawn lines only
-//! in terminals.
+//! silent; everything meant for people only is muted by `--silent`, and goes to stderr where JSON was
+//! asked for. Colours and redrawn lines only in terminals.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -16,6 +16,8 @@ use super::style::{Paint, Palette};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     silent: bool,
+    /// A program reads stdout: nothing but JSON goes there.
+    is_for_programs: bool,
     colour: bool,
     colour_errors: bool,
     terminal: bool,
@@ -36,9 +38,20 @@ impl Output {
         let wanted = |choice: ColorChoice| !no_colour && choice != ColorChoice::Never;
         Self {
             silent,
+            is_for_programs: false,
             colour: wanted(AutoStream::choice(&io::stdout())),
             colour_errors: wanted(AutoStream::choice(&io::stderr())),
             terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    /// JSON was asked for, so stdout is a program's: lines for people go to stderr.
+    pub(crate) fn for_programs(self, is_for_programs: bool) -> Self {
+        Self {
+            is_for_programs,
+            // What is a terminal, and what it shows, is known of stdout only.
+            colour: self.colour && !is_for_programs,
+            ..self
         }
     }
 
@@ -63,21 +76,21 @@ impl Output {
     /// May lines be redrawn in place?
     pub(crate) fn is_live(&self) -> bool {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        !self.silent && !dumb && self.size().is_some()
+        !self.silent && !self.is_for_programs && !dumb && self.size().is_some()
     }
 
     /// A line for people.
     pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
-        if self.silent {
-            return Ok(());
-        }
-        writeln!(io::stdout(), "{text}")
+        self.text(&format!("{text}\n"))
     }
 
     /// A finished text for people, its line ends in it.
     pub(crate) fn text(&self, text: &str) -> io::Result<()> {
         if self.silent {
             return Ok(());
+        }
+        if self.is_for_programs {
+            return io::stderr().write_all(text.as_bytes());
         }
         write_all(text.as_bytes())
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use super::args::{Cli, Command};
 use super::exit::{Exit, is_closed_pipe};
@@ -16,6 +16,9 @@ use super::{
     report, runtime, saving, scale, serve, services, start, startup, update, users, why,
 };
 
+/// How the name that containers use is typed: it takes no command.
+const RUNTIME_USAGE: &str = "pm2-runtime [OPTIONS] <FILE>... [-- <ARGS>...]";
+
 /// Runs the command that these arguments ask for; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -25,8 +28,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(true) => return Exit::Fine.into(),
         Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
     }
+    let is_runtime = args
+        .first()
+        .is_some_and(|program| line::is_runtime(program));
+    let typed = as_typed(&args);
     let line = line::arrange(args, &Cli::command());
-    let cli = match Cli::try_parse_from(line.args) {
+    let cli = match read(line.args, is_runtime) {
         Ok(cli) => cli,
         // Scripts compare what `pm2 -v` says.
         Err(refusal) if is_pm2 && refusal.kind() == ErrorKind::DisplayVersion => {
@@ -34,10 +41,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let _ = Output::new(false, false).data(version.as_bytes());
             return Exit::Fine.into();
         }
+        Err(refusal) if line.is_without_command && is_mistake(&refusal) => {
+            Output::new(false, false).error(format_args!(
+                "a command is missing: what shall be done with `{typed}`? Write it as in \
+                 `mcpm start app.js {typed}`; `mcpm --help` lists the commands"
+            ));
+            return Exit::Failed.into();
+        }
         Err(refusal) => return refuse(&refusal, &Output::new(false, false)).into(),
     };
     let is_quiet = std::env::var_os("PM2_SILENT").is_some_and(|told| !told.is_empty());
-    let output = Output::new(cli.silent || is_quiet, cli.no_color);
+    let output = Output::new(cli.silent || is_quiet, cli.no_color).for_programs(line.asks_for_json);
     for option in &line.ignored {
         output.warning(format_args!("`{option}` has no effect here"));
     }
@@ -49,6 +63,32 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Exit::Failed.into()
         }
     }
+}
+
+fn read(args: Vec<OsString>, is_runtime: bool) -> Result<Cli, clap::Error> {
+    let mut grammar = Cli::command();
+    if is_runtime {
+        grammar =
+            grammar.mut_subcommand("runtime", |runtime| runtime.override_usage(RUNTIME_USAGE));
+    }
+    let mut found = grammar.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches_mut(&mut found).map_err(|refusal| refusal.format(&mut grammar))
+}
+
+/// All but the program's name, as it was typed.
+fn as_typed(args: &[OsString]) -> String {
+    let words = args.iter().skip(1).map(|word| word.to_string_lossy());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Neither an answer nor the help for somebody who has typed nothing.
+fn is_mistake(refusal: &clap::Error) -> bool {
+    !matches!(
+        refusal.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
 }
 
 /// Help and version are answers; everything else is a mistake, and a mistake is 1 (clap says 2).
@@ -128,7 +168,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Logs(args) => logs::run(args, session).await,
         Command::Flush(args) => flush::run(args, session).await,
         Command::ReloadLogs => reload_logs::run(session).await,
-        Command::Ping => ping::run(session).await,
+        Command::Ping(args) => ping::run(&args, session).await,
         Command::Save(args) => saving::save(&args, session).await,
         Command::Resurrect => saving::resurrect(session).await,
         Command::Import(args) => import::run(args, session).await,

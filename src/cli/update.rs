@@ -46,6 +46,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
             output.line(format_args!(
                 "no daemon runs in {home}; the next command starts this version"
             ))?;
+            if args.json {
+                output.json(&None::<Updated>)?;
+            }
             return Ok(Exit::Fine);
         }
         answer => answer?,

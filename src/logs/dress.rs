@@ -4,7 +4,7 @@
 //! stands before each line and never within one, and each line is a JSON object of its own.
 
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::files::Stream;
 use super::stamp::Stamp;
@@ -90,6 +90,46 @@ impl Dress {
     }
 }
 
+/// Tells when stored lines were written, where they say so.
+#[derive(Debug)]
+pub struct Dates {
+    stamp: Option<Stamp>,
+    json: bool,
+}
+
+impl Dates {
+    /// Of lines that are stored so.
+    pub fn of(format: &LogFormat, zone: &TimeZone) -> Self {
+        let stamp = format.stamp.as_deref();
+        Self {
+            stamp: stamp.map(|format| Stamp::new(format, zone.clone())),
+            json: format.json,
+        }
+    }
+
+    /// `None` when this line does not say.
+    pub fn read(&self, line: &[u8]) -> Option<Timestamp> {
+        let line = std::str::from_utf8(line).ok()?;
+        if !self.json {
+            let (at, rest) = self.stamp.as_ref()?.read(line)?;
+            return rest.starts_with(": ").then_some(at);
+        }
+        let object: Dated = serde_json::from_str(line).ok()?;
+        match &self.stamp {
+            Some(stamp) => Some(stamp.read(&object.timestamp)?.0),
+            None => {
+                let at: jiff::Timestamp = object.timestamp.parse().ok()?;
+                Some(Timestamp::from_millis(at.as_millisecond()))
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Dated {
+    timestamp: String,
+}
+
 impl Facts {
     fn add(&self, line: &[u8], timestamp: &str, into: &mut Vec<u8>) {
         let object = Object {
@@ -111,6 +151,32 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_lines_say_when_they_were_written_and_others_do_not() {
+        let at = Timestamp::from_millis(1_794_143_049_000);
+        for (json, stamp) in [
+            (false, Some("YYYY-MM-DDTHH:mm:ss")),
+            (true, Some("YYYY-MM-DD HH:mm:ss Z")),
+            (true, None),
+        ] {
+            let format = LogFormat {
+                json,
+                stamp: stamp.map(str::to_owned),
+            };
+            let name = AppName::parse("web").unwrap();
+            let zone = TimeZone::UTC;
+            let mut dress = Dress::of(&format, (PmId(0), &name), Stream::Out, &zone).unwrap();
+            let mut stored = Vec::new();
+            dress.put_on(b"hi\n", at, &mut stored);
+            let dates = Dates::of(&format, &zone);
+            assert_eq!(dates.read(stored.trim_ascii_end()), Some(at), "{format:?}");
+            // Of before the format was set, and what the app itself has written.
+            assert_eq!(dates.read(b"hi"), None);
+        }
+        let plain = Dates::of(&LogFormat::default(), &TimeZone::UTC);
+        assert_eq!(plain.read(b"2026-11-08T13:04:09: hi"), None);
+    }
 
     #[track_caller]
     fn check(json: bool, stamp: Option<&str>, pieces: &[&str], expected: &str) {

@@ -1,10 +1,13 @@
-//! `log_date_format`: the time before each line of a log (pure).
+//! `log_date_format`: the time before each line of a log, and that time read back (pure).
 //!
 //! Rule: the tokens of dayjs, which PM2 hands the text to. What stands in
 //! square brackets, and what is no token, stands in the text as it is.
 
+use std::ops::RangeInclusive;
+
 use jiff::Zoned;
-use jiff::tz::TimeZone;
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
 
 use crate::ids::Timestamp;
 
@@ -137,6 +140,20 @@ impl Stamp {
         self.last.as_ref().map_or("", |(_, text)| text)
     }
 
+    /// The time that a text begins with, and what follows it; `None` when it begins with none, or when
+    /// the format has no full date, or words in it.
+    pub fn read<'a>(&self, text: &'a str) -> Option<(Timestamp, &'a str)> {
+        let mut found = Found::default();
+        let mut rest = text;
+        for piece in &self.pieces {
+            rest = match piece {
+                Piece::Text(text) => rest.strip_prefix(text.as_str())?,
+                Piece::Token(token) => found.take(*token, rest)?,
+            };
+        }
+        Some((found.at(&self.zone)?, rest))
+    }
+
     fn make(&self, at: Timestamp) -> String {
         let instant = jiff::Timestamp::from_millisecond(at.as_millis()).unwrap_or_default();
         let at = instant.to_zoned(self.zone.clone());
@@ -153,6 +170,94 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
         Some(Piece::Text(last)) => last.push_str(text),
         _ => pieces.push(Piece::Text(text.to_owned())),
     }
+}
+
+/// What has been read of a time.
+#[derive(Default)]
+struct Found {
+    year: Option<i16>,
+    month: Option<i8>,
+    day: Option<i8>,
+    hour: Option<i8>,
+    minute: Option<i8>,
+    second: i8,
+    millis: i32,
+    offset: Option<Offset>,
+    unix: Option<i64>,
+}
+
+impl Found {
+    /// Takes a token from the front; returns what is behind it.
+    fn take<'a>(&mut self, token: Token, text: &'a str) -> Option<&'a str> {
+        // One digit in the format may have become two.
+        let short = |wide: usize| wide.max(2);
+        let (digits, rest) = match token {
+            Token::Year => digits(text, 4..=4)?,
+            Token::Month(wide)
+            | Token::Day(wide)
+            | Token::Hour(wide)
+            | Token::Minute(wide)
+            | Token::Second(wide) => digits(text, wide..=short(wide))?,
+            Token::Millis => digits(text, 3..=3)?,
+            Token::Unix => digits(text, 1..=12)?,
+            Token::Offset(between) => {
+                let (offset, rest) = read_offset(text, between)?;
+                self.offset = Some(offset);
+                return Some(rest);
+            }
+            Token::ShortYear
+            | Token::MonthName
+            | Token::ShortMonthName
+            | Token::DayName(_)
+            | Token::DayOfWeek
+            | Token::HalfDayHour(_)
+            | Token::HalfDay
+            | Token::SmallHalfDay => return None,
+        };
+        match token {
+            Token::Year => self.year = Some(digits.parse().ok()?),
+            Token::Month(_) => self.month = Some(digits.parse().ok()?),
+            Token::Day(_) => self.day = Some(digits.parse().ok()?),
+            Token::Hour(_) => self.hour = Some(digits.parse().ok()?),
+            Token::Minute(_) => self.minute = Some(digits.parse().ok()?),
+            Token::Second(_) => self.second = digits.parse().ok()?,
+            Token::Millis => self.millis = digits.parse().ok()?,
+            _ => self.unix = Some(digits.parse().ok()?),
+        }
+        Some(rest)
+    }
+
+    fn at(&self, zone: &TimeZone) -> Option<Timestamp> {
+        if let Some(seconds) = self.unix {
+            return Some(Timestamp::from_millis(seconds * 1000));
+        }
+        let (year, month, day) = (self.year?, self.month?, self.day?);
+        let (hour, minute) = (self.hour?, self.minute?);
+        let nanos = self.millis * 1_000_000;
+        let civil = DateTime::new(year, month, day, hour, minute, self.second, nanos).ok()?;
+        let zone = self.offset.map_or_else(|| zone.clone(), TimeZone::fixed);
+        let at = civil.to_zoned(zone).ok()?;
+        Some(Timestamp::from_millis(at.timestamp().as_millisecond()))
+    }
+}
+
+/// As many digits as there are, within bounds, and what is behind them.
+fn digits(text: &str, count: RangeInclusive<usize>) -> Option<(&str, &str)> {
+    let found = text.bytes().take_while(u8::is_ascii_digit).count();
+    (found >= *count.start()).then(|| text.split_at(found.min(*count.end())))
+}
+
+/// `+02:00`, or without what stands between.
+fn read_offset<'a>(text: &'a str, between: &str) -> Option<(Offset, &'a str)> {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+')?),
+    };
+    let (hours, rest) = digits(rest, 2..=2)?;
+    let (minutes, rest) = digits(rest.strip_prefix(between)?, 2..=2)?;
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let offset = Offset::from_seconds(sign * (hours * 60 + minutes) * 60).ok()?;
+    Some((offset, rest))
 }
 
 impl Token {
@@ -247,10 +352,51 @@ mod tests {
         assert_eq!(stamp.text(at(2)), "02");
     }
 
+    #[test]
+    fn a_time_is_read_back_where_its_date_is_whole() {
+        let read = |format: &str, text: &str| {
+            let found = Stamp::new(format, TimeZone::UTC).read(text)?.0;
+            Some(found.as_millis())
+        };
+        let second = AT - 7;
+        for format in [
+            "YYYY-MM-DDTHH:mm:ss",
+            "DD.MM.YYYY [at] H:m:s",
+            "YYYY-M-D HH:mm:ss Z",
+            "YYYYMMDDHHmmss",
+            "X",
+        ] {
+            let shown = text(format, TimeZone::UTC, AT);
+            assert_eq!(read(format, &(shown + ": hi")), Some(second), "{format}");
+        }
+        for format in [
+            "HH:mm:ss",
+            "D MMM YYYY HH:mm",
+            "YY-MM-DD HH:mm",
+            "YYYY-MM-DD",
+        ] {
+            let shown = text(format, TimeZone::UTC, AT);
+            assert_eq!(read(format, &shown), None, "{format}");
+        }
+        let offset = read("YYYY-MM-DD HH:mm:ss ZZ", "2026-11-08 15:04:09 +0200");
+        assert_eq!(offset, Some(second));
+        assert_eq!(read("YYYY-MM-DD HH:mm:ss", "2026-13-08 15:04:09"), None);
+        assert_eq!(read("YYYY-MM-DD HH:mm:ss", "é"), None);
+    }
+
     proptest! {
         #[test]
-        fn nothing_panics(format in "\\PC*", at in -4_000_000_000_000_i64..4_000_000_000_000) {
+        fn nothing_panics(format in "\\PC*", at in -4_000_000_000_000_i64..4_000_000_000_000, line in "\\PC*") {
             text(&format, TimeZone::UTC, at);
+            Stamp::new(&format, TimeZone::UTC).read(&line);
+        }
+
+        #[test]
+        fn what_was_written_is_read_again(at in 0_i64..4_000_000_000_000) {
+            let format = "YYYY-MM-DDTHH:mm:ss.SSSZ";
+            let shown = text(format, TimeZone::UTC, at);
+            let found = Stamp::new(format, TimeZone::UTC).read(&shown).map(|(at, _)| at.as_millis());
+            prop_assert_eq!(found, Some(at));
         }
     }
 }

@@ -26,7 +26,7 @@ const PIECE: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It can't be reached, or has gone away.
-    #[error("cannot speak with the PM2 behind `{}`: {source}", path.display())]
+    #[error("cannot speak with the PM2 behind `{}`", path.display())]
     Io {
         /// Its socket.
         path: PathBuf,

@@ -20,12 +20,12 @@ pub enum DumpError {
     #[error("nothing was saved in `{}`; `mcpm save` does that", .0.display())]
     Missing(PathBuf),
     /// The file can't be read.
-    #[error("cannot read `{}`: {source}", path.display())]
+    #[error("cannot read `{}`: {why}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; in the text, which also stands alone in warnings, and so no source of it.
+        why: io::Error,
     },
     /// It is no list of processes.
     #[error("`{}` is not a saved list: {why}", path.display())]
@@ -95,7 +95,7 @@ pub fn read(path: &Path) -> Result<Entries, DumpError> {
 
 fn read_one(path: &Path) -> Result<Vec<Value>, DumpError> {
     let at = || path.to_owned();
-    let failed = |source| DumpError::Read { path: at(), source };
+    let failed = |why| DumpError::Read { path: at(), why };
     let size = match path.metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(DumpError::Missing(at()));

@@ -42,7 +42,7 @@ pub enum SiteError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// There is no such folder.
-    #[error("cannot serve `{}`: {source}", folder.display())]
+    #[error("cannot serve `{}`", folder.display())]
     Folder {
         /// As it was given.
         folder: PathBuf,

@@ -85,6 +85,17 @@ pub fn groups() -> HashMap<u32, Vec<u32>> {
     groups
 }
 
+/// Resident bytes of every process group with its leader. Walks `/proc`: blocks.
+pub fn memory_of_groups() -> HashMap<u32, u64> {
+    let mut groups: HashMap<u32, u64> = HashMap::new();
+    for (_, stat) in all() {
+        *groups.entry(stat.group).or_default() += stat.resident_pages;
+    }
+    let page = rustix::param::page_size() as u64;
+    groups.values_mut().for_each(|pages| *pages *= page);
+    groups
+}
+
 /// Every process with a variable that begins so (`NAME=value`) in the environment it was started
 /// with, and that variable. Walks `/proc`: blocks.
 pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
@@ -135,6 +146,14 @@ mod tests {
         let stat = stat(std::process::id()).unwrap();
         assert!(stat.resident_pages > 0);
         assert!(stat.start_time > 0 && stat.group > 0 && stat.state != b'Z');
+    }
+
+    #[test]
+    fn a_groups_memory_is_that_of_all_its_members() {
+        let own = stat(std::process::id()).unwrap();
+        let groups = memory_of_groups();
+        assert!(groups[&own.group] > 0);
+        assert!(!groups.contains_key(&u32::MAX));
     }
 
     #[test]

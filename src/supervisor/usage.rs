@@ -8,7 +8,7 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
-use super::proc::Statm;
+use super::proc::{self, Statm};
 use super::snapshot::{Process, Snapshot};
 use crate::ids::{PmId, Timestamp};
 
@@ -48,6 +48,23 @@ impl Sampler {
         };
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
+}
+
+/// Resident bytes of the groups of those that have a limit, which is what the limit counts. One walk of
+/// `/proc`, and none when there is no such process.
+pub async fn memory_of_limited(processes: &[Arc<Process>]) -> HashMap<PmId, u64> {
+    let limited = |process: &&Arc<Process>| process.spec.triggers.memory_max.is_some();
+    let pid = |process: &Arc<Process>| Some((process.id, process.pid?));
+    let wanted: Vec<(PmId, u32)> = processes.iter().filter(limited).filter_map(pid).collect();
+    if wanted.is_empty() {
+        return HashMap::new();
+    }
+    let look = move || {
+        let groups = proc::memory_of_groups();
+        let memory = |(id, pid): (PmId, u32)| Some((id, *groups.get(&pid)?));
+        wanted.into_iter().filter_map(memory).collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
 /// `None` when there is no such process any more.

@@ -1,14 +1,17 @@
 //! `.config.js`, `.config.cjs` and `.config.mjs`: evaluated by `node`, in a process of its own.
 //!
 //! More forgiving than PM2 where it is a trap: a default export, a named export `apps`, a function
-//! (called) and a promise (awaited) all work. What the file prints goes to standard error. The
-//! result has no positions; a syntax error has the line that `node` names.
+//! (called) and a promise (awaited) all work. What the file prints goes to our standard error, as it
+//! comes: people look for mistakes that way. The value has a pipe of its own, so that nothing which
+//! is printed can get into it. It has no positions; a syntax error has the line that `node` names.
 //!
 //! Bounds: [`TIME_MAX`], and the size that the caller gives. Runs the user's own code with the
 //! user's own rights, as PM2 does, so only the CLI may call this.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +21,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rustix::io::FdFlags;
+use rustix::pipe::PipeFlags;
 
 use super::{DEPTH_MAX, Entry, Node, Number, Place, SyntaxError, Value};
 
@@ -26,18 +31,17 @@ const TIME_MAX: Duration = Duration::from_secs(20);
 /// Of `node`'s complaints.
 const STDERR_MAX: u64 = 64 * 1024;
 
-/// Keeps standard output to itself, imports the file, prints the export as JSON. An error is left
-/// to `node`, which prints it with file and line.
+/// Imports the file and writes the export as JSON to the descriptor that is named. Standard output is
+/// where people read; standard error is for `node` itself, which prints an error with file and line.
 const SCRIPT: &str = r"
 const { writeSync } = require('node:fs');
 const { pathToFileURL } = require('node:url');
-process.stdout.write = process.stderr.write.bind(process.stderr);
+process.stderr.write = process.stdout.write.bind(process.stdout);
+const answer = Number(process.argv.pop());
 const print = (text) => {
   const bytes = Buffer.from(text);
   let done = 0;
-  while (done < bytes.length) {
-    try { done += writeSync(1, bytes, done); } catch (e) { if (e.code !== 'EAGAIN') throw e; }
-  }
+  while (done < bytes.length) done += writeSync(answer, bytes, done);
 };
 import(pathToFileURL(process.argv[1])).then(async (module) => {
   let value = 'default' in module ? module.default : { ...module };
@@ -72,18 +76,27 @@ pub(crate) fn evaluate(
     cwd: &Path,
     size_max: u64,
 ) -> Result<Node, JsError> {
+    let cannot_start = |error: std::io::Error| {
+        JsError::Node(format!(
+            "but `{}` can't be started: {error}",
+            node.display()
+        ))
+    };
+    let (answer, answers) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| cannot_start(errno.into()))?;
     let mut command = Command::new(node);
     command
         .arg("-e")
         .arg(SCRIPT)
         .arg("--")
         .arg(path)
+        .arg(answers.as_raw_fd().to_string())
         .current_dir(cwd)
         .env_clear()
         .envs(env);
     command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(our_stderr())
         .stderr(Stdio::piped())
         .process_group(0);
     // A file that does not end must not outlive the command that reads it.
@@ -95,27 +108,28 @@ pub(crate) fn evaluate(
         if now.map(|pid| pid.get().cast_unsigned()) != Some(parent) {
             return Err(rustix::io::Errno::SRCH.into());
         }
+        rustix::io::fcntl_setfd(&answers, FdFlags::empty())?;
         Ok(())
     };
     #[expect(
         unsafe_code,
         reason = "std offers a death signal only through pre_exec"
     )]
-    // SAFETY: the closure makes two system calls; it allocates nothing and takes no lock.
+    // SAFETY: the closure makes three system calls; it allocates nothing and takes no lock.
     unsafe {
         command.pre_exec(follow);
     }
-    let child = command
-        .spawn()
-        .map_err(|e| JsError::Node(format!("but `{}` can't be started: {e}", node.display())))?;
-    let output = collect(child, size_max)?;
-    if u64::try_from(output.stdout.len()).is_ok_and(|len| len > size_max) {
+    let child = command.spawn().map_err(cannot_start)?;
+    // Our end for writing, which would keep the answer from ending.
+    drop(command);
+    let output = collect(child, answer, size_max)?;
+    if u64::try_from(output.answer.len()).is_ok_and(|len| len > size_max) {
         return Err(JsError::TooLarge);
     }
     if !output.status.success() {
         return Err(JsError::Syntax(complaint(&output.stderr, path)));
     }
-    let value = serde_json::from_slice(&output.stdout)
+    let value = serde_json::from_slice(&output.answer)
         .map_err(|e| JsError::Node(format!("whose answer was not JSON: {e}")))?;
     let value: serde_json::Value = value;
     let nothing = value.is_null();
@@ -133,28 +147,37 @@ pub(crate) fn evaluate(
     convert(value, 0).ok_or_else(|| JsError::Syntax(too_deep()))
 }
 
+/// Where people read while stdout may be a program's.
+fn our_stderr() -> Stdio {
+    let ours = std::io::stderr().as_fd().try_clone_to_owned();
+    ours.map_or_else(|_| Stdio::null(), Stdio::from)
+}
+
 struct Output {
     status: ExitStatus,
-    stdout: Vec<u8>,
+    answer: Vec<u8>,
     stderr: String,
 }
 
 /// Reads both pipes in threads, so that neither can fill up, and waits no longer than allowed.
-fn collect(mut child: Child, size_max: u64) -> Result<Output, JsError> {
-    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(JsError::Node("whose pipes are missing".to_owned()));
+fn collect(mut child: Child, answer: OwnedFd, size_max: u64) -> Result<Output, JsError> {
+    let Some(mut stderr) = child.stderr.take() else {
+        return Err(JsError::Node("whose pipe is missing".to_owned()));
     };
+    let mut answer = File::from(answer);
     // One byte more than allowed tells that it was too much.
-    let stdout = in_thread(move || first_bytes(&mut stdout, size_max.saturating_add(1)));
+    let answer = in_thread(move || first_bytes(&mut answer, size_max.saturating_add(1)));
     let stderr = in_thread(move || {
         let bytes = first_bytes(&mut stderr, STDERR_MAX);
         // Goes on reading, so that the writer never blocks.
         let _ = std::io::copy(&mut stderr, &mut std::io::sink());
         bytes
     });
-    let out = stdout.recv_timeout(TIME_MAX);
-    let too_much = out.as_ref().is_ok_and(|out| out.len() as u64 > size_max);
-    let err = if out.is_ok() && !too_much {
+    let answer = answer.recv_timeout(TIME_MAX);
+    let too_much = answer
+        .as_ref()
+        .is_ok_and(|bytes| bytes.len() as u64 > size_max);
+    let err = if answer.is_ok() && !too_much {
         stderr.recv_timeout(TIME_MAX).ok()
     } else {
         None
@@ -168,12 +191,12 @@ fn collect(mut child: Child, size_max: u64) -> Result<Output, JsError> {
     let status = child
         .wait()
         .map_err(|e| JsError::Node(format!("which can't be waited for: {e}")))?;
-    match (out, err) {
-        (Ok(stdout), Some(stderr)) => {
+    match (answer, err) {
+        (Ok(answer), Some(stderr)) => {
             let stderr = String::from_utf8_lossy(&stderr).into_owned();
             Ok(Output {
                 status,
-                stdout,
+                answer,
                 stderr,
             })
         }
