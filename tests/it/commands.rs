@@ -151,6 +151,27 @@ fn describe_shows_one_process_and_its_last_log_lines() {
 }
 
 #[test]
+fn describe_tells_the_memory_that_a_limit_counts() {
+    let limited = sh("web", "sleep 1000 & wait").with("/max_memory_restart", "900M");
+    let mcpm = Mcpm::start([limited, sh("free", SLEEP)]);
+    let shown = mcpm.ok(&["describe", "web"]);
+    assert!(
+        shown.contains("│ group memory") && shown.contains("restarted above 900.0mb"),
+        "{shown}"
+    );
+    assert!(!mcpm.ok(&["describe", "free"]).contains("group memory"));
+    wait_for(
+        || {
+            let said = mcpm.ok(&["describe", "web", "--json"]);
+            let json: Value = serde_json::from_str(&said).unwrap();
+            let bytes = |name: &str| json["items"][0][name].as_u64().unwrap();
+            (bytes("groupMemory") > bytes("memory")).then_some(())
+        },
+        "the child's memory",
+    );
+}
+
+#[test]
 fn ping_and_flush_and_config_answer() {
     let mcpm = Mcpm::new();
     assert_eq!(mcpm.ok(&["ping"]), "{ msg: 'pong' }\n");

@@ -65,21 +65,60 @@ fn shells_take_their_scripts() {
             Err(_) => eprintln!("skipped: there is no `{shell}` here"),
         }
     }
-    // In bash to the end: what Tab puts there.
+    assert_eq!(put_by_bash(&mcpm, "web", "web"), "web-front\n");
+}
+
+/// What Tab puts after `mcpm stop`, one word after the other as bash then reads it. `typed` is the whole
+/// word, `given` what of it stands behind an open quote.
+fn put_by_bash(mcpm: &Mcpm, typed: &str, given: &str) -> String {
     let folder = PROGRAM.rsplit_once('/').unwrap().0;
+    let quote = typed.strip_suffix(given).unwrap();
     let line = format!(
-        "PATH={folder}:$PATH; source <(mcpm completions bash); COMP_WORDS=(mcpm stop web); COMP_CWORD=2; \
-         COMP_TYPE=9; f=$(complete -p mcpm | sed 's/.*-F //; s/ .*//'); $f mcpm web stop; echo \"${{COMPREPLY[*]}}\""
+        "PATH={folder}:$PATH; source <(mcpm completions bash); COMP_WORDS=(mcpm stop \"$1\"); COMP_CWORD=2; \
+         COMP_TYPE=9; f=$(complete -p mcpm | sed 's/.*-F //; s/ .*//'); $f mcpm \"$2\" stop; \
+         for word in \"${{COMPREPLY[@]}}\"; do eval \"printf '%s\\n' $3$word$3\"; done"
     );
     let ours = mcpm.command(&[]);
     let mut command = Command::new("bash");
-    command.args(["-c", &line]).env_clear();
+    command
+        .args(["-c", &line, "bash", typed, given, quote])
+        .current_dir(mcpm.folder())
+        .env_clear();
     command.envs(
         ours.get_envs()
             .filter_map(|(name, value)| Some((name, value?))),
     );
     let ran = run(command, "");
-    assert!(ran.stdout.contains("web-front"), "{ran}");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    ran.stdout
+}
+
+#[test]
+fn names_that_need_quotes_are_one_word_in_every_shell() {
+    let names = ["my app", "it's $HOME", "say \"hi\"", "🚀 go", "a*b"];
+    let mcpm = Mcpm::start(names.map(|name| sh(name, "exec sleep 1000")));
+    for (typed, given, name) in [
+        ("my", "my", "my app"),
+        ("my\\ a", "my\\ a", "my app"),
+        ("\"my a", "my a", "my app"),
+        ("it", "it", "it's $HOME"),
+        ("\"it", "it", "it's $HOME"),
+        ("'it", "it", "it's $HOME"),
+        ("say", "say", "say \"hi\""),
+        ("🚀", "🚀", "🚀 go"),
+        ("a\\*", "a\\*", "a*b"),
+    ] {
+        assert_eq!(
+            put_by_bash(&mcpm, typed, given),
+            format!("{name}\n"),
+            "{typed}"
+        );
+    }
+    // These quote by themselves; what they hand over is the word as it was typed.
+    for (shell, typed) in [("zsh", "my\\ a"), ("zsh", "'my a"), ("fish", "\"my a")] {
+        let found = offered(&mcpm, shell, &["mcpm", "stop", typed]);
+        assert_eq!(found.trim_end(), "my app", "{shell} {typed}");
+    }
 }
 
 #[test]

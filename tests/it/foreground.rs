@@ -121,6 +121,12 @@ fn it_answers_to_the_names_of_pm2() {
     );
     assert!(mcpm.list()["web"].is_up(), "PM2_HOME is the home");
     mcpm.ok(&["kill"]);
+    let refused = under("pm2-runtime", &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("Usage: pm2-runtime [OPTIONS] <FILE>"),
+        "{said}"
+    );
     let mut runtime = Running::start(under("pm2-runtime", &[&file]));
     runtime.line(|line| line == "hello");
     kill(runtime.pid(), "INT");

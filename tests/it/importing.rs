@@ -238,6 +238,14 @@ fn without_a_running_pm2_its_saved_list_counts_and_that_is_said() {
 }
 
 #[test]
+fn a_folder_is_refused_and_the_reason_told_once() {
+    let mcpm = Mcpm::new();
+    let ran = import(&mcpm, &["."]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert_eq!(ran.stderr.matches("irectory").count(), 1, "{ran}");
+}
+
+#[test]
 fn an_ecosystem_file_can_be_written_instead() {
     let mcpm = Mcpm::new();
     let list = json!([entry(&mcpm, 0, "web", &tell(&mcpm))]);

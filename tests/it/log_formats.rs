@@ -99,6 +99,24 @@ fn the_combined_log_has_both_streams_and_disabled_logs_are_nowhere() {
 }
 
 #[test]
+fn json_history_has_the_time_of_a_line_or_none() {
+    let dated =
+        sh("dated", "echo hi; exec sleep 1000").with("/log_date_format", "YYYY-MM-DD HH:mm:ss Z");
+    let mcpm = Mcpm::start([dated, sh("plain", "echo hi; exec sleep 1000")]);
+    for name in ["dated", "plain"] {
+        wait_for_line(&mcpm, &format!("{name}-out.log"));
+    }
+    let history = |name: &str| -> Value {
+        serde_json::from_str(&mcpm.ok(&["logs", name, "--json", "--nostream"])).unwrap()
+    };
+    let line = history("dated");
+    let time = line["timestamp"].as_str().expect("a time");
+    // To the second, as the line has it.
+    assert!(time.ends_with(".000Z"), "{line}");
+    assert_eq!(history("plain")["timestamp"], Value::Null);
+}
+
+#[test]
 fn logs_has_pm2s_flags() {
     let tick = "while :; do echo oh tick; sleep 0.05; done";
     let mcpm = Mcpm::start([sh("a", tick), sh("b", tick), sh("c", tick)]);

@@ -81,6 +81,31 @@ fn a_javascript_file_is_read_by_node_or_refused_without_it() {
 }
 
 #[test]
+fn what_a_javascript_file_prints_is_shown_and_is_not_its_value() {
+    if !has_node() {
+        eprintln!("skipped: there is no node here");
+        return;
+    }
+    let mcpm = Mcpm::new();
+    let prints = "console.log('{ \"apps\": 1 }'); console.error('to stderr'); \
+                  require('child_process').execSync('echo by a child', { stdio: 'inherit' });";
+    let value = "module.exports = { apps: [ { name: 'web', script: '/bin/sh', \
+                 interpreter: 'none', args: ['-c', 'exec sleep 1000'] } ] }";
+    let file = mcpm.write("ecosystem.config.cjs", &format!("{prints} {value}"));
+    let ran = mcpm.run(&["start", &file]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = ["{ \"apps\": 1 }", "to stderr", "by a child"];
+    assert_says(&ran.stderr, &shown);
+    for part in shown {
+        assert!(!ran.stdout.contains(part), "{ran}");
+    }
+    let broken = mcpm.write("broken.config.cjs", &format!("{prints}\nnobody.there"));
+    let complaint = mcpm.fails(&["start", &broken]);
+    assert_says(&complaint, &shown);
+    assert_says(&complaint, &["broken.config.cjs:2", "ReferenceError"]);
+}
+
+#[test]
 fn without_node_a_javascript_file_is_refused_by_name() {
     let mcpm = Mcpm::new();
     let file = mcpm.write("ecosystem.config.js", "module.exports = { apps: [] }");

@@ -269,6 +269,58 @@ fn ls_shows_those_that_are_named() {
 }
 
 #[test]
+fn where_json_is_asked_for_nothing_else_is_on_stdout() {
+    let mcpm = Mcpm::new();
+    let ran = mcpm.run(&["update", "--json"]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "null\n"),
+        "{ran}"
+    );
+    assert!(ran.stderr.contains("no daemon runs"), "{ran}");
+    let file = mcpm.ecosystem([sh("web", SLEEP)]);
+    for line in [
+        &["start", file.as_str(), "--json"][..],
+        &["restart", "web", "--json"],
+        &["stop", "web", "--json"],
+        &["save", "--json"],
+        &["reset", "web", "--json"],
+        &["flush", "--json"],
+        &["delete", "web", "--json"],
+    ] {
+        let ran = mcpm.run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran}");
+        assert!(ran.stderr.contains("`--json` has no effect here"), "{ran}");
+    }
+    for line in [
+        &["ls", "--json"][..],
+        &["pid", "--json"],
+        &["ping", "--json"],
+        &["config", "--json"],
+        &["services", "--json"],
+        &["users", "--json"],
+        &["kill", "--json"],
+    ] {
+        let said = mcpm.ok(line);
+        let json = serde_json::from_str::<serde_json::Value>(&said);
+        assert!(said.is_empty() || json.is_ok(), "{line:?}: {said}");
+    }
+}
+
+#[test]
+fn a_line_without_a_verb_says_what_is_missing() {
+    let mcpm = Mcpm::new();
+    for line in [&["-s"][..], &["--name", "x"], &["-i", "2", "--name", "x"]] {
+        let said = mcpm.fails(line);
+        let typed = format!(
+            "a command is missing: what shall be done with `{}`?",
+            line.join(" ")
+        );
+        assert!(said.contains(&typed), "{said}");
+    }
+}
+
+#[test]
 fn what_selects_apps_of_a_file_needs_a_file() {
     let mcpm = Mcpm::start([sh("web", SLEEP), sh("api", SLEEP)]);
     for line in [
