@@ -232,10 +232,10 @@ fn choose(rows: &[Row], columns: Option<usize>) -> (Layout, usize) {
     };
     let fits = |layout: &Layout| room(*layout) >= whole;
     // Cut names say more than no CPU and no memory.
-    let all = Layout::ALL
+    let mut all = Layout::ALL
         .into_iter()
         .filter(|&layout| layout != Layout::Narrow);
-    if let Some(layout) = all.into_iter().find(fits) {
+    if let Some(layout) = all.find(fits) {
         return (layout, whole);
     }
     let shortest = NAME_WIDE_MIN.min(whole);

@@ -29,6 +29,9 @@ fn scale_goes_up_with_the_next_number_and_down_newest_first() {
         .map(|p| p.raw["pm2_env"]["NODE_APP_INSTANCE"].clone())
         .collect();
     assert_eq!(json!(numbers), json!([0, 1, 2]));
+    // As many as the app was started with, in PM2, too.
+    let mut told = list.all().iter().map(|p| &p.raw["pm2_env"]["instances"]);
+    assert!(told.all(|instances| *instances == 1), "{list:#?}");
     mcpm.ok(&["scale", "web", "+1"]);
     assert_eq!(count(&mcpm, "web"), 4);
     let said = mcpm.ok(&["scale", "web", "-3"]);
