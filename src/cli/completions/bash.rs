@@ -9,7 +9,7 @@ use clap::Command;
 use clap_complete::engine::complete;
 use clap_complete::env::EnvCompleter;
 
-use super::words::{for_bash, unquoted};
+use super::words::for_bash;
 
 /// Which word is being completed, counted from the program's name.
 const INDEX: &str = "_CLAP_COMPLETE_INDEX";
