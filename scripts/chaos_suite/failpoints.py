@@ -133,8 +133,9 @@ class Fleet(Mcpm):
         return wait_for("a quiet list", quiet, SETTLED_WITHIN_S)
 
     def reached(self, name):
+        """How often a daemon has died there."""
         log = self.folder / "home/mcpm.log"
-        return sum(text.count(f"failpoint {name}\n".encode()) for text in [log.read_bytes()]) if log.exists() else 0
+        return log.read_bytes().count(f"failpoint {name}\n".encode()) if log.exists() else 0
 
     def end_daemon(self):
         try:
@@ -161,7 +162,10 @@ def run_all(folder, kinds, program, only, told_of):
     try:
         fleet.start()
         for name in only or names():
-            told_of(one(fleet, name))
+            try:
+                told_of(one(fleet, name))
+            except (TimeoutError, RuntimeError, subprocess.TimeoutExpired) as error:
+                told_of({"failpoint": name, "done": round_for(name, fleet).text, "reached": False, "wrong": [str(error)]})
         told_of(leave(fleet))
     finally:
         fleet.end()
@@ -202,14 +206,25 @@ def one(fleet, name):
 def look(fleet, how, before):
     """What of the promises is broken, once the next daemon has come to rest."""
     try:
-        after = fleet.settled()
+        fleet.settled()
     except TimeoutError:
         states = {name: p["pm2_env"]["status"] for name, p in fleet.listed().items()}
         return [f"it does not come to rest: {states}"]
-    wrong = list(of_processes(fleet, how, before, after))
+    wrong = []
+
+    def all_well():  # a run that was told to end needs a moment
+        wrong[:] = of_processes(fleet, how, before, fleet.listed())
+        return not wrong
+
+    try:
+        wait_for("one copy of each", all_well, 10)
+    except TimeoutError:
+        pass  # `wrong` says what it waited for
+    after = fleet.listed()
     for name, port in fleet.ports.items():
-        if listener(port) != {after[name]["pid"]}:
-            wrong.append(f"port {port} of {name} is owned by {listener(port)}, not {after[name]['pid']}")
+        owners, pid = listener(port), after.get(name, {}).get("pid")
+        if owners != {pid}:
+            wrong.append(f"port {port} of {name} is owned by {owners}, not {pid}")
     running = [fleet.logs / f"{name}.log" for name in fleet.services if name in after and fleet.is_up(after[name])]
     wrong += [f"{name} is heard no more" for name in silent(running)]
     for name in fleet.services:

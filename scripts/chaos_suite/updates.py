@@ -1,5 +1,6 @@
 """Updates of mcpm (`mcpm update`) under requests on kept connections and open streams."""
 
+import encodings.idna  # what connecting loads late, when this user may not read it any more
 import json
 import shutil
 import socket
