@@ -6,6 +6,7 @@
 //! shows it and restarts what has failed.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::probe::{self, ProbeOutcome};
 use super::verdict::{Change, Verdict};
 use crate::config::spec::ServiceSpec;
-use crate::ids::{PmId, Timestamp};
+use crate::ids::{PmId, Port, Timestamp};
 use crate::sockets;
 use crate::store::HealthRow;
 use crate::supervisor::snapshot::{Health, Readiness, Status};
@@ -216,16 +217,11 @@ impl Watch {
     /// No credential goes to a port that a stranger has.
     async fn listener(&self) -> Listens {
         let (port, session) = (self.mcp.port, self.session);
-        let look = tokio::task::spawn_blocking(move || sockets::listener_owner(port)).await;
         let unknown = |error: &dyn std::fmt::Display| {
             Listens::Stranger(format!("cannot tell who listens on port {port}: {error}"))
         };
-        match look {
-            Ok(Ok(Some(listener))) if listener.belongs_to_session(session) => Listens::Itself,
-            Ok(Ok(Some(listener))) => {
-                Listens::Stranger(format!("port {port} is taken by {listener}"))
-            }
-            Ok(Ok(None)) => Listens::Nobody,
+        match tokio::task::spawn_blocking(move || look(port, session)).await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => unknown(&error),
             Err(error) => unknown(&error),
         }
@@ -251,4 +247,17 @@ impl Watch {
             .report_unhealthy(self.id, self.generation, why)
             .await;
     }
+}
+
+/// Blocks.
+fn look(port: Port, session: u32) -> io::Result<Listens> {
+    // Most have it themselves, which is told without a look at everybody.
+    if sockets::is_listener(session, port)? {
+        return Ok(Listens::Itself);
+    }
+    Ok(match sockets::listener_owner(port)? {
+        None => Listens::Nobody,
+        Some(listener) if listener.belongs_to_session(session) => Listens::Itself,
+        Some(listener) => Listens::Stranger(format!("port {port} is taken by {listener}")),
+    })
 }

@@ -80,11 +80,44 @@ pub fn can_bind(port: Port) -> bool {
     }
 }
 
+/// Every socket that listens on this port, on whatever address, is held by this process; `false` when
+/// none does. Looks at this one process alone, whoever else runs: what another holds of the same
+/// sockets it has got from this one, or both from one that started them. Blocks.
+///
+/// # Errors
+/// When the kernel's tables can't be read.
+pub fn is_listener(pid: u32, port: Port) -> io::Result<bool> {
+    let (inodes, _) = listeners(port)?;
+    let mut links = links(&inodes);
+    if links.is_empty() {
+        return Ok(false);
+    }
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    for link in open.into_iter().flatten().flatten() {
+        if let Ok(link) = std::fs::read_link(link.path()) {
+            links.remove(link.to_str().unwrap_or_default());
+        }
+    }
+    Ok(links.is_empty())
+}
+
 /// Who listens on this port, on whatever address; `None` when nobody does. Walks `/proc`: blocks.
 ///
 /// # Errors
 /// When the kernel's tables can't be read.
 pub fn listener_owner(port: Port) -> io::Result<Option<Listener>> {
+    let (inodes, uid) = listeners(port)?;
+    if inodes.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Listener {
+        holders: holders(&inodes)?,
+        uid,
+    }))
+}
+
+/// The sockets that listen on this port, by inode, and the user of the last one.
+fn listeners(port: Port) -> io::Result<(BTreeSet<u64>, u32)> {
     let mut inodes = BTreeSet::new();
     let mut uid = 0;
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -101,13 +134,15 @@ pub fn listener_owner(port: Port) -> io::Result<Option<Listener>> {
             }
         }
     }
-    if inodes.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Listener {
-        holders: holders(&inodes)?,
-        uid,
-    }))
+    Ok((inodes, uid))
+}
+
+/// What a descriptor of one of these sockets leads to.
+fn links(inodes: &BTreeSet<u64>) -> BTreeSet<String> {
+    inodes
+        .iter()
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect()
 }
 
 /// Inode and user of a line that is about a listener on this port.
@@ -124,10 +159,7 @@ fn listening(line: &str, port: Port) -> Option<(u64, u32)> {
 }
 
 fn holders(inodes: &BTreeSet<u64>) -> io::Result<Vec<Holder>> {
-    let links: BTreeSet<String> = inodes
-        .iter()
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
+    let links = links(inodes);
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry
@@ -166,6 +198,10 @@ fn describe(pid: u32) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -185,7 +221,41 @@ mod tests {
             assert!(found.belongs_to_session(session));
             assert!(!found.belongs_to_session(session + 1));
             assert!(found.to_string().contains(&format!("pid {me}")), "{found}");
+            assert!(is_listener(me, port).unwrap());
+            assert!(!is_listener(1, port).unwrap());
         }
+    }
+
+    #[test]
+    fn a_port_that_others_listen_on_too_is_not_ones_own() {
+        let listen = |address: &str| -> TcpListener {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            let address: SocketAddr = address.parse().unwrap();
+            socket.bind(&address.into()).unwrap();
+            socket.listen(1).unwrap();
+            socket.into()
+        };
+        let ours = listen("127.0.0.1:0");
+        let number = ours.local_addr().unwrap().port();
+        let port = Port::new(number).unwrap();
+        let me = std::process::id();
+        assert!(is_listener(me, port).unwrap());
+        // On another address of this machine, by a process that has it as its input.
+        let theirs = listen(&format!("127.0.0.2:{number}"));
+        let mut stranger = Command::new("/bin/sleep")
+            .arg("1000")
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .unwrap();
+        let found = is_listener(me, port).unwrap();
+        let of_stranger = is_listener(stranger.id(), port).unwrap();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert!(!found && !of_stranger);
+        assert!(is_listener(me, port).unwrap());
+        drop(ours);
+        assert!(!is_listener(me, port).unwrap(), "nobody listens");
     }
 
     #[test]

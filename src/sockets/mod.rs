@@ -11,7 +11,7 @@ mod listener;
 mod outgoing;
 mod ports;
 
-pub use listener::{Listener, can_bind, listener_owner};
+pub use listener::{Listener, can_bind, is_listener, listener_owner};
 pub use outgoing::{connect, keep_off};
 pub use ports::listening_ports;
 
