@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::handover::Line;
 use super::handover::follow::Follower;
@@ -23,6 +23,9 @@ use crate::supervisor::{Action, Supervisor, dump};
 
 /// How long a process that has ended keeps its status for the daemon that has taken over.
 const STATUS_KEPT: Duration = Duration::from_millis(500);
+/// What the end of an app may take after its grace: longer than the supervisor waits for what SIGKILL
+/// does not end.
+const AFTER_GRACE: Duration = Duration::from_secs(15);
 
 /// What is being ended.
 pub(super) struct Ending {
@@ -65,9 +68,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     match reason {
         Reason::Keep => supervisor.quiesce().await,
         Reason::Kill | Reason::Signal => {
-            if let Err(error) = supervisor.act(Action::Close, "all", None).await {
-                tracing::error!(%error, "cannot end the services");
-            }
+            end_all(&supervisor).await;
             supervisor.quiesce().await;
         }
     }
@@ -80,6 +81,32 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
     }
     let _ = std::fs::remove_file(home.socket());
     let _ = std::fs::remove_file(home.pid_file());
+}
+
+/// Ends every app. One that nothing ends, such as one that waits for a dead file server, does not keep
+/// the daemon: it is named, and stays in the journal for the next one.
+async fn end_all(supervisor: &Supervisor) {
+    let snapshot = supervisor.snapshot();
+    let processes = snapshot.processes.iter();
+    let patience = patience(processes.map(|process| process.spec.stop.grace));
+    match timeout(patience, supervisor.act(Action::Close, "all", None)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "cannot end the services"),
+        Err(_) => {
+            for process in &supervisor.snapshot().processes {
+                let (app, pm_id, pid) = (&process.spec.name, process.id, process.pid);
+                tracing::error!(
+                    %app, %pm_id, ?pid,
+                    "left behind: it has not ended after {patience:?}; the next daemon takes it over"
+                );
+            }
+        }
+    }
+}
+
+/// How long the end of apps with these graces is waited for.
+fn patience(graces: impl Iterator<Item = Duration>) -> Duration {
+    graces.max().unwrap_or_default().saturating_add(AFTER_GRACE)
 }
 
 /// Another daemon goes on: finishes what clients have begun, collects children for it, and returns
@@ -129,5 +156,21 @@ fn save(home: &Home, supervisor: &Supervisor) {
     match dump::write(&home.dump(), &snapshot) {
         Ok(()) => tracing::info!(processes = snapshot.processes.len(), "the list is saved"),
         Err(error) => tracing::error!(%error, "the list could not be saved"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_app_has_its_grace_and_the_daemon_has_an_end() {
+        let of = |graces: &[u64]| patience(graces.iter().copied().map(Duration::from_millis));
+        assert_eq!(of(&[]), AFTER_GRACE);
+        assert_eq!(
+            of(&[1600, 60_000, 500]),
+            Duration::from_secs(60) + AFTER_GRACE
+        );
+        assert_eq!(patience([Duration::MAX].into_iter()), Duration::MAX);
     }
 }

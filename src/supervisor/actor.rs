@@ -194,6 +194,8 @@ struct Slot {
     fell: u64,
     /// A sibling has the port that its last run wanted.
     unshared: Option<Unshared>,
+    /// Something of its last run could not be ended.
+    left_behind: bool,
     /// How its main run has ended, until it is written down.
     endings: Endings,
     /// The reason that was logged last, and when.
@@ -215,6 +217,7 @@ impl Slot {
             gave_up: None,
             fell: 0,
             unshared: None,
+            left_behind: false,
             endings: Endings::default(),
             said: None,
         }
@@ -343,6 +346,19 @@ impl Actor {
                     && slot.process.generation == generation
                 {
                     slot.unshared = Some(unshared);
+                }
+            }
+            Message::LeftBehind {
+                id,
+                generation,
+                what,
+            } => {
+                if let Some(slot) = self.slots.get_mut(&id)
+                    && slot.process.generation == generation
+                {
+                    slot.process.reason = Some(what);
+                    slot.left_behind = true;
+                    self.dirty.insert(id);
                 }
             }
             Message::Health {

@@ -32,9 +32,9 @@ pub struct Ended {
 pub async fn root(handle: &Handle) -> Ended {
     readable(handle.pidfd()).await;
     failpoint::reach("exit.seen");
-    let ended = collect(handle);
+    // From here on its number may be somebody else's at any time.
     handle.mark_reaped();
-    ended
+    collect(handle)
 }
 
 /// Waits until a process, of whoever, has ended.

@@ -196,6 +196,12 @@ pub(super) enum Message {
         generation: u64,
         unshared: Unshared,
     },
+    /// SIGKILL has not ended all of a run, and it is waited for no more.
+    LeftBehind {
+        id: PmId,
+        generation: u64,
+        what: String,
+    },
     Health {
         id: PmId,
         generation: u64,

@@ -2,17 +2,23 @@
 //!
 //! Invariant: a signal goes only through a handle which proves that the number still means the
 //! same process: our own unreaped child, or an adopted one whose start time matched and whose pidfd
-//! was opened before that was checked.
+//! was opened before that was checked. A group is signalled through the pidfd of its leader, too: the
+//! number of an adopted leader is anyone's as soon as somebody else has collected it, which this daemon
+//! may hear of late.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::SetOnce;
 
 use super::proc;
+
+/// `PIDFD_SIGNAL_PROCESS_GROUP` of `linux/pidfd.h` (Linux 6.9).
+const TO_GROUP: libc::c_uint = 1 << 2;
 
 /// Whether one run of one process lives, as the kernel knows it now: snapshots may be a moment old.
 #[derive(Clone, Debug)]
@@ -59,6 +65,7 @@ pub struct Handle {
     is_child: bool,
     /// The leader's number may be given to someone else from here on.
     reaped: Arc<AtomicBool>,
+    left_behind: Arc<SetOnce<String>>,
 }
 
 impl Handle {
@@ -82,6 +89,7 @@ impl Handle {
             pidfd: Arc::new(pidfd),
             is_child: false,
             reaped: Arc::default(),
+            left_behind: Arc::default(),
         })
     }
 
@@ -118,7 +126,7 @@ impl Handle {
         Life(self.pidfd.clone())
     }
 
-    /// To be called when the exit status was collected.
+    /// To be called before the exit status is collected.
     pub fn mark_reaped(&self) {
         self.reaped.store(true, Ordering::Release);
     }
@@ -138,12 +146,37 @@ impl Handle {
         }
     }
 
-    /// Signals every member of the group while the root still holds its number: one system call.
-    /// `false` when the root has been reaped, and nothing was done.
-    pub fn signal_unreaped_group(&self, signal: Signal) -> bool {
-        !self.reaped.load(Ordering::Acquire)
-            && raw(self.pid)
-                .is_ok_and(|group| rustix::process::kill_process_group(group, signal).is_ok())
+    /// Signals every member of the group: one system call. `false` when it is not certain whose group
+    /// the number means now: nothing but the root was signalled then.
+    pub fn signal_group(&self, signal: Signal) -> bool {
+        match send_to_group(self.pidfd.as_fd(), signal) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.signal_group_by_number(signal)
+            }
+            sent => sent.is_ok(),
+        }
+    }
+
+    /// The same on kernels that know no groups of pidfds. The number of our own child is nobody else's
+    /// until we have collected it.
+    fn signal_group_by_number(&self, signal: Signal) -> bool {
+        if self.is_child && !self.reaped.load(Ordering::Acquire) {
+            return raw(self.pid)
+                .is_ok_and(|group| rustix::process::kill_process_group(group, signal).is_ok());
+        }
+        self.signal_root(signal.as_raw());
+        false
+    }
+
+    /// Something of its run was not ended by SIGKILL, and is waited for no more.
+    pub fn leave_behind(&self, what: String) {
+        // What was said first stands.
+        let _ = self.left_behind.set(what);
+    }
+
+    /// Waits until that is said; what there is to say.
+    pub async fn left_behind(&self) -> &str {
+        self.left_behind.wait().await.as_str()
     }
 
     /// The group may still have members; a quick look that costs one system call.
@@ -155,6 +188,24 @@ impl Handle {
     }
 }
 
+/// To all that are in the group which this process leads, or has led: the kernel knows it by more than
+/// the number, so that it is the same group even when its leader has been collected.
+fn send_to_group(leader: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    let (leader, signal) = (leader.as_raw_fd(), signal.as_raw());
+    let as_kill_does = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a system call of numbers and a null pointer, through which nothing is read
+    // (pidfd_send_signal(2)).
+    #[expect(unsafe_code, reason = "no library takes its flags")]
+    let sent = unsafe {
+        let number = libc::SYS_pidfd_send_signal;
+        libc::syscall(number, leader, signal, as_kill_does, TO_GROUP)
+    };
+    if sent == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
 /// The number as system calls take it.
 ///
 /// # Errors
@@ -162,4 +213,63 @@ impl Handle {
 pub(super) fn raw(pid: u32) -> io::Result<Pid> {
     let number = i32::try_from(pid).map_err(io::Error::other)?;
     Pid::from_raw(number).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// The leader of a group, which is not this process's child to supervise, and another member.
+    fn group() -> (Child, Handle, Handle) {
+        let mut leader = Command::new("/bin/sh")
+            .args(["-c", "sleep 1000 >&- & echo $!; wait"])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(leader.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let member = Handle::open(line.trim().parse().unwrap(), None).unwrap();
+        let handle = Handle::open(leader.id(), None).unwrap();
+        (leader, handle, member)
+    }
+
+    #[test]
+    fn a_group_is_the_same_when_its_leader_was_collected_by_somebody_else() {
+        let (mut leader, handle, member) = group();
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        let probe = send_to_group(handle.pidfd().as_fd(), Signal::CONT);
+        if probe.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+            member.signal_root(libc::SIGKILL);
+            return eprintln!("skipped: this kernel knows no groups of pidfds (6.9 does)");
+        }
+        assert!(handle.signal_group(Signal::KILL));
+        member.wait(std::time::Duration::from_secs(20));
+        assert!(member.life().has_ended());
+    }
+
+    #[test]
+    fn without_pidfds_of_groups_a_number_that_may_be_anyones_is_not_signalled() {
+        let (mut leader, handle, member) = group();
+        assert!(!handle.signal_group_by_number(Signal::KILL));
+        leader.wait().unwrap();
+        let is_left = !member.life().has_ended();
+        member.signal_root(libc::SIGKILL);
+        assert!(is_left);
+
+        let (mut leader, handle, member) = group();
+        let handle = handle.as_child();
+        assert!(handle.signal_group_by_number(Signal::KILL));
+        leader.wait().unwrap();
+        member.wait(std::time::Duration::from_secs(20));
+        assert!(member.life().has_ended());
+        handle.mark_reaped();
+        assert!(!handle.signal_group_by_number(Signal::KILL));
+    }
 }

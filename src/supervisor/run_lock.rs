@@ -62,6 +62,11 @@ impl RunLock {
         Ok(lock)
     }
 
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Somebody has it open. A few system calls.
     pub fn is_held(&self) -> bool {
         self.held_file().is_some()

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use crate::harness::{List, Mcpm, demo, is_alive, kill, processes_of, run, service, sh, wait_for};
+use crate::harness::{
+    App, List, Mcpm, demo, is_alive, kill, processes_of, run, service, sh, wait_for,
+};
 
 /// Each line in two halves, each when its file is there.
 const HALVES: &str = "i=0; while :; do while [ ! -e begin$i ]; do sleep 0.02; done; \
@@ -28,6 +30,38 @@ setsid sleep 1000 &
 [ $! = "$pid" ]
 "$0" ping >&2
 until new=$("$0" pid web) && [ "${new:-0}" != 0 ] && [ "$new" != "$pid" ]; do sleep 0.02; done
+"$0" jlist && echo
+"$0" delete all >&2
+"$0" kill >&2
+kill -0 "$pid"
+echo the stranger lives
+"#;
+
+/// The same while an adopted service is being stopped: it ends, is collected and loses its number while
+/// the daemon sleeps, which wakes up when it is time for SIGKILL.
+const REUSE_AT_KILL: &str = r#"
+set -e
+echo begun
+"$0" start "$1" >&2
+pid=$("$0" pid web)
+first=$(cat "$MCPM_HOME/mcpm.pid")
+kill -KILL "$first"
+while [ -e "/proc/$first" ]; do sleep 0.02; done
+"$0" ping >&2
+daemon=$(cat "$MCPM_HOME/mcpm.pid")
+"$0" stop web >&2 &
+until "$0" jlist | grep -q '"stopping"'; do sleep 0.02; done
+kill -STOP "$daemon"
+kill -KILL "$pid"
+while [ -e "/proc/$pid" ]; do sleep 0.02; done
+echo $((pid - 1)) > /proc/sys/kernel/ns_last_pid || { echo refused; kill -CONT "$daemon"; exit 0; }
+setsid sleep 1000 &
+[ $! = "$pid" ]
+until [ "$(cut -d ' ' -f 6 "/proc/$pid/stat")" = "$pid" ]; do sleep 0.02; done
+# The rest of the grace: nothing shows when a daemon that sleeps would have sent it.
+sleep 5
+kill -CONT "$daemon"
+until "$0" jlist | grep -q '"stopped"'; do sleep 0.02; done
 "$0" jlist && echo
 "$0" delete all >&2
 "$0" kill >&2
@@ -235,20 +269,23 @@ fn whenever_the_daemon_dies_there_is_one_copy_of_each_process() {
     }
 }
 
-#[test]
-fn a_stranger_who_has_the_number_of_a_dead_service_is_never_signalled() {
+/// Runs the script in a namespace of pids; the list that it has shown, or `None` when this machine
+/// does not let anyone choose pids.
+#[track_caller]
+fn with_chosen_pids(script: &str, app: App) -> Option<List> {
     if Command::new("unshare").arg("--version").output().is_err() {
-        return eprintln!("skipped: `unshare` (util-linux) is not here");
+        eprintln!("skipped: `unshare` (util-linux) is not here");
+        return None;
     }
     let mcpm = Mcpm::new();
-    let file = mcpm.ecosystem([sh("web", "exec sleep 1000")]);
+    let file = mcpm.ecosystem([app]);
     let base = mcpm.command(&[]);
     let mut command = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command
-        .args(["--pid", "--fork", "--mount-proc", "/bin/sh", "-c", REUSE])
+        .args(["--pid", "--fork", "--mount-proc", "/bin/sh", "-c", script])
         .args([base.get_program(), file.as_ref()])
         .current_dir(mcpm.folder())
         .env_clear()
@@ -259,11 +296,26 @@ fn a_stranger_who_has_the_number_of_a_dead_service_is_never_signalled() {
     let ran = run(command, "");
     let said: Vec<&str> = ran.stdout.lines().collect();
     match said[..] {
-        [] | ["begun", "refused"] => eprintln!("skipped: nobody may choose pids here: {ran}"),
-        ["begun", list, "the stranger lives"] => {
-            let list = List::parse(list);
-            assert_eq!(list["web"].restarts, 1, "{ran}");
+        [] | ["begun", "refused"] => {
+            eprintln!("skipped: nobody may choose pids here: {ran}");
+            None
         }
+        ["begun", list, "the stranger lives"] => Some(List::parse(list)),
         _ => panic!("{ran}"),
+    }
+}
+
+#[test]
+fn a_stranger_who_has_the_number_of_a_dead_service_is_never_signalled() {
+    if let Some(list) = with_chosen_pids(REUSE, sh("web", "exec sleep 1000")) {
+        assert_eq!(list["web"].restarts, 1);
+    }
+}
+
+#[test]
+fn a_stranger_who_has_got_the_number_during_a_stop_is_not_killed() {
+    let app = sh("web", "trap '' INT; exec sleep 1000").with("/kill_timeout", 5000);
+    if let Some(list) = with_chosen_pids(REUSE_AT_KILL, app) {
+        assert_eq!(list["web"].status, "stopped");
     }
 }

@@ -1,6 +1,8 @@
 //! Descriptor 198: what has lost its parents and cleared its environment ends with its app all the same.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use crate::harness::{App, Mcpm, is_alive, kill, sh, wait_for};
@@ -13,6 +15,13 @@ const LOST: &str = "(env -i PATH=\"$PATH\" setsid sh -c 'echo $$ >lost; exec sle
 const STRANGER: &str = "(env -i PATH=\"$PATH\" MCPM_PROCESS=beef.0.1 setsid \
      sh -c 'echo $$ >lost; exec sleep 1004' &); \
      while [ ! -s lost ]; do sleep 0.05; done; exec sleep 1000";
+
+/// Starts five that go from child to child all the time, with nothing of their app but what they have
+/// open; a FIFO is among that, and each says there when it is under way. They give up by themselves some
+/// time, in case nobody ends them.
+const RUNNERS: &str = "mkfifo alive; for n in 1 2 3 4 5; do \
+     (env -i PATH=\"$PATH\" setsid sh -c 'next() { [ $1 -gt 0 ] || exit; sleep 0.05; next $(($1 - 1)) & }; \
+     next 2000; echo >&3' 3>alive &); done; exec sleep 1000";
 
 struct Fixture {
     mcpm: Mcpm,
@@ -80,6 +89,41 @@ fn a_stop_ends_what_only_the_descriptor_tells_of() {
     let lost = it.lost();
     it.mcpm.ok(&["stop", "app"]);
     assert!(!is_alive(lost), "{lost}");
+    assert!(it.locks().is_empty(), "{:?}", it.locks());
+}
+
+/// The FIFO of the runners, once all of them are under way.
+fn runners(it: &Fixture) -> File {
+    let path = it.folder.path().join("alive");
+    let is_fifo = || fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_fifo());
+    wait_for(|| is_fifo().then_some(()), "the FIFO");
+    let mut fifo = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+        .unwrap();
+    let mut said = 0;
+    let mut all_have = || {
+        said += fifo.read(&mut [0; 16]).unwrap_or(0);
+        (said == 5).then_some(())
+    };
+    wait_for(&mut all_have, "five runners");
+    fifo
+}
+
+/// One of them has it open still.
+fn is_held(fifo: &mut File) -> bool {
+    let read = fifo.read(&mut [0; 16]);
+    read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn what_goes_from_child_to_child_is_caught_by_a_stop() {
+    let it = fixture(RUNNERS, |app| app);
+    let mut alive = runners(&it);
+    assert!(is_held(&mut alive));
+    it.mcpm.ok(&["stop", "app"]);
+    assert!(!is_held(&mut alive), "one has run away");
     assert!(it.locks().is_empty(), "{:?}", it.locks());
 }
 

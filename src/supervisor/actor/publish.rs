@@ -7,6 +7,10 @@ use super::super::waits::{self, Goal, Look, Outcome};
 use super::{Actor, Slot};
 use crate::ids::PmId;
 
+/// What a command that has stopped a process says of it.
+const LEFT_BEHIND: &str =
+    "SIGKILL has not ended all that it has started; `describe` says what is left";
+
 impl Actor {
     pub(super) fn check_waits(&mut self, changed: Option<PmId>) {
         let slots = &self.slots;
@@ -28,14 +32,19 @@ impl Actor {
                 let Some(end) = waits::reached(*goal, look) else {
                     return true;
                 };
-                let has_clock = |slot: &Slot| slot.process.spec.triggers.cron.is_some();
-                let comes_back = *goal == Goal::Stopped && slots.get(&id).is_some_and(has_clock);
+                let stopped = slots.get(&id).filter(|_| *goal == Goal::Stopped);
+                let note = stopped.and_then(|slot| {
+                    let comes_back = slot.process.spec.triggers.cron.is_some();
+                    let clock = comes_back.then_some("its `cron_restart` starts it again");
+                    let left = slot.left_behind.then_some(LEFT_BEHIND);
+                    left.or(clock)
+                });
                 outcomes.push(Outcome {
                     id,
                     name: name.clone(),
                     error: end.err(),
                     done: *done,
-                    note: comes_back.then_some("its `cron_restart` starts it again"),
+                    note,
                 });
                 false
             });

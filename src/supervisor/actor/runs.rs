@@ -63,7 +63,7 @@ impl Actor {
         match (outcome, slot.is_some()) {
             // Cannot be: a launch is waited for in every state. A run is not left unwatched.
             (Ok(run), false) => {
-                run.handle.signal_unreaped_group(Signal::KILL);
+                run.handle.signal_group(Signal::KILL);
             }
             (Err(_), false) => {}
             (Ok(run), true) => self.has_started(id, generation, run),
@@ -174,7 +174,7 @@ impl Actor {
             };
             let leftovers = !trees.is_gone(&root).await;
             if !leftovers {
-                trees.release(&root);
+                trees.release(&root, false);
             }
             let _ = inbox
                 .send(Message::Ended {
@@ -186,8 +186,16 @@ impl Actor {
                 })
                 .await;
             if leftovers {
-                trees.gone(&root).await;
-                trees.release(&root);
+                let left = trees.gone(&root).await;
+                trees.release(&root, left.is_some());
+                if let Some(what) = left {
+                    let message = Message::LeftBehind {
+                        id,
+                        generation,
+                        what,
+                    };
+                    let _ = inbox.send(message).await;
+                }
                 let event = Event::GroupGone;
                 let _ = inbox
                     .send(Message::Happened {
@@ -214,6 +222,7 @@ impl Actor {
         slot.handle = None;
         slot.lines = Lines::default();
         slot.unshared = None;
+        slot.left_behind = false;
         slot.endings.begin();
         slot.process.life = None;
         let mut process = slot.process.clone();

@@ -226,9 +226,11 @@ impl Actor {
 
     /// The group at once where one system call does it; what is found in `/proc` a moment later.
     fn signal_tree(&mut self, root: Root, signal: Signal) {
-        let group_is_told = root.handle.signal_unreaped_group(signal);
+        let group_is_told = root.handle.signal_group(signal);
         let trees = self.trees.clone();
-        if root.is_whole || !group_is_told {
+        if signal == Signal::KILL {
+            self.tasks.spawn(async move { trees.end(&root).await });
+        } else if root.is_whole || !group_is_told {
             let rest = async move { trees.signal(&root, signal, group_is_told).await };
             self.tasks.spawn(rest);
         }
