@@ -45,7 +45,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it is waited for those that were killed before others are looked for.
 const ROUND: Duration = Duration::from_secs(1);
 /// So many looks in a row show nobody, and the lock is held all the same: it will not be seen.
-const UNSEEN_MAX: usize = 8;
+const UNSEEN_MAX: usize = 4;
 /// Between two looks at a lock whose holder was not seen.
 const PAUSE: Duration = Duration::from_millis(50);
 

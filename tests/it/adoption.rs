@@ -59,7 +59,7 @@ setsid sleep 1000 &
 [ $! = "$pid" ]
 until [ "$(cut -d ' ' -f 6 "/proc/$pid/stat")" = "$pid" ]; do sleep 0.02; done
 # The rest of the grace: nothing shows when a daemon that sleeps would have sent it.
-sleep 5
+sleep 4
 kill -CONT "$daemon"
 until "$0" jlist | grep -q '"stopped"'; do sleep 0.02; done
 "$0" jlist && echo
@@ -314,7 +314,7 @@ fn a_stranger_who_has_the_number_of_a_dead_service_is_never_signalled() {
 
 #[test]
 fn a_stranger_who_has_got_the_number_during_a_stop_is_not_killed() {
-    let app = sh("web", "trap '' INT; exec sleep 1000").with("/kill_timeout", 5000);
+    let app = sh("web", "trap '' INT; exec sleep 1000").with("/kill_timeout", 4000);
     if let Some(list) = with_chosen_pids(REUSE_AT_KILL, app) {
         assert_eq!(list["web"].status, "stopped");
     }
