@@ -153,19 +153,16 @@ pub(super) async fn stop(
     State(api): State<Api>,
     Extension(door): Extension<Door>,
     Json(request): Json<StopRequest>,
-) -> StatusCode {
-    let (done, ended) = oneshot::channel();
-    let _ = api
-        .orders
-        .send(DaemonOrder::Stop {
-            keep: request.keep,
-            done,
-        })
-        .await;
+) -> Answer<StatusCode> {
+    let keep = request.keep;
     if door == Door::Socket {
-        let _ = ended.await;
+        let order = |done| DaemonOrder::Stop { keep, done };
+        api.order(order, "not_stopped").await?;
+    } else {
+        let (done, _) = oneshot::channel();
+        let _ = api.orders.send(DaemonOrder::Stop { keep, done }).await;
     }
-    StatusCode::ACCEPTED
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Hands services, sockets and commands over to another mcpm without a pause; the old daemon finishes
@@ -188,16 +185,10 @@ pub(super) async fn update(
     if drain > DRAIN_SECONDS_MAX {
         return Err(ApiError::bad_request("`drainSeconds` is a day at most"));
     }
-    let (done, handed_over) = oneshot::channel();
-    let order = DaemonOrder::Update {
+    let order = |done| DaemonOrder::Update {
         program: request.program.into(),
         drain: Duration::from_secs(drain),
         done,
     };
-    let _ = api.orders.send(order).await;
-    match handed_over.await {
-        Ok(Ok(updated)) => Ok(Reply(updated)),
-        Ok(Err(why)) => Err(ApiError::new(StatusCode::CONFLICT, "not_updated", why)),
-        Err(_) => Err(ApiError::later("stopping", "the daemon is stopping")),
-    }
+    api.order(order, "not_updated").await.map(Reply)
 }

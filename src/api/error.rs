@@ -70,8 +70,14 @@ impl ApiError {
         }
     }
 
+    /// 503: this daemon is the one no more.
+    pub(super) fn handed_over() -> Self {
+        let detail = "another daemon has taken over; ask again on a new connection";
+        Self::later("handed_over", detail)
+    }
+
     /// 503: the daemon is ending.
-    fn stopping() -> Self {
+    pub(super) fn stopping() -> Self {
         Self::later("stopping", "the daemon is stopping")
     }
 

@@ -129,8 +129,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
         return next.run(request).await;
     }
     let Some(_call) = gate.enter().await else {
-        let why = "another daemon has taken over; ask again on a new connection";
-        return ApiError::later("handed_over", why).into_response();
+        return ApiError::handed_over().into_response();
     };
     next.run(request).await
 }

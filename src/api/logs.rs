@@ -9,7 +9,7 @@ use http::StatusCode;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
@@ -384,9 +384,8 @@ pub(super) async fn flush(
 /// Opens all log files anew, the daemon's own too: another program has moved them.
 #[utoipa::path(post, path = "/api/v1/admin/logs/reopen", tag = "logs",
     responses((status = 204)))]
-pub(super) async fn reopen(_: Admin, State(api): State<Api>) -> StatusCode {
-    let (done, wait) = oneshot::channel();
-    let _ = api.orders.send(DaemonOrder::ReopenLogs { done }).await;
-    let _ = wait.await;
-    StatusCode::NO_CONTENT
+pub(super) async fn reopen(_: Admin, State(api): State<Api>) -> Answer<StatusCode> {
+    let order = |done| DaemonOrder::ReopenLogs { done };
+    api.order(order, "not_opened").await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::door::{Admin, Json, Query, Reply};
@@ -482,17 +482,13 @@ pub(super) async fn start(
 ) -> Answer<Reply<List<Outcome>>> {
     refuse_other_version(request.spec_version)?;
     if request.settings != Settings::default() || !request.environment.is_empty() {
-        let (done, answer) = oneshot::channel();
-        let order = DaemonOrder::Apply {
+        let order = |done| DaemonOrder::Apply {
             settings: request.settings,
             file: request.settings_file,
             environment: request.environment,
             done,
         };
-        let _ = api.orders.send(order).await;
-        if let Ok(Err(why)) = answer.await {
-            return Err(ApiError::new(StatusCode::CONFLICT, "settings_differ", why));
-        }
+        api.order(order, "settings_differ").await?;
     }
     let how = supervisor::Start {
         beside: request.force,

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::daemon::{Setting, Updated};
+use crate::api::error::{Answer, ApiError};
 use crate::config::Settings;
 use crate::home::Home;
 use crate::ids::{ServiceType, Timestamp};
@@ -63,6 +65,18 @@ pub struct InForce {
     pub warnings: Vec<String>,
 }
 
+/// Why the daemon has not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// Another daemon is to be asked, or it will be clear in a moment which one.
+    HandedOver,
+    /// For people.
+    Why(String),
+}
+
+/// Where an order is answered.
+pub type Done<T> = oneshot::Sender<Result<T, NotDone>>;
+
 /// What only the daemon itself can do.
 pub enum DaemonOrder {
     /// End; the answer says that services have ended (or, with `keep`, are left alone).
@@ -70,7 +84,7 @@ pub enum DaemonOrder {
         /// Leave the services running.
         keep: bool,
         /// Answered when only the daemon itself is left to end.
-        done: oneshot::Sender<()>,
+        done: Done<()>,
     },
     /// Hand over to another program of mcpm.
     Update {
@@ -78,13 +92,13 @@ pub enum DaemonOrder {
         program: PathBuf,
         /// How long this daemon then finishes what its clients have begun.
         drain: Duration,
-        /// Who has taken over, or why nobody has, for people.
-        done: oneshot::Sender<Result<Updated, String>>,
+        /// Who has taken over, or why nobody has.
+        done: Done<Updated>,
     },
     /// Open all log files anew, the daemon's own too.
     ReopenLogs {
         /// Answered when that is done.
-        done: oneshot::Sender<()>,
+        done: Done<()>,
     },
     /// Take the settings of a start: of its ecosystem file, and of its shell.
     Apply {
@@ -94,15 +108,46 @@ pub enum DaemonOrder {
         file: Option<PathBuf>,
         /// `MCPM_LISTEN` and its kin, as the shell has them.
         environment: BTreeMap<String, String>,
-        /// Why not, for people.
-        done: oneshot::Sender<Result<(), String>>,
+        /// Answered when they are in force.
+        done: Done<()>,
     },
+}
+
+impl DaemonOrder {
+    /// Answers that another daemon is to be asked.
+    pub fn handed_over(self) {
+        match self {
+            Self::Stop { done, .. } | Self::ReopenLogs { done } | Self::Apply { done, .. } => {
+                let _ = done.send(Err(NotDone::HandedOver));
+            }
+            Self::Update { done, .. } => {
+                let _ = done.send(Err(NotDone::HandedOver));
+            }
+        }
+    }
 }
 
 impl Api {
     /// Puts the rooms behind the doors.
     pub fn new(rooms: Rooms) -> Self {
         Self(Arc::new(rooms))
+    }
+
+    /// Gives the daemon an order and waits until it is obeyed; `code` names its refusal.
+    pub(super) async fn order<T>(
+        &self,
+        order: impl FnOnce(Done<T>) -> DaemonOrder,
+        code: &'static str,
+    ) -> Answer<T> {
+        let (done, answer) = oneshot::channel();
+        // One that is not taken is dropped, and that is the answer.
+        let _ = self.orders.send(order(done)).await;
+        match answer.await {
+            Ok(Ok(obeyed)) => Ok(obeyed),
+            Ok(Err(NotDone::HandedOver)) => Err(ApiError::handed_over()),
+            Ok(Err(NotDone::Why(why))) => Err(ApiError::new(StatusCode::CONFLICT, code, why)),
+            Err(_) => Err(ApiError::stopping()),
+        }
     }
 
     /// The process that serves this type, preferring one that runs.

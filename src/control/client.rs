@@ -97,6 +97,15 @@ impl ClientError {
     pub fn is(&self, code: &str) -> bool {
         matches!(self, Self::Refused(problem) if problem.code == code)
     }
+
+    /// Another daemon has taken over, and nothing was done: the request was refused for that, or its
+    /// connection had ended before it was sent.
+    fn is_handed_over(&self) -> bool {
+        match self {
+            Self::Interrupted { source, .. } => source.is_canceled(),
+            other => other.is("handed_over"),
+        }
+    }
 }
 
 fn home(socket: &Path) -> &Path {
@@ -169,13 +178,7 @@ impl Client {
         &mut self,
         path: &str,
     ) -> Result<Lines<T>, ClientError> {
-        let exchange = self.send(Method::GET, path, Bytes::new()).await?;
-        if !exchange.status.is_success() {
-            return Err(refusal(
-                exchange.status,
-                &exchange.collect(&self.socket).await?,
-            ));
-        }
+        let exchange = self.exchange(Method::GET, path, Bytes::new()).await?;
         Ok(Lines {
             socket: self.socket.clone(),
             exchange,
@@ -191,6 +194,14 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] lists them.
     pub async fn stop(&mut self, request: &StopRequest) -> Result<(), ClientError> {
+        match self.stop_this(request).await {
+            Err(error) if error.is_handed_over() => self.stop_this(request).await,
+            stopped => stopped,
+        }
+    }
+
+    /// Ends the daemon that answers now.
+    async fn stop_this(&mut self, request: &StopRequest) -> Result<(), ClientError> {
         let daemon: DaemonInfo = self.get("/api/v1/admin/daemon").await?;
         // Opened before the order is given, so that the number cannot come to mean another.
         let process = i32::try_from(daemon.pid)
@@ -201,18 +212,14 @@ impl Client {
             rustix::process::pidfd_open(pid, flags).ok()
         });
         let path = "/api/v1/admin/daemon/stop";
-        let exchange = self.send(Method::POST, path, encode(request)?).await?;
-        let status = exchange.status;
+        let exchange = self.accepted(Method::POST, path, encode(request)?).await?;
         let Exchange {
             body,
             sender,
             connection,
             ..
         } = exchange;
-        let body = collect(body, &self.socket).await?;
-        if !status.is_success() {
-            return Err(refusal(status, &body));
-        }
+        collect(body, &self.socket).await?;
         // The daemon ends the connection with its own end; dropping the sender would end it first.
         let _ = connection.await;
         drop(sender);
@@ -228,15 +235,42 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let exchange = self.send(method, path, body).await?;
+        let exchange = self.exchange(method, path, body).await?;
         let status = exchange.status;
         let body = exchange.collect(&self.socket).await?;
-        if !status.is_success() {
-            return Err(refusal(status, &body));
-        }
         // An empty answer (204) reads as `null`.
         let text: &[u8] = if body.is_empty() { b"null" } else { &body };
         serde_json::from_slice(text).map_err(|source| ClientError::Unreadable { status, source })
+    }
+
+    /// Asks, and once more when a daemon that has handed over says so: it has done nothing, and the
+    /// next one listens on the same socket.
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Exchange, ClientError> {
+        match self.accepted(method.clone(), path, body.clone()).await {
+            Err(error) if error.is_handed_over() => self.accepted(method, path, body).await,
+            answer => answer,
+        }
+    }
+
+    /// The answer's beginning, when it is no refusal.
+    async fn accepted(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Exchange, ClientError> {
+        let exchange = self.send(method, path, body).await?;
+        let status = exchange.status;
+        if status.is_success() {
+            return Ok(exchange);
+        }
+        let body = exchange.collect(&self.socket).await?;
+        Err(refusal(status, &body))
     }
 
     async fn send(

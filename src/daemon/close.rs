@@ -15,6 +15,7 @@ use super::handover::follow::Follower;
 use super::handover::give::Given;
 use super::listen::Front;
 use super::record::Recorder;
+use super::signals::Signals;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::store::StoreHandle;
@@ -112,21 +113,27 @@ fn patience(graces: impl Iterator<Item = Duration>) -> Duration {
 /// Another daemon goes on: finishes what clients have begun, collects children for it, and returns
 /// when all that is done, or after `drain`. An instance that ends meanwhile ends its streams here, too.
 /// A daemon that has handed over to this one and still drains is waited for: it hears from here what
-/// this one hears.
+/// this one hears. A signal ends all of it, in order.
 pub(super) async fn leave(
     front: Front,
     follower: Follower,
-    given: Given,
+    given: &Given,
     predecessor: Option<Arc<Line>>,
     drain: Duration,
+    signals: &mut Signals,
 ) {
     let end = Instant::now() + drain;
     let (enough, is_enough) = oneshot::channel::<()>();
     // To the end, since this one may be waiting for its predecessor alone.
     let watch = async {
         tokio::select! {
-            () = sleep_until(end) => tracing::warn!("ended what was still under way after {drain:?}"),
+            // What the other one has said counts before a signal that came after it.
+            biased;
             () = follower.until_revoked(&given.line, predecessor.as_deref()) => {}
+            name = told_to_end(signals, &follower, given) => {
+                tracing::info!(signal = name, "ending what is still under way");
+            }
+            () = sleep_until(end) => tracing::warn!("ended what was still under way after {drain:?}"),
         }
         drop(enough);
         if let Some(before) = &predecessor {
@@ -144,6 +151,23 @@ pub(super) async fn leave(
         () = finish => {}
         never = watch => match never {},
         never = orphans::collect_all_late(STATUS_KEPT) => match never {},
+    }
+}
+
+/// Waits for a signal that means this daemon. As long as the other one is not known as the daemon, what
+/// comes here is meant for that one, and its end is heard in turn.
+async fn told_to_end(signals: &mut Signals, follower: &Follower, given: &Given) -> &'static str {
+    loop {
+        let name = signals.next().await;
+        if follower.other_is_up() {
+            return name;
+        }
+        tracing::info!(
+            signal = name,
+            pid = given.pid,
+            "passed on to the daemon that came"
+        );
+        given.terminate();
     }
 }
 

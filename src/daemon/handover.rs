@@ -10,8 +10,11 @@
 //! 4. The going one steps back: [`Word::Yours`]. Only now the other adopts, and acts.
 //!
 //! Whatever fails before the fourth word ends the coming one and wakes the going one, as if nothing
-//! had been. After it the going one finishes what its clients have begun and ends. Where the services
-//! are it hears from the other one ([`Word::Service`]), so that a request which waits for one that
+//! had been; so does what tells the going one to end, which then ends in its usual way. Orders and
+//! signals are heard all the while (`daemon/life.rs`). After the fourth word the going one finishes what
+//! its clients have begun and ends; a signal that still comes to it instead of the other one is passed
+//! on until that is up ([`Word::Up`]), and then ends what it still finishes. Where the services are it
+//! hears from the other one ([`Word::Service`]), so that a request which waits for one that
 //! restarts is answered; what was asked for on behalf of an instance that is no more is cut
 //! ([`Word::Revoked`]).
 
@@ -66,6 +69,9 @@ pub(super) enum Word {
     Ready,
     /// The coming one is the daemon from now on.
     Yours,
+    /// The coming one has adopted everything and is known as the daemon. Whoever signals the going one
+    /// from now on means that one.
+    Up,
     /// Where a service is from now on; nowhere when there is no such service any more. Sent with the
     /// pidfd of its run when it runs.
     Service {

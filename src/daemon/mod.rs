@@ -2,6 +2,7 @@
 //! ends in one of four ways.
 //!
 //! - `run.rs` is the way up, in order: home, lock, log, limits, store, processes, doors.
+//! - `life.rs` obeys orders and signals, until one of them ends it.
 //! - `settings.rs` (pure) says which settings are in force and where each comes from; `sources.rs`
 //!   collects what says something about them.
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
@@ -24,6 +25,7 @@ mod keep;
 mod signals;
 mod close;
 mod handover;
+mod life;
 mod run;
 
 pub use run::{DaemonError, DaemonOptions, run};

@@ -1,5 +1,5 @@
-//! The way up: home, lock, log, limits, store, processes, doors; then orders and signals until one
-//! of them says to end.
+//! The way up: home, lock, log, limits, store, processes, doors; then life (`life.rs`), and the way
+//! down that it ends with.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,15 +12,15 @@ use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
 use super::footprint;
 use super::handover::follow::{self, Follower};
-use super::handover::give::{self, Given, Going};
 use super::handover::{self, Line, take};
 use super::keep::{Keeping, Kept};
+use super::life::{self, End, Life};
 use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, Lock, LockError};
@@ -29,11 +29,9 @@ use super::publish::Publisher;
 use super::record::{self, Recorder};
 use super::settings::{self, Contradiction};
 use super::signals::Signals;
-use super::sources::{self, Asked, Block, apply};
-use crate::api::daemon::Updated;
-use crate::api::state::{DaemonOrder, InForce, Rooms};
+use super::sources;
+use crate::api::state::{InForce, Rooms};
 use crate::api::{Api, Door, Gate, routes};
-use crate::config::Settings;
 use crate::control::readiness::{Starter, Word};
 use crate::control::{server, service_manager};
 use crate::health;
@@ -241,8 +239,8 @@ async fn live(
         mut kept,
     } = beginning;
     let system = |what| move |source| DaemonError::System { what, source };
-    let mut signals = Signals::catch().map_err(system("catch signals"))?;
-    let mut reopen_asked = signal(SignalKind::user_defined2()).map_err(system("catch signals"))?;
+    let signals = Signals::catch().map_err(system("catch signals"))?;
+    let reopen_asked = signal(SignalKind::user_defined2()).map_err(system("catch signals"))?;
     let (limits, warning) = limits::raise();
     let taken = match &line {
         Some(line) => Some(
@@ -263,12 +261,11 @@ async fn live(
         Some(taken) => taken.strong.clone(),
         None => sources::strong(options)?,
     };
-    let mut sources = sources::sources(strong, &home, &store).await?;
-    let own = home.settings().display().to_string();
+    let sources = sources::sources(strong, &home, &store).await?;
     let chosen = settings::choose(&sources)?;
 
     // ── processes ──
-    let mut rules = Rules {
+    let rules = Rules {
         daemon: chosen.log_rotate,
         tidier: Tidier::start().map_err(system("start the thread that compresses logs"))?,
         zone: TimeZone::system(),
@@ -312,7 +309,7 @@ async fn live(
 
     // ── doors ──
     let in_force = Arc::new(ArcSwap::from_pointee(InForce::default()));
-    let (orders, mut inbox) = mpsc::channel(ORDERS);
+    let (orders, inbox) = mpsc::channel(ORDERS);
     let outbound = |allow_private| {
         Outbound::new(Policy {
             allow_private,
@@ -358,6 +355,10 @@ async fn live(
     let commands = socket.as_fd().try_clone_to_owned();
     let commands = commands.map_err(system("open its socket"))?;
     write_pid(&home.pid_file()).map_err(system("write its pid file"))?;
+    if let Some(line) = &line {
+        // Before any command is answered: whoever has an answer from here may signal the other one.
+        take::up(line).await;
+    }
 
     let mut tasks = JoinSet::new();
     let called = Arc::new(Notify::new());
@@ -405,81 +406,47 @@ async fn live(
     }
 
     // ── life ──
-    let end = loop {
-        tokio::select! {
-            order = inbox.recv() => match order {
-                Some(DaemonOrder::Stop { keep, done }) => {
-                    break End::Close(if keep { Reason::Keep } else { Reason::Kill }, Some(done));
-                }
-                Some(DaemonOrder::Update { program, drain, done }) => {
-                    if options.ready.is_some() {
-                        let why = "this daemon is the first process of a container; \
-                                   start a new container in its place";
-                        let _ = done.send(Err(why.to_owned()));
-                        continue;
-                    }
-                    let going = Going {
-                        home: &home,
-                        detached: options.detached,
-                        limits,
-                        strong: &sources.strong,
-                        lock: lock.descriptor(),
-                        commands: commands.as_fd(),
-                        router: front.listener().ok().flatten(),
-                        gate: &gate,
-                        supervisor: &supervisor,
-                        logs: &logs,
-                        instances: &instances,
-                        recorder: &recorder,
-                    };
-                    match give::to(&program, going).await {
-                        Ok(given) => {
-                            let _ = done.send(Ok(updated(&given)));
-                            break End::HandedOver(given, drain);
-                        }
-                        Err(why) => {
-                            tracing::error!("not handed over: {why}");
-                            let _ = done.send(Err(why));
-                        }
-                    }
-                }
-                Some(DaemonOrder::Apply { settings, file, environment, done }) => {
-                    let idle = supervisor.snapshot().processes.is_empty();
-                    let block = (settings != Settings::default())
-                        .then_some(Block { file, settings });
-                    let asked = Asked { block, environment };
-                    let applied = apply(&mut sources, asked, idle, &own, &front, &store).await;
-                    if let Ok(Some(chosen)) = &applied && chosen.log_rotate != rules.daemon {
-                        rules.daemon = chosen.log_rotate;
-                        logs.rotate(rules.daemon).await;
-                        log.attach(rules.clone(), logs.clone());
-                    }
-                    let _ = done.send(applied.map(drop));
-                }
-                Some(DaemonOrder::ReopenLogs { done }) => {
-                    reopen(&log, &logs).await;
-                    let _ = done.send(());
-                }
-                None => return Err(DaemonError::Bug("the API")),
-            },
-            _ = reopen_asked.recv() => reopen(&log, &logs).await,
-            name = signals.next() => {
-                tracing::info!(signal = name, "stopping");
-                break End::Close(Reason::Signal, None);
-            }
-            _ = tasks.join_next() => return Err(DaemonError::Bug("a part of the daemon")),
-            _ = doors.join_next() => return Err(DaemonError::Bug("the socket of commands")),
-        }
+    let (end, inbox, mut signals) = {
+        let mut life = Life {
+            options,
+            home: &home,
+            log: &log,
+            limits,
+            lock: &lock,
+            commands: &commands,
+            gate: &gate,
+            front: &front,
+            supervisor: &supervisor,
+            logs: &logs,
+            instances: &instances,
+            recorder: &recorder,
+            store: &store,
+            sources,
+            rules,
+            inbox,
+            signals,
+            reopen_asked,
+            tasks: &mut tasks,
+            doors: &mut doors,
+        };
+        (life.run().await, life.inbox, life.signals)
     };
     let (reason, done) = match end {
+        End::Broken(part) => return Err(DaemonError::Bug(part)),
         End::Close(reason, done) => (reason, done),
         End::HandedOver(given, drain) => {
             gate.leave();
             drop((lock, commands));
-            doors.join_all().await;
-            drop(keeping);
-            tasks.shutdown().await;
-            close::leave(front, follower, given, line, drain).await;
+            let leave = async {
+                doors.join_all().await;
+                drop(keeping);
+                tasks.shutdown().await;
+                close::leave(front, follower, &given, line, drain, &mut signals).await;
+            };
+            tokio::select! {
+                () = leave => {}
+                never = life::answer_late(inbox, &given) => match never {},
+            }
             if let Err(error) = store.close().await {
                 tracing::debug!(%error, "the database was not closed in order");
             }
@@ -508,37 +475,13 @@ async fn live(
     .await;
     keeping.finish().await;
     if let Some(done) = done {
-        let _ = done.send(());
+        let _ = done.send(Ok(()));
         // The answer is on its way to the command that asked.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tasks.shutdown().await;
     tracing::info!("ended");
     Ok(())
-}
-
-/// Why a daemon's life ends.
-enum End {
-    /// It was told to; whoever waits for that is answered.
-    Close(Reason, Option<oneshot::Sender<()>>),
-    /// Another daemon goes on.
-    HandedOver(Given, Duration),
-}
-
-fn updated(given: &Given) -> Updated {
-    Updated {
-        from_pid: std::process::id(),
-        from_version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: given.pid,
-        version: given.version.clone(),
-    }
-}
-
-/// For an outside logrotate, as PM2's SIGUSR2.
-async fn reopen(log: &OwnLog, logs: &Logs) {
-    log.reopen();
-    logs.reopen().await;
-    tracing::info!("opened all logs anew");
 }
 
 /// Whole from the moment it is there: scripts wait for it and read it at once.

@@ -3,6 +3,7 @@
 //! Requests still come over connections that clients keep, and some wait for a service that restarts:
 //! both need to know where it is now, and only the daemon that came does.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future;
 use std::io;
@@ -83,12 +84,22 @@ async fn tell_all(line: &Line, mut changes: watch::Receiver<Arc<Snapshot>>) -> i
 pub(in super::super) struct Follower {
     table: Arc<Services>,
     vault: Vault,
+    is_up: Cell<bool>,
 }
 
 impl Follower {
     /// From here on nobody else publishes into it.
     pub(in super::super) fn new(table: Arc<Services>, vault: Vault) -> Self {
-        Self { table, vault }
+        Self {
+            table,
+            vault,
+            is_up: Cell::new(false),
+        }
+    }
+
+    /// The daemon that came has said that it is up.
+    pub(in super::super) fn other_is_up(&self) -> bool {
+        self.is_up.get()
     }
 
     /// Follows until the daemon that came says that an instance has ended, or is gone itself. A daemon
@@ -103,6 +114,7 @@ impl Follower {
             };
             match &word {
                 Word::Revoked => return,
+                Word::Up => self.is_up.set(true),
                 Word::Service { service, place } => {
                     if let Some(before) = predecessor {
                         let passed: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();

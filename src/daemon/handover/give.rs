@@ -2,19 +2,18 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::io::FdFlags;
-use rustix::process::Resource;
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::record::Recorder;
 use super::super::settings::Source;
 use super::{Line, PROTOCOL, SOCKET_FD, Word};
-use crate::api::Gate;
 use crate::control::descriptor_store;
 use crate::control::readiness::READY_FD;
 use crate::failpoint;
@@ -24,25 +23,25 @@ use crate::logs::Logs;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spawn::OperatorLimits;
 
-/// How long the coming daemon may take to say that it can run here.
-const PREPARED_WITHIN: Duration = Duration::from_secs(10);
-/// How long it may take to open the store and the journal; commands wait meanwhile.
-const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long commands under way are waited for; one that stops a slow service is cut after it.
-const COMMANDS_WITHIN: Duration = Duration::from_secs(10);
-/// And how long a program that is being started.
+/// How long the coming daemon may say nothing: before it can run here, and while it opens the store and
+/// the journal.
+const WORD_WITHIN: Duration = Duration::from_secs(20);
+/// How long a program that is being started is waited for.
 const REST_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a daemon hands over, and what it must quiet before.
-pub(in super::super) struct Going<'a> {
+/// How the coming daemon is started.
+pub(in super::super) struct Launch<'a> {
     pub(in super::super) home: &'a Home,
     pub(in super::super) detached: bool,
     pub(in super::super) limits: OperatorLimits,
-    pub(in super::super) strong: &'a [Source],
+}
+
+/// What a daemon hands over, and what it must quiet before.
+pub(in super::super) struct Going<'a> {
+    pub(in super::super) strong: Vec<Source>,
     pub(in super::super) lock: BorrowedFd<'a>,
     pub(in super::super) commands: BorrowedFd<'a>,
     pub(in super::super) router: Option<OwnedFd>,
-    pub(in super::super) gate: &'a Gate,
     pub(in super::super) supervisor: &'a Supervisor,
     pub(in super::super) logs: &'a Logs,
     pub(in super::super) instances: &'a Instances,
@@ -54,93 +53,153 @@ pub(in super::super) struct Going<'a> {
 pub(in super::super) struct Given {
     /// To the other daemon.
     pub(in super::super) line: Line,
+    /// Its program.
+    pub(in super::super) program: PathBuf,
     /// Its process.
     pub(in super::super) pid: u32,
     /// Its version.
     pub(in super::super) version: String,
+    /// Its process, whatever its number comes to mean.
+    process: Option<OwnedFd>,
 }
 
-/// Starts this program as the next daemon and hands everything over to it. When that fails nothing
-/// has changed.
-///
-/// # Errors
-/// Why it failed, for people.
-pub(in super::super) async fn to(program: &Path, going: Going<'_>) -> Result<Given, String> {
-    if !program.is_absolute() {
-        let program = program.display();
-        return Err(format!("`{program}` is no absolute path of a program"));
-    }
-    let (line, theirs) = Line::pair().map_err(|error| format!("cannot hand over: {error}"))?;
-    let mut command = command(program, &going, theirs);
-    // On a thread of its own: what the main thread has started counts as an orphan, and is collected.
-    let started = tokio::task::spawn_blocking(move || command.spawn()).await;
-    let child = started.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
-    let child = child.map_err(|error| format!("cannot run `{}`: {error}", program.display()))?;
-    let pid = child.id();
-    match over(&line, &going).await {
-        Ok(version) => {
-            tracing::info!(pid, %version, "handed over");
-            Ok(Given { line, pid, version })
-        }
-        Err(why) => {
-            // It has done nothing for services yet, and must not begin.
-            let ended = tokio::task::spawn_blocking(move || end(child)).await;
-            let status = ended.unwrap_or_default();
-            Err(match why {
-                Failure::Ended => format!(
-                    "`{}` {status} before it could take over; see `{}`",
-                    program.display(),
-                    going.home.log().display()
-                ),
-                Failure::Why(why) => why,
-            })
+impl Given {
+    /// Tells it to end, as a signal would.
+    pub(in super::super) fn terminate(&self) {
+        if let Some(process) = &self.process {
+            // One that has ended needs no telling.
+            let _ = pidfd_send_signal(process, Signal::TERM);
         }
     }
+}
+
+/// The daemon that comes, as long as it is not the daemon. Whoever has one hands over to it or
+/// ends it; when both are left undone it ends by itself.
+pub(in super::super) struct Coming {
+    line: Line,
+    child: Child,
+    program: PathBuf,
+    log: PathBuf,
+    version: String,
 }
 
 /// Why a hand-over was given up.
-enum Failure {
+#[derive(Debug)]
+pub(in super::super) enum Failure {
     /// The coming daemon has ended without a word.
     Ended,
     /// For people.
     Why(String),
 }
 
-impl From<String> for Failure {
-    fn from(why: String) -> Self {
-        Self::Why(why)
+impl Coming {
+    /// Starts this program as the next daemon.
+    ///
+    /// # Errors
+    /// Why it cannot be started, for people.
+    pub(in super::super) async fn start(
+        program: &Path,
+        launch: Launch<'_>,
+    ) -> Result<Self, String> {
+        if !program.is_absolute() {
+            let program = program.display();
+            return Err(format!("`{program}` is no absolute path of a program"));
+        }
+        let (line, theirs) = Line::pair().map_err(|error| format!("cannot hand over: {error}"))?;
+        let mut command = command(program, &launch, theirs);
+        // On a thread of its own: what the main thread has started counts as an orphan, and is
+        // collected.
+        let started = tokio::task::spawn_blocking(move || command.spawn()).await;
+        let child = started.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+        let child =
+            child.map_err(|error| format!("cannot run `{}`: {error}", program.display()))?;
+        Ok(Self {
+            line,
+            child,
+            program: program.to_owned(),
+            log: launch.home.log(),
+            version: String::new(),
+        })
+    }
+
+    /// Waits until it says that it can run here.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub(in super::super) async fn prepared(&mut self) -> Result<(), Failure> {
+        match next(&self.line).await? {
+            Word::Prepared { protocol, version } if protocol == PROTOCOL => {
+                self.version = version;
+                failpoint::reach("give.prepared");
+                Ok(())
+            }
+            Word::Prepared { version, .. } => Err(Failure::Why(format!(
+                "mcpm {version} cannot take over from {}: use `mcpm kill --keep`, then any command of the new one",
+                env!("CARGO_PKG_VERSION")
+            ))),
+            _ => Err(Failure::Why(STRANGE.to_owned())),
+        }
+    }
+
+    /// Comes to rest and gives it everything: when this returns well the other one is the daemon. It
+    /// is not when this returns badly or is dropped before, and then the supervisor is to be thawed.
+    ///
+    /// # Errors
+    /// When one of the two can't.
+    pub(in super::super) async fn take(
+        &self,
+        going: Going<'_>,
+        thawed: oneshot::Receiver<()>,
+    ) -> Result<(), Failure> {
+        rest(&going, thawed).await?;
+        pass(&self.line, &going).await
+    }
+
+    /// The daemon from now on.
+    pub(in super::super) fn given(self) -> Given {
+        let pid = self.child.id();
+        tracing::info!(pid, version = %self.version, "handed over");
+        // It is not collected yet, so that the number is its own.
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).ok();
+        Given {
+            line: self.line,
+            program: self.program,
+            pid,
+            version: self.version,
+            process,
+        }
+    }
+
+    /// Ends it. It has done nothing for services yet, and must not begin.
+    pub(in super::super) async fn end(self) -> Ended {
+        let child = self.child;
+        let ended = tokio::task::spawn_blocking(move || end(child)).await;
+        Ended {
+            status: ended.unwrap_or_default(),
+            program: self.program,
+            log: self.log,
+        }
     }
 }
 
-/// From the first word to the last.
-async fn over(line: &Line, going: &Going<'_>) -> Result<String, Failure> {
-    let version = match next(line, PREPARED_WITHIN).await? {
-        Word::Prepared { protocol, version } if protocol == PROTOCOL => version,
-        Word::Prepared { version, .. } => {
-            return Err(Failure::Why(format!(
-                "mcpm {version} cannot take over from {}: use `mcpm kill --keep`, then any command of the new one",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
-        _ => return Err(Failure::Why(STRANGE.to_owned())),
-    };
-    failpoint::reach("give.prepared");
-    going.gate.close();
-    let (thaw, thawed) = oneshot::channel();
-    let passed = match rest(going, thawed).await {
-        Ok(()) => pass(line, going).await,
-        Err(why) => Err(Failure::Why(why)),
-    };
-    match passed {
-        Ok(()) => {
-            // Dropped, so that the supervisor ends as it stands.
-            drop(thaw);
-            Ok(version)
-        }
-        Err(failure) => {
-            let _ = thaw.send(());
-            going.gate.open();
-            Err(failure)
+/// A daemon that did not become one.
+pub(in super::super) struct Ended {
+    status: String,
+    program: PathBuf,
+    log: PathBuf,
+}
+
+impl Ended {
+    /// Why, for people.
+    pub(in super::super) fn why(&self, failure: Failure) -> String {
+        match failure {
+            Failure::Ended => format!(
+                "`{}` {} before it could take over; see `{}`",
+                self.program.display(),
+                self.status,
+                self.log.display()
+            ),
+            Failure::Why(why) => why,
         }
     }
 }
@@ -148,13 +207,11 @@ async fn over(line: &Line, going: &Going<'_>) -> Result<String, Failure> {
 const STRANGE: &str = "the new daemon speaks another language";
 
 /// Nothing is started, written or read any more.
-async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), String> {
-    if timeout(COMMANDS_WITHIN, going.gate.quiet()).await.is_err() {
-        tracing::warn!("commands that are still under way are cut");
-    }
+async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), Failure> {
     let frozen = going.supervisor.freeze(thawed);
     if !matches!(timeout(REST_WITHIN, frozen).await, Ok(true)) {
-        return Err("a program is still being started; try again".to_owned());
+        let why = "a program is still being started; try again";
+        return Err(Failure::Why(why.to_owned()));
     }
     going.logs.pause().await;
     going.recorder.flush().await;
@@ -169,14 +226,15 @@ async fn pass(line: &Line, going: &Going<'_>) -> Result<(), Failure> {
     let mut descriptors = vec![going.lock, going.commands];
     descriptors.extend(going.router.as_ref().map(OwnedFd::as_fd));
     let take = Word::Take {
-        strong: going.strong.to_vec(),
+        strong: going.strong.clone(),
     };
     let lost = |_| Failure::Ended;
     line.say(&take, &descriptors).await.map_err(lost)?;
     failpoint::reach("give.passed");
-    match next(line, READY_WITHIN).await? {
+    match next(line).await? {
         Word::Ready => {
             failpoint::reach("give.before_yours");
+            // The last step: what stops this before or in it leaves the word unsaid.
             line.say(&Word::Yours, &[]).await.map_err(lost)?;
             failpoint::reach("give.yours");
             Ok(())
@@ -185,8 +243,8 @@ async fn pass(line: &Line, going: &Going<'_>) -> Result<(), Failure> {
     }
 }
 
-async fn next(line: &Line, within: Duration) -> Result<Word, Failure> {
-    match timeout(within, line.hear()).await {
+async fn next(line: &Line) -> Result<Word, Failure> {
+    match timeout(WORD_WITHIN, line.hear()).await {
         Ok(Ok(Some((Word::Failed { why }, _)))) => {
             Err(Failure::Why(format!("the new daemon cannot run: {why}")))
         }
@@ -195,26 +253,26 @@ async fn next(line: &Line, within: Duration) -> Result<Word, Failure> {
         Ok(Err(_)) => Err(Failure::Why(STRANGE.to_owned())),
         Err(_) => Err(Failure::Why(format!(
             "the new daemon has said nothing for {} s",
-            within.as_secs()
+            WORD_WITHIN.as_secs()
         ))),
     }
 }
 
 /// The coming daemon, in a session of its own, with the environment and the streams of this one and
 /// the limits that this one was given.
-fn command(program: &Path, going: &Going<'_>, theirs: OwnedFd) -> Command {
+fn command(program: &Path, launch: &Launch<'_>, theirs: OwnedFd) -> Command {
     let mut command = Command::new(program);
     command
         .args(["daemon", "--take-over"])
-        .args(going.detached.then_some("--detached"))
-        .env("MCPM_HOME", going.home.path())
+        .args(launch.detached.then_some("--detached"))
+        .env("MCPM_HOME", launch.home.path())
         .env(SOCKET_FD, theirs.as_raw_fd().to_string())
         .env_remove(READY_FD);
     // They mean this process, until its number is another's.
     for name in descriptor_store::PASSED {
         command.env_remove(name);
     }
-    let limits = going.limits;
+    let limits = launch.limits;
     let in_child = move || {
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
         rustix::process::setsid()?;

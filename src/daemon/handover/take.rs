@@ -77,6 +77,11 @@ pub(in super::super) async fn yours(line: &Line) -> Result<(), String> {
     }
 }
 
+/// Tells the daemon that went that this one can be told to end itself. One that is gone need not know.
+pub(in super::super) async fn up(line: &Line) {
+    let _ = line.say(&Word::Up, &[]).await;
+}
+
 /// Tells the going daemon why this one can't. Nobody to tell is no matter.
 pub(in super::super) async fn failed(line: &Line, why: String) {
     let _ = line.say(&Word::Failed { why }, &[]).await;
