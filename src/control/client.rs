@@ -60,6 +60,17 @@ pub enum ClientError {
         /// What the protocol engine said.
         source: hyper::Error,
     },
+    /// The connection ended before the daemon had read the request: nothing was done.
+    #[error(
+        "the daemon ended the connection before it read the request; see `{}`",
+        home(socket).join("mcpm.log").display()
+    )]
+    Unread {
+        /// The socket.
+        socket: PathBuf,
+        /// What the protocol engine said.
+        source: hyper::Error,
+    },
     /// An answer that goes on was cut: the daemon is gone.
     #[error("the daemon has ended; see `{}`", home(socket).join("mcpm.log").display())]
     Left {
@@ -98,13 +109,9 @@ impl ClientError {
         matches!(self, Self::Refused(problem) if problem.code == code)
     }
 
-    /// Another daemon has taken over, and nothing was done: the request was refused for that, or its
-    /// connection had ended before it was sent.
-    fn is_handed_over(&self) -> bool {
-        match self {
-            Self::Interrupted { source, .. } => source.is_canceled(),
-            other => other.is("handed_over"),
-        }
+    /// Another daemon may be there by now, and nothing was done.
+    fn is_worth_another_try(&self) -> bool {
+        matches!(self, Self::Unread { .. }) || self.is("handed_over")
     }
 }
 
@@ -195,7 +202,7 @@ impl Client {
     /// As [`ClientError`] lists them.
     pub async fn stop(&mut self, request: &StopRequest) -> Result<(), ClientError> {
         match self.stop_this(request).await {
-            Err(error) if error.is_handed_over() => self.stop_this(request).await,
+            Err(error) if error.is_worth_another_try() => self.stop_this(request).await,
             stopped => stopped,
         }
     }
@@ -243,8 +250,8 @@ impl Client {
         serde_json::from_slice(text).map_err(|source| ClientError::Unreadable { status, source })
     }
 
-    /// Asks, and once more when a daemon that has handed over says so: it has done nothing, and the
-    /// next one listens on the same socket.
+    /// Asks, and once more when a daemon that hands over has not heard it or says so: it has done
+    /// nothing, and the next one listens on the same socket.
     async fn exchange(
         &mut self,
         method: Method,
@@ -252,7 +259,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Exchange, ClientError> {
         match self.accepted(method.clone(), path, body.clone()).await {
-            Err(error) if error.is_handed_over() => self.accepted(method, path, body).await,
+            Err(error) if error.is_worth_another_try() => self.accepted(method, path, body).await,
             answer => answer,
         }
     }
@@ -305,7 +312,14 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|source| ClientError::Request(source.into()))?;
-        let answer = sender.send_request(request).await.map_err(interrupted)?;
+        let answer = sender.send_request(request).await.map_err(|source| {
+            if is_unread(&source) {
+                let socket = self.socket.clone();
+                ClientError::Unread { socket, source }
+            } else {
+                interrupted(source)
+            }
+        })?;
         let (head, body) = answer.into_parts();
         let daemon = head
             .headers
@@ -446,6 +460,20 @@ async fn collect(body: Incoming, socket: &Path) -> Result<Bytes, ClientError> {
             source,
         })?;
     Ok(collected.to_bytes())
+}
+
+/// The daemon cannot have read a request that met this to its end: it was never written, or its
+/// socket was closed with a part of it unread, which the kernel tells.
+fn is_unread(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    let is_closed = |cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+        )
+    };
+    error.is_canceled() || cause.is_some_and(is_closed)
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

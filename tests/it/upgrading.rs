@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -305,6 +306,141 @@ fn what_cannot_take_over_changes_nothing() {
         "its output to be read",
     );
     update(&mcpm);
+}
+
+/// A program that becomes the next daemon when it is let.
+struct Slow {
+    program: String,
+    begun: PathBuf,
+    go: PathBuf,
+}
+
+impl Slow {
+    fn new(mcpm: &Mcpm) -> Self {
+        let [begun, go] = ["begun", "go"].map(|name| mcpm.folder().join(name));
+        let script = format!(
+            "#!/bin/sh\n: > '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done\nexec '{PROGRAM}' \"$@\"\n",
+            begun.display(),
+            go.display()
+        );
+        Self {
+            program: mcpm.write_program("slow", &script),
+            begun,
+            go,
+        }
+    }
+
+    /// An update to it; it has been started when this returns.
+    #[track_caller]
+    fn update(&self, mcpm: &Mcpm) -> Running {
+        let update = mcpm.spawn(&["update", "--program", &self.program]);
+        wait_for(|| self.begun.exists().then_some(()), "the next daemon");
+        update
+    }
+
+    fn let_go(&self) {
+        std::fs::write(&self.go, "").unwrap();
+    }
+}
+
+/// The update has failed since the daemon was told to end, and nothing is left.
+#[track_caller]
+fn all_has_ended(mcpm: &Mcpm, mut update: Running, daemon: u32) {
+    wait_for_end(daemon);
+    assert_eq!(update.code(), Some(1));
+    let why = update.complaints();
+    assert!(why.contains("was told to end meanwhile"), "{why}");
+    assert!(eventually(|| processes_of(&mcpm.home()).is_empty()));
+}
+
+#[test]
+fn a_signal_during_an_update_is_obeyed() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let daemon = mcpm.daemon_pid();
+    let update = Slow::new(&mcpm).update(&mcpm);
+    kill(daemon, "TERM");
+    all_has_ended(&mcpm, update, daemon);
+    assert!(mcpm.home().join("dump.pm2").exists(), "the list is saved");
+}
+
+#[test]
+fn kill_during_an_update_is_obeyed() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let daemon = mcpm.daemon_pid();
+    let update = Slow::new(&mcpm).update(&mcpm);
+    mcpm.ok(&["kill"]);
+    all_has_ended(&mcpm, update, daemon);
+}
+
+#[test]
+fn apps_are_started_and_logs_reopened_while_the_next_daemon_gets_ready() {
+    let mcpm = Mcpm::start([sh("one", "exec sleep 1000")]);
+    let slow = Slow::new(&mcpm);
+    let mut update = slow.update(&mcpm);
+    // A start brings settings, which only the daemon itself can take.
+    let file = mcpm.ecosystem([sh("two", "exec sleep 1000")]);
+    mcpm.ok(&["start", &file]);
+    mcpm.ok(&["reloadLogs"]);
+    let before = mcpm.list();
+    slow.let_go();
+    update.line(|line| line.contains("has taken over"));
+    assert_eq!(update.code(), Some(0));
+    let after = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+    for name in ["one", "two"] {
+        assert_eq!(after[name].pid, before[name].pid, "{name}");
+    }
+}
+
+#[test]
+fn of_two_updates_each_is_told_who_the_daemon_is() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let old = mcpm.daemon_pid();
+    let slow = Slow::new(&mcpm);
+    let mut first = slow.update(&mcpm);
+    let mut same = mcpm.spawn(&["update", "--program", &slow.program]);
+    let mut other = mcpm.spawn(&["update"]);
+    let waiting = || mcpm.daemon_log().matches("this one waits for it").count();
+    wait_for(|| (waiting() == 2).then_some(()), "both of them");
+    slow.let_go();
+    for update in [&mut first, &mut same] {
+        update.line(|line| line.contains("has taken over"));
+        assert_eq!(update.code(), Some(0));
+    }
+    assert_eq!(other.code(), Some(1));
+    let new = mcpm.daemon_pid();
+    assert_ne!(old, new);
+    let why = other.complaints();
+    assert!(
+        why.contains("another update was under way: mcpm ")
+            && why.contains(&format!("(pid {new}, "))
+            && why.contains("is the daemon now"),
+        "{why}"
+    );
+    update(&mcpm);
+}
+
+#[test]
+fn a_signal_ends_what_the_old_daemon_still_serves_and_nothing_else() {
+    let mcpm = Mcpm::start([service("web").with_api_key()]);
+    let url = mcpm.instance("alice", "web");
+    let pid = mcpm.list()["web"].pid;
+    let mut streams = Vec::new();
+    let mut daemons = Vec::new();
+    for _ in 0..2 {
+        let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
+        assert_eq!(stream.event().as_deref(), Some("first"));
+        streams.push(stream);
+        daemons.push(update(&mcpm).0);
+    }
+    // The second one waits for the first one, too.
+    kill(daemons[1], "TERM");
+    for stream in &mut streams {
+        assert_eq!(stream.event(), None, "it ends at once");
+    }
+    daemons.into_iter().for_each(wait_for_end);
+    let list = mcpm.list();
+    assert!(list["web"].is_up() && list["web"].pid == pid, "{list:?}");
+    assert_eq!(mcpm.get(&format!("{url}/x")).status, 200);
 }
 
 #[test]

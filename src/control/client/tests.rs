@@ -130,6 +130,50 @@ async fn a_problem_is_an_error_in_the_daemons_words() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_has_handed_over_is_not_the_last_one_asked() {
+    let why = "another daemon has taken over";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "handed_over", why, "r1");
+    let body = serde_json::to_string(&problem).unwrap();
+    let left = answer("503 Service Unavailable", version::OURS, &body);
+    let ok = answer("200 OK", version::OURS, "7");
+    let fake = fake(vec![
+        left.clone(),
+        ok.clone(),
+        left.clone(),
+        ok,
+        left.clone(),
+        left,
+    ]);
+    let (mut client, _) = client(&fake).await;
+    assert_eq!(client.get::<u8>("/a").await.unwrap(), 7);
+    assert_eq!(client.post::<u8>("/b", &json!({"x": 1})).await.unwrap(), 7);
+    let asked = fake.asked.lock().unwrap().join("\n");
+    assert_eq!(asked.matches("{\"x\":1}").count(), 2, "{asked}");
+    let error = client.get::<u8>("/c").await.unwrap_err();
+    assert!(error.is("handed_over"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_read_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("mcpm.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut client = Client::connect(&socket, Box::new(|_| {})).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    let answers = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut got = Vec::new();
+        while !is_whole(&got) {
+            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0);
+        }
+        let ok = answer("200 OK", version::OURS, "7");
+        stream.write_all(ok.as_bytes()).await.unwrap();
+    });
+    assert_eq!(client.post::<u8>("/a", &json!({})).await.unwrap(), 7);
+    answers.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_no_answer_of_ours_says_so() {
     let fake = fake(vec![
         answer("502 Bad Gateway", version::OURS, "<html>"),

@@ -141,3 +141,23 @@ impl Follower {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::take;
+    use super::*;
+    use crate::vault::MasterKey;
+
+    #[tokio::test]
+    async fn the_daemon_that_came_says_when_it_is_up() {
+        let (ours, theirs) = Line::pair().unwrap();
+        let theirs = Line::over(theirs).unwrap();
+        let vault = Vault::new(&MasterKey::from_bytes([5; 32]));
+        let follower = Follower::new(Arc::default(), vault);
+        take::up(&theirs).await;
+        theirs.revoked().await;
+        assert!(!follower.other_is_up());
+        follower.until_revoked(&ours, None).await;
+        assert!(follower.other_is_up());
+    }
+}
