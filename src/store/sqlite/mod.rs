@@ -42,8 +42,7 @@ impl Sqlite {
     /// # Errors
     /// The file cannot be used, is not ours, is damaged, or is of a newer release.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let writer = open::open(path)?;
-        let reader = open::open_reader(path)?;
+        let (writer, reader) = open::open_both(path)?;
         let (writes, orders) = mpsc::channel(QUEUE_MAX);
         let (reads, questions) = mpsc::channel(QUEUE_MAX);
         start("mcpm-store", move || queue::write_all(writer, orders))?;

@@ -3,11 +3,12 @@
 //! Blocking. What holds after [`open`]: the file is ours, readable by its owner only, in
 //! write-ahead mode, and has the newest schema this program knows.
 
+use std::error::Error;
 use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -38,13 +39,54 @@ const PRAGMAS: &str = "
     PRAGMA journal_size_limit = 4194304;
 ";
 
+/// A connection, and perhaps the same one for another thread.
+pub(super) type Shared = Arc<Mutex<Connection>>;
+
+/// The connection that writes and the one that reads. On a full disk they may be one: what two need
+/// between them is a file, for which there is no room.
+pub(super) fn open_both(path: &Path) -> Result<(Shared, Shared), OpenError> {
+    match open_two(path) {
+        Ok((writer, reader)) => Ok((shared(writer), shared(reader))),
+        Err(OpenError::Backend { source, .. }) if is_without_room(&source) => {
+            tracing::error!(
+                file = %path.display(), error = %source,
+                "opened for this daemon alone until it ends, since the disk takes nothing"
+            );
+            let only = shared(open_as(path, "PRAGMA locking_mode = EXCLUSIVE")?);
+            Ok((only.clone(), only))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open_two(path: &Path) -> Result<(Connection, Connection), OpenError> {
+    Ok((open(path)?, open_reader(path)?))
+}
+
+fn shared(conn: Connection) -> Shared {
+    Arc::new(Mutex::new(conn))
+}
+
+/// The files beside the database could not be made or grow.
+fn is_without_room(cause: &Arc<dyn Error + Send + Sync>) -> bool {
+    let error = cause.downcast_ref::<rusqlite::Error>();
+    matches!(
+        error.and_then(rusqlite::Error::sqlite_error_code),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+    )
+}
+
 /// A connection that may write, to a database that is up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    open_as(path, "")
+}
+
+fn open_as(path: &Path, first: &str) -> Result<Connection, OpenError> {
     own(path).map_err(|source| OpenError::File {
         path: path.into(),
         source,
     })?;
-    let mut conn = connect(path)?;
+    let mut conn = connect_as(path, first)?;
     check_ours(&conn, path)?;
     migrate(&mut conn, path, MIGRATIONS)?;
     Ok(conn)
@@ -76,10 +118,16 @@ fn own(path: &Path) -> io::Result<()> {
 }
 
 fn connect(path: &Path) -> Result<Connection, OpenError> {
+    connect_as(path, "")
+}
+
+/// Says `first` before anything is read.
+fn connect_as(path: &Path, first: &str) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let set_up = || {
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.execute_batch(first)?;
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch(PRAGMAS)?;
         conn.set_prepared_statement_cache_capacity(48);

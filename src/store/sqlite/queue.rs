@@ -6,11 +6,12 @@
 //!
 //! Blocking; called only by `mod.rs` of this backend.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
+use super::open::Shared;
 use crate::store::StoreError;
 
 /// Calls that wait for a thread; the next caller waits for a place. So many fit into about one
@@ -84,7 +85,7 @@ where
 }
 
 /// The writing thread's life: ends with [`Order::Close`] or when all senders are gone.
-pub(super) fn write_all(conn: Connection, mut orders: mpsc::Receiver<Order>) {
+pub(super) fn write_all(conn: Shared, mut orders: mpsc::Receiver<Order>) {
     let mut closing = None;
     while closing.is_none() {
         let Some(first) = orders.blocking_recv() else {
@@ -104,11 +105,11 @@ pub(super) fn write_all(conn: Connection, mut orders: mpsc::Receiver<Order>) {
                 next = orders.try_recv().ok();
             }
         }
-        commit(&conn, batch);
+        commit(&lock(&conn), batch);
     }
     // Best effort: what is in the log is as durable as what is in the file.
-    let _ = conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
-    let _ = conn.close();
+    let _ = lock(&conn).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    drop(conn);
     drop(orders);
     if let Some(caller) = closing {
         let _ = caller.send(());
@@ -116,13 +117,19 @@ pub(super) fn write_all(conn: Connection, mut orders: mpsc::Receiver<Order>) {
 }
 
 /// The reading thread's life: ends when all senders are gone or its queue is closed.
-pub(super) fn read_all(conn: Connection, mut reads: mpsc::Receiver<Option<Read>>) {
+pub(super) fn read_all(conn: Shared, mut reads: mpsc::Receiver<Option<Read>>) {
     while let Some(Some(read)) = reads.blocking_recv() {
-        read(&conn);
+        let conn: &Connection = &lock(&conn);
+        read(conn);
     }
     // In this order: whoever sees the queue closed may rely on the file being closed.
     drop(conn);
     drop(reads);
+}
+
+/// A thread that panicked over it has ended; what SQLite has of it is whole.
+fn lock(conn: &Shared) -> MutexGuard<'_, Connection> {
+    conn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn commit(conn: &Connection, mut batch: Vec<Box<dyn Write>>) {

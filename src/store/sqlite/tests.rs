@@ -44,6 +44,26 @@ fn slow_write(store: &Sqlite) -> (Answer<'_, ()>, impl Future<Output = ()>, mpsc
 }
 
 #[tokio::test]
+async fn without_room_for_a_file_beside_it_the_database_is_used_by_one_connection() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    assert!(add(&store, "alice", 1).await.unwrap());
+    store.close().await.unwrap();
+    // It cannot be made any more, as on a full disk.
+    let beside = path.with_extension("db-shm");
+    std::os::unix::fs::symlink("/nowhere/at/all", &beside).unwrap();
+    let store = Sqlite::open(&path).unwrap();
+    let users = || store.users(None, 10);
+    assert_eq!(users().await.unwrap().len(), 1);
+    assert!(add(&store, "bob", 2).await.unwrap());
+    assert_eq!(users().await.unwrap().len(), 2);
+    store.close().await.unwrap();
+    fs::remove_file(beside).unwrap();
+    let store = Sqlite::open(&path).unwrap();
+    assert_eq!(store.users(None, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_is_in_the_file() {
     let (_home, path) = home();
     let store = Sqlite::open(&path).unwrap();
