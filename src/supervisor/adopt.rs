@@ -3,11 +3,15 @@
 //! Identity fails closed: a process is ours when its number still has the start time that was
 //! written down, or when it carries the exact name of that run in its environment. What is left of a
 //! dead run and carries no name is known by the run's lock. What can't be proven is left alone.
+//! `unwritten.rs` finds the runs that could not be written down.
 
+mod unwritten;
+
+use self::unwritten::Unwritten;
 use super::cgroup::Cgroups;
 use super::channel::{End, Identity};
 use super::child_env;
-use super::journal::{Record, Row};
+use super::journal::{Record, Row, Wanted};
 use super::kill::Handle;
 use super::machine::{Event, Exit, History, State};
 use super::proc;
@@ -66,20 +70,30 @@ pub fn find_all(
     now: Instant,
     today: Timestamp,
 ) -> Vec<Found> {
-    end_remains_of_older(&rows, home_id, run_dir);
     if rows.is_empty() {
+        end_remains_of_older(&rows, &Unwritten::default(), home_id, run_dir);
         return Vec::new();
     }
     // Every process that carries a name of this home, since the root's own number is not always
     // known, and a root may have left members of its group behind.
-    let named = proc::by_environment(&format!("{}={home_id}.", child_env::PROCESS_VARIABLE));
+    let mut named = proc::by_environment(&format!("{}={home_id}.", child_env::PROCESS_VARIABLE));
+    // A daemon may have been started from within a service.
+    named.retain(|(pid, _)| *pid != std::process::id());
     let signs = Signs {
         named: &named,
         cgroups,
         run_dir,
     };
+    let mut unwritten = unwritten::find(&rows, (home_id, run_dir), &named);
+    end_remains_of_older(&rows, &unwritten, home_id, run_dir);
+    for dead in &unwritten.over {
+        end_run(&dead.name, dead.root, dead.is_whole, signs);
+    }
     rows.into_iter()
-        .map(|row| find(row, home_id, signs, now, today))
+        .map(|row| {
+            let newer = unwritten.newest.remove(&row.id);
+            find(row, newer, home_id, signs, (now, today))
+        })
         .collect()
 }
 
@@ -151,7 +165,23 @@ struct Signs<'a> {
     run_dir: &'a Path,
 }
 
-fn find(row: Row, home_id: &str, signs: Signs<'_>, now: Instant, today: Timestamp) -> Found {
+impl<'a> Signs<'a> {
+    /// What carries the name of this run.
+    fn members(self, name: &str) -> impl Iterator<Item = u32> + use<'a> {
+        let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
+        let ours = move |(pid, found): &(u32, String)| (*found == entry).then_some(*pid);
+        self.named.iter().filter_map(ours)
+    }
+}
+
+/// `newer` is the run that its row does not know.
+fn find(
+    row: Row,
+    newer: Option<(u64, Handle)>,
+    home_id: &str,
+    signs: Signs<'_>,
+    (now, today): (Instant, Timestamp),
+) -> Found {
     failpoint::reach("adopt.before_look");
     let still_waits = left_to_wait(&row.record, today);
     let mut process = Process::registered(row.id, row.instance, row.spec);
@@ -180,31 +210,59 @@ fn find(row: Row, home_id: &str, signs: Signs<'_>, now: Instant, today: Timestam
         let name = child_env::run_name(home_id, row.id, generation);
         root(&name, identity, is_whole, signs)
     };
-    let handle = run(row.generation, row.identity);
-    let beside = row.record.beside.and_then(|beside| {
+    let mut handle = run(row.generation, row.identity);
+    let mut beside = row.record.beside.and_then(|beside| {
         let handle = run(beside.generation, beside.identity)?;
         Some((beside.generation, handle))
     });
+    let mut wanted = row.wanted;
+    let mut identity = row.record.channel;
+    if let Some((generation, newer)) = newer {
+        let pid = newer.pid();
+        tracing::warn!(
+            app = %process.spec.name, pid, generation,
+            "it was started when nothing could be written down: it is the process"
+        );
+        let own = handle.map(|own| (row.generation, own));
+        let mut others = own.into_iter().chain(beside);
+        beside = others.next();
+        for (generation, other) in others {
+            let name = child_env::run_name(home_id, row.id, generation);
+            end_remains(&[other], &name);
+        }
+        // Somebody has wanted it since the row was written, and what that says is of another run.
+        wanted = Wanted::Up;
+        identity = None;
+        process.generation = generation;
+        process.started_at = started_at(&newer, today);
+        process.reason = None;
+        process.ended_for = None;
+        process.unshared = None;
+        handle = Some(newer);
+    }
     let (state, news) = recovery::begin(Evidence {
-        wanted: row.wanted,
+        wanted,
         alive: handle.as_ref().map(Handle::pid),
         has_begun: row.identity.is_some(),
         since: since(process.started_at, now, today),
         until: now + still_waits,
     });
-    let identity = row.record.channel;
     let identity = identity.map(|(number, inode)| Identity { number, inode });
     let channel = handle
         .as_ref()
         .zip(identity)
         .and_then(|(handle, identity)| End::take_back(handle.pidfd(), identity));
     Found {
+        newest: row
+            .record
+            .newest
+            .max(row.generation)
+            .max(process.generation),
         process,
         state,
         handle,
         channel,
         news,
-        newest: row.record.newest.max(row.generation),
         beside,
     }
 }
@@ -217,50 +275,50 @@ fn root(
     is_whole: bool,
     signs: Signs<'_>,
 ) -> Option<Handle> {
-    let Signs {
-        named,
-        cgroups,
-        run_dir,
-    } = signs;
-    let entry = format!("{}={name}", child_env::PROCESS_VARIABLE);
-    let members = || {
-        let ours = named.iter().filter(|(_, found)| *found == entry);
-        ours.map(|(pid, _)| *pid)
-    };
     let handle = match identity {
         Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
         // Was it started before the daemon could write its identity down?
-        None => members().find_map(|pid| root_of(pid, name)),
+        None => signs.members(name).find_map(|pid| root_of(pid, name)),
     };
     if handle.is_none() {
-        let is_of_group = |pid| {
-            let group = proc::stat(pid).map(|stat| stat.group);
-            identity.is_some_and(|(root, _)| group == Some(root))
-        };
-        let mut left: BTreeSet<u32> = members()
-            .filter(|&pid| is_whole || is_of_group(pid))
-            .collect();
-        if is_whole {
-            left.extend(cgroups.pids(name));
-        }
-        let is_of_run = |pid| carries(pid, name) || (is_whole && cgroups.holds(name, pid));
-        let left = opened(left, is_of_run);
-        let lock = RunLock::of(run_dir, name);
-        if is_whole {
-            cgroups.kill(name);
-        }
-        end_remains(&left, name);
-        if is_whole {
-            end_holders(&lock, name);
-        }
-        lock.remove();
+        end_run(name, identity.map(|(pid, _)| pid), is_whole, signs);
     }
     handle
 }
 
+/// Ends what is left of a run, with its root if that lives; of one that is not whole only what is in
+/// the process group of its root.
+fn end_run(name: &str, root: Option<u32>, is_whole: bool, signs: Signs<'_>) {
+    let Signs {
+        cgroups, run_dir, ..
+    } = signs;
+    let is_of_group = |pid| {
+        let group = proc::stat(pid).map(|stat| stat.group);
+        root.is_some() && group == root
+    };
+    let mut left: BTreeSet<u32> = signs
+        .members(name)
+        .filter(|&pid| is_whole || is_of_group(pid))
+        .collect();
+    if is_whole {
+        left.extend(cgroups.pids(name));
+    }
+    let is_of_run = |pid| carries(pid, name) || (is_whole && cgroups.holds(name, pid));
+    let left = opened(left, is_of_run);
+    let lock = RunLock::of(run_dir, name);
+    if is_whole {
+        cgroups.kill(name);
+    }
+    end_remains(&left, name);
+    if is_whole {
+        end_holders(&lock, name);
+    }
+    lock.remove();
+}
+
 /// Ends what holds the locks of runs that no row names any more, and forgets these locks. Those whose
 /// process has no row are kept as long as they are held: see [`unlisted`].
-fn end_remains_of_older(rows: &[Row], home_id: &str, run_dir: &Path) {
+fn end_remains_of_older(rows: &[Row], unwritten: &Unwritten, home_id: &str, run_dir: &Path) {
     for (run, lock) in RunLock::all(run_dir) {
         let numbers = child_env::numbers(home_id, &run);
         let row = numbers.and_then(|(id, generation)| {
@@ -268,7 +326,8 @@ fn end_remains_of_older(rows: &[Row], home_id: &str, run_dir: &Path) {
             Some((row, generation))
         });
         match row {
-            Some((row, generation)) if is_named(row, generation) => {}
+            Some((row, generation))
+                if is_named(row, generation) || unwritten.is_newest(row.id, generation) => {}
             Some((row, _)) => {
                 if row.spec.stop.treekill {
                     end_holders(&lock, &run);
@@ -370,6 +429,14 @@ fn left_to_wait(record: &Record, today: Timestamp) -> Duration {
     // A clock that was set back does not make it longer.
     let waited = u64::try_from(waited).unwrap_or(0);
     Duration::from_millis(record.delay_ms.saturating_sub(waited))
+}
+
+/// By its age: no clock was looked at when it was started.
+fn started_at(run: &Handle, today: Timestamp) -> Option<Timestamp> {
+    let age = i64::try_from(proc::since_start(run.start_time())?.as_millis()).ok()?;
+    Some(Timestamp::from_millis(
+        today.as_millis().saturating_sub(age),
+    ))
 }
 
 fn since(started: Option<Timestamp>, now: Instant, today: Timestamp) -> Instant {

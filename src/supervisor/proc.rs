@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The fields of `/proc/PID/stat` that we need (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,18 @@ pub fn all_pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// How long ago a process was started, by its start time: nobody sets that clock. `None` for a time
+/// that is to come.
+pub fn since_start(start_time: u64) -> Option<Duration> {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).ok()?;
+    let nanoseconds = u32::try_from(now.tv_nsec).ok()?;
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let fraction = (start_time % ticks) * 1_000_000_000 / ticks;
+    let started = Duration::new(start_time / ticks, u32::try_from(fraction).ok()?);
+    Duration::new(seconds, nanoseconds).checked_sub(started)
+}
+
 /// Changes with every boot: rows of another boot are about processes that are gone.
 pub fn boot_id() -> String {
     let text = std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"));
@@ -146,6 +161,21 @@ mod tests {
         let stat = stat(std::process::id()).unwrap();
         assert!(stat.resident_pages > 0);
         assert!(stat.start_time > 0 && stat.group > 0 && stat.state != b'Z');
+    }
+
+    #[test]
+    fn what_has_just_begun_has_not_run_for_long() {
+        let mut child = std::process::Command::new("/bin/sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let started = stat(child.id()).unwrap().start_time;
+        let (young, old) = (since_start(started), since_start(0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(young < Some(Duration::from_secs(60)), "{young:?}");
+        assert!(young.is_some() && old > young, "{old:?}");
+        assert_eq!(since_start(u64::MAX), None);
     }
 
     #[test]

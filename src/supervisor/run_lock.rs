@@ -72,6 +72,11 @@ impl RunLock {
         self.held_file().is_some()
     }
 
+    /// It has a file, which it loses when a daemon sees the end of the run.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Removes the file; what is open stays open, and is found no more.
     pub fn remove(&self) {
         let _ = std::fs::remove_file(&self.path);

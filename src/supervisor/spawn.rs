@@ -1,8 +1,8 @@
 //! Starts processes, each in its own session and process group.
 //!
 //! One thread, so that hundreds of `fork`s delay neither exits nor requests. Before a batch it
-//! waits (not for ever) until the intents are in the journal: a child that nobody wrote down could
-//! be started twice.
+//! waits (not for ever) until the intents are in the journal. A child that nobody could write down is
+//! found by its name (`adopt/unwritten.rs`), but only while its process has a row.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 use super::super::exit_log;
 use super::super::handle::Trace;
+use super::super::kill::Handle;
 use super::super::last_exits::{self, Asked, ExitRecord, Key, Next, NoLines, Who};
 use super::super::machine::{Exit, State};
+use super::super::proc;
 use super::super::snapshot::Process;
 use super::{Actor, Slot};
 use crate::ids::{PmId, Timestamp};
@@ -109,8 +111,7 @@ impl Actor {
             app: second.spec.name.clone(),
             instance: second.instance,
         };
-        let pid = second.handle.as_ref().map(|handle| handle.pid());
-        let ended = ended(key, exit, asked, (pid, second.started_at), trace);
+        let ended = ended(key, exit, asked, second.handle.as_ref(), trace);
         self.write_exit(id, ended, Next::Replaced, decision);
     }
 
@@ -169,35 +170,31 @@ impl Slot {
         };
         let asked = asked.unwrap_or_else(|| Asked::by(Who::Stop));
         let process = &self.process;
-        let pid = self.handle.as_ref().map(|handle| handle.pid());
-        let run = (pid, process.started_at);
-        self.endings.ended = Some(ended(exit_log::key(process), exit, asked, run, trace));
+        let key = exit_log::key(process);
+        self.endings.ended = Some(ended(key, exit, asked, self.handle.as_ref(), trace));
     }
 }
 
-/// What is known of a run that has just ended: its pid, and when it was started.
-fn ended(
-    key: Key,
-    exit: Exit,
-    asked: Asked,
-    (pid, started_at): (Option<u32>, Option<Timestamp>),
-    trace: Trace,
-) -> Ended {
-    let at = Timestamp::now();
-    let ran = |from: Timestamp| u64::try_from(at.as_millis() - from.as_millis()).ok();
+/// What is known of a run that has just ended.
+fn ended(key: Key, exit: Exit, asked: Asked, run: Option<&Handle>, trace: Trace) -> Ended {
+    // By the clock that its start was noted by: people set the other one.
+    let ran = |run: &Handle| {
+        let ran = proc::since_start(run.start_time())?;
+        u64::try_from(ran.as_millis()).ok()
+    };
     let (code, signal) = match exit {
         Exit::Code(code) => (Some(code), None),
         Exit::Signal(signal) => (None, Some(signal)),
         Exit::Unknown => (None, None),
     };
     let record = ExitRecord {
-        at,
-        pid,
+        at: Timestamp::now(),
+        pid: run.map(Handle::pid),
         code,
         signal,
         asked_by: asked.who,
         asked_why: asked.why,
-        ran_ms: started_at.filter(|_| trace.is_seen).and_then(ran),
+        ran_ms: run.filter(|_| trace.is_seen).and_then(ran),
         peak_memory: trace.peak_memory,
         ..ExitRecord::default()
     };
