@@ -118,6 +118,7 @@ pub(super) async fn health() -> Reply<Alive> {
 pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> {
     let now = api.in_force.load();
     let mut warnings = now.warnings.clone();
+    warnings.extend(api.supervisor.journal_trouble());
     let losses = api.logs.losses().all();
     warnings.extend(losses.iter().take(LOSSES_TOLD).map(ToString::to_string));
     if losses.len() > LOSSES_TOLD {

@@ -157,8 +157,10 @@ pub(super) async fn table(
         let usage = usage.get(&process.id).copied().unwrap_or_default();
         row(process, usage, users.of(process))
     };
+    let mut warnings = api.in_force.load().warnings.clone();
+    warnings.extend(api.supervisor.journal_trouble());
     Ok(Reply(ProcessTable {
         rows: processes.iter().map(one).collect(),
-        warnings: api.in_force.load().warnings.clone(),
+        warnings,
     }))
 }

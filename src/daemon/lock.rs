@@ -19,7 +19,7 @@ impl Lock {
     /// A lock that another daemon has passed to this one.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// When the file can't be emptied.
     pub(super) fn passed(file: File) -> io::Result<Self> {
         Self::named(file)
     }
@@ -29,11 +29,11 @@ impl Lock {
         self.0.as_fd()
     }
 
-    /// Says whose it is.
+    /// Says whose it is, when the disk has room for that.
     fn named(mut file: File) -> io::Result<Self> {
         file.set_len(0)?;
         file.rewind()?;
-        write!(file, "{}", std::process::id())?;
+        let _ = write!(file, "{}", std::process::id());
         Ok(Self(file))
     }
 }

@@ -273,7 +273,11 @@ async fn live(
     let logs = Logs::start(rules.clone(), &home.run_dir())
         .map_err(system("start the thread that captures logs"))?;
     log.attach(rules.clone(), logs.clone());
-    let (journal, left) = Journal::open(&home.run_db(), &proc::boot_id())?;
+    let (run_db, boot_id) = (home.run_db(), proc::boot_id());
+    let (journal, left) = match &taken {
+        Some(_) => Journal::take_over(&run_db, &boot_id)?,
+        None => Journal::open(&run_db, &boot_id)?,
+    };
     let mut warnings: Vec<String> = warning.into_iter().collect();
     warnings.extend(left.warning.clone());
     let (left, unlisted) = unlisted(left, &home).await?;
@@ -354,7 +358,7 @@ async fn live(
     let socket = socket.map_err(system("open its socket"))?;
     let commands = socket.as_fd().try_clone_to_owned();
     let commands = commands.map_err(system("open its socket"))?;
-    write_pid(&home.pid_file()).map_err(system("write its pid file"))?;
+    write_pid(&home.pid_file());
     if let Some(line) = &line {
         // Before any command is answered: whoever has an answer from here may signal the other one.
         take::up(line).await;
@@ -484,11 +488,22 @@ async fn live(
     Ok(())
 }
 
-/// Whole from the moment it is there: scripts wait for it and read it at once.
-fn write_pid(path: &Path) -> std::io::Result<()> {
+/// Whole from the moment it is there: scripts wait for it and read it at once. A disk without room for
+/// it is no reason to leave services without a daemon.
+fn write_pid(path: &Path) {
     let new = path.with_extension("pid.new");
-    std::fs::write(&new, std::process::id().to_string())?;
-    std::fs::rename(new, path)
+    let written = || {
+        std::fs::write(&new, std::process::id().to_string())?;
+        std::fs::rename(&new, path)
+    };
+    // The old one has the room that the new one needs.
+    let again = |_| {
+        let _ = std::fs::remove_file(path);
+        written()
+    };
+    if let Err(error) = written().or_else(again) {
+        tracing::error!(file = %path.display(), %error, "cannot write its pid file");
+    }
 }
 
 /// Looks for what an earlier daemon left running and no row names, and says so.

@@ -101,6 +101,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     spawn::start(journal.clone(), setup.limits, groups, to_spawn, report)?;
     let trees = Trees::start(setup.orphans, cgroups.clone())?;
     let exits = ExitLog::new(journal.clone());
+    let told = journal.clone();
     let actor = Actor {
         home: setup.home,
         run_dir: setup.run_dir,
@@ -135,6 +136,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         inbox,
         table,
         exits,
+        journal: told,
         cgroups,
     })
 }

@@ -50,7 +50,8 @@ impl ExitLog {
 
     /// Writes a record down as it is.
     pub(super) fn put(&self, key: Key, record: ExitRecord) {
-        self.journal.put_exit(key, record);
+        self.journal
+            .put_exit(self.journal.number_exit(), key, record);
     }
 
     /// Writes a record down once the last lines of the run are in it. It is under way from now on.
@@ -63,9 +64,10 @@ impl ExitLog {
         self.under_way.send_modify(|number| *number += 1);
         let under_way = UnderWay(self.under_way.clone());
         let journal = self.journal.clone();
+        let number = journal.number_exit();
         async move {
             let record = with_lines(record, output).await;
-            journal.put_exit(key, record);
+            journal.put_exit(number, key, record);
             drop(under_way);
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cgroup::Cgroups;
 use super::exit_log::ExitLog;
-use super::journal::JournalError;
+use super::journal::{Journal, JournalError};
 use super::last_exits::ExitRecord;
 use super::listening;
 use super::machine::{Event, Exit};
@@ -69,6 +69,17 @@ pub enum CommandError {
     /// The daemon is ending.
     #[error("the daemon is stopping")]
     Closing,
+}
+
+/// Why the supervisor does not come to rest.
+#[derive(Debug, thiserror::Error)]
+pub enum FreezeError {
+    /// What runs is not all written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It has ended.
+    #[error("the supervisor has ended")]
+    Ended,
 }
 
 /// A process that `resurrect` brings back.
@@ -217,7 +228,7 @@ pub(super) enum Message {
         note: String,
     },
     Freeze {
-        frozen: oneshot::Sender<()>,
+        frozen: oneshot::Sender<Result<(), JournalError>>,
         thawed: oneshot::Receiver<()>,
     },
     Quiesce {
@@ -231,6 +242,7 @@ pub struct Supervisor {
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) table: watch::Receiver<Arc<Snapshot>>,
     pub(super) exits: ExitLog,
+    pub(super) journal: Journal,
     pub(super) cgroups: Cgroups,
 }
 
@@ -426,11 +438,22 @@ impl Supervisor {
     }
 
     /// Comes to rest so that another daemon can take over: nothing is being started and everything is
-    /// written when it returns `true`. Goes on once `thawed` says so, and never when that is dropped.
-    pub async fn freeze(&self, thawed: oneshot::Receiver<()>) -> bool {
+    /// written when it returns. Goes on once `thawed` says so, and never when that is dropped.
+    ///
+    /// # Errors
+    /// When what runs can't be written down, or the supervisor has ended.
+    pub async fn freeze(&self, thawed: oneshot::Receiver<()>) -> Result<(), FreezeError> {
         let (frozen, at_rest) = oneshot::channel();
         let message = Message::Freeze { frozen, thawed };
-        self.inbox.send(message).await.is_ok() && at_rest.await.is_ok()
+        let sent = self.inbox.send(message).await;
+        sent.map_err(|_| FreezeError::Ended)?;
+        let rested = at_rest.await.map_err(|_| FreezeError::Ended)?;
+        Ok(rested?)
+    }
+
+    /// That what runs can't be written down, and why, for people; `None` while it can.
+    pub fn journal_trouble(&self) -> Option<String> {
+        self.journal.trouble()
     }
 
     async fn ask(

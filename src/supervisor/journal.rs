@@ -3,22 +3,27 @@
 //! A file of its own: bound to a boot it is worthless after a power cut, so it is
 //! written without waiting for the disk, and never slows a spawn. One thread writes; rows of the
 //! same process replace each other on the way there, so the queue can't grow past the number of
-//! processes. A row that can't be written is kept and tried again; nothing waits for it.
+//! processes. A row that can't be written is kept and tried again; nothing waits for it, and
+//! [`Journal::trouble`] tells of it.
 //!
 //! After `kill -9` of the daemon every row that was acknowledged by [`Journal::flush`] is there. So are
-//! the last exits of processes (`exits.rs`), which outlive the boot, too.
+//! the last exits of processes (`exits.rs`), which outlive the boot, too. `file.rs` opens the file, and
+//! makes it anew when it is gone from its path.
 
 mod exits;
+mod file;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use self::exits::News;
+use self::file::{File, Opening};
 use crate::config::AppSpec;
 use crate::config::spec::SPEC_VERSION;
 use crate::failpoint;
@@ -33,14 +38,29 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file can't be opened or read.
-    #[error(
-        "cannot use `{path}`; when it is damaged, stop all services, remove it and start again"
-    )]
+    #[error("cannot use `{path}`")]
     Open {
         /// The file.
         path: String,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// The file itself is wrong, and may not be put aside.
+    #[error(
+        "`{path}` is damaged: stop all services (`mcpm kill` does, while a daemon runs), remove it \
+         and start again"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: rusqlite::Error,
+    },
+    /// A daemon hands over, and what it has written is not there.
+    #[error("`{path}` is not there, so that nobody would know what runs")]
+    Missing {
+        /// The file.
+        path: String,
     },
     /// Another release wrote it.
     #[error(
@@ -52,6 +72,14 @@ pub enum JournalError {
         path: String,
         /// Its schema.
         found: i64,
+    },
+    /// What was put is not all in the file.
+    #[error("not all that runs is written to `{path}`: {why}")]
+    Unwritten {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
     },
     /// The last exits of processes can't be read.
     #[error("cannot read the last exits of processes from `{path}`")]
@@ -146,6 +174,8 @@ struct Shared {
     path: PathBuf,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// What the next exit gets.
+    next_exit: AtomicI64,
 }
 
 #[derive(Default)]
@@ -154,12 +184,39 @@ struct Queue {
     rows: BTreeMap<PmId, Option<Row>>,
     exits: VecDeque<News>,
     busy: bool,
+    /// Somebody waits for the next try, even of nothing.
+    asked: bool,
     closed: bool,
+    /// Tries that have ended.
+    tries: u64,
+    /// The longest time that was waited in vain for the try that is under way.
+    waited: Duration,
+    trouble: Option<Trouble>,
+}
+
+/// The last try has failed.
+struct Trouble {
+    since: Timestamp,
+    why: String,
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.exits.is_empty()
+    }
+
+    fn is_written(&self) -> bool {
+        !self.busy && self.is_empty()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.is_empty() || self.asked || self.trouble.is_some()
+    }
+
+    fn tried(&mut self) {
+        self.busy = false;
+        self.tries += 1;
+        self.waited = Duration::ZERO;
     }
 }
 
@@ -177,18 +234,15 @@ pub struct Left {
 impl Journal {
     /// Opens or makes the file, reads what the last daemon left, and starts the thread. Rows of
     /// another boot are dropped. A damaged file is put aside: without its rows running services
-    /// are not adopted, but without a daemon there is no service at all.
+    /// are not adopted, but without a daemon there is no service at all. Where nothing can be written
+    /// just now what is there is read, and writing is tried again.
     ///
     /// # Errors
-    /// When the file can't be used, or is of a newer release.
+    /// When the file can't be read, or is of a newer release.
     pub fn open(path: &Path, boot_id: &str) -> Result<(Self, Left), JournalError> {
-        let failed = |source| JournalError::Open {
-            path: path.display().to_string(),
-            source,
-        };
-        let (db, left) = match load(path, boot_id) {
-            Err(JournalError::Open { source, .. }) if is_damage(&source) => {
-                let kept = put_aside(path);
+        let opening = match file::open(path, boot_id) {
+            Err(JournalError::Damaged { source, .. }) => {
+                let kept = file::put_aside(path);
                 let warning = format!(
                     "`{}` was damaged ({source}) and is now `{}`: services that an earlier daemon \
                      left running are not supervised",
@@ -196,25 +250,60 @@ impl Journal {
                     kept.display()
                 );
                 tracing::error!("{warning}");
-                let (db, left) = load(path, boot_id)?;
-                let warning = Some(warning);
-                (db, Left { warning, ..left })
+                let mut opening = file::open(path, boot_id)?;
+                opening.left.warning = Some(warning);
+                opening
             }
-            loaded => loaded?,
+            opened => opened?,
+        };
+        Self::begin(opening, path, boot_id)
+    }
+
+    /// The same for a daemon that another one hands over to: nothing is put aside, and no new file is
+    /// begun, since the other one goes on when this one can't.
+    ///
+    /// # Errors
+    /// When the file can't be read, is damaged or gone, or is of a newer release.
+    pub fn take_over(path: &Path, boot_id: &str) -> Result<(Self, Left), JournalError> {
+        if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+            let path = path.display().to_string();
+            return Err(JournalError::Missing { path });
+        }
+        Self::begin(file::open(path, boot_id)?, path, boot_id)
+    }
+
+    fn begin(opening: Opening, path: &Path, boot_id: &str) -> Result<(Self, Left), JournalError> {
+        let Opening {
+            file,
+            left,
+            last_exit,
+            refused,
+        } = opening;
+        let trouble = refused.map(|error| {
+            let file = path.display();
+            tracing::error!(%file, %error, "read only, since it cannot be written; trying again");
+            Trouble {
+                since: Timestamp::now(),
+                why: error.to_string(),
+            }
+        });
+        let queue = Queue {
+            trouble,
+            ..Queue::default()
         };
         let shared = Arc::new(Shared {
             path: path.to_owned(),
-            queue: Mutex::default(),
+            queue: Mutex::new(queue),
             changed: Condvar::new(),
+            next_exit: AtomicI64::new(last_exit.saturating_add(1)),
         });
         let (writer, boot_id) = (shared.clone(), boot_id.to_owned());
         let thread = std::thread::Builder::new().name("mcpm-journal".into());
-        let spawned = thread.spawn(move || write_loop(&db, &writer, &boot_id));
-        if let Err(error) = spawned {
-            return Err(failed(rusqlite::Error::ToSqlConversionFailure(
-                error.into(),
-            )));
-        }
+        let spawned = thread.spawn(move || write_loop(file, &writer, &boot_id));
+        spawned.map_err(|error| JournalError::Open {
+            path: path.display().to_string(),
+            source: file::io(error),
+        })?;
         Ok((Self(shared), left))
     }
 
@@ -228,16 +317,61 @@ impl Journal {
         self.enqueue(id, None);
     }
 
-    /// Waits until all that was put is written, but not longer than `limit`. Blocks.
-    pub fn flush(&self, limit: Duration) {
+    /// Waits until all that was put is written, but not longer than `limit`; `false` when it is not. Not
+    /// at all while writing is known to fail, or so long a wait was in vain for the same write. Blocks.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let mut queue = lock(&self.0.queue);
+        if queue.waited < limit {
+            let waiting = |queue: &mut Queue| queue.trouble.is_none() && !queue.is_written();
+            let waited = self.0.changed.wait_timeout_while(queue, limit, waiting);
+            let (after, wait) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = after;
+            if wait.timed_out() {
+                queue.waited = limit;
+            }
+        }
+        queue.is_written()
+    }
+
+    /// Makes sure that all that was put is in the file that lies at the path, which is made anew when
+    /// it has been removed or replaced. Waits not longer than `limit`. Blocks.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn secure(&self, limit: Duration) -> Result<(), JournalError> {
+        let mut queue = lock(&self.0.queue);
+        // What is under way may have begun before the last row came.
+        let wanted = queue.tries + 1 + u64::from(queue.busy);
+        queue.asked = true;
+        self.0.changed.notify_all();
+        let waiting = |queue: &mut Queue| queue.tries < wanted;
+        let waited = self.0.changed.wait_timeout_while(queue, limit, waiting);
+        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let why = match &queue.trouble {
+            Some(trouble) => trouble.why.clone(),
+            None if queue.tries < wanted => format!("the disk takes more than {limit:?}"),
+            None => return Ok(()),
+        };
+        let path = self.0.path.display().to_string();
+        Err(JournalError::Unwritten { path, why })
+    }
+
+    /// That rows can't be written, and why, for people; `None` while they can.
+    pub fn trouble(&self) -> Option<String> {
         let queue = lock(&self.0.queue);
-        let waiting = |queue: &mut Queue| queue.busy || !queue.is_empty();
-        drop(self.0.changed.wait_timeout_while(queue, limit, waiting));
+        let Trouble { since, why } = queue.trouble.as_ref()?;
+        let path = self.0.path.display();
+        Some(format!(
+            "`{path}` cannot be written since {since} ({why}): what is started, stopped or added \
+             meanwhile may be unknown to the next daemon"
+        ))
     }
 
     /// Writes what is left and ends the thread. Blocks, but not longer than `limit`.
     pub fn close(&self, limit: Duration) {
-        self.flush(limit);
+        if let Err(error) = self.secure(limit) {
+            tracing::error!("{error}");
+        }
         lock(&self.0.queue).closed = true;
         self.0.changed.notify_all();
     }
@@ -252,157 +386,12 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn load(path: &Path, boot_id: &str) -> Result<(Connection, Left), JournalError> {
-    let failed = |source| JournalError::Open {
-        path: path.display().to_string(),
-        source,
-    };
-    make_private(path);
-    let db = Connection::open(path).map_err(failed)?;
-    let found: i64 = db
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
-    if found > SCHEMA {
-        let path = path.display().to_string();
-        return Err(JournalError::Newer { path, found });
-    }
-    prepare(&db).map_err(failed)?;
-    let left = read(&db, boot_id).map_err(failed)?;
-    Ok((db, left))
-}
-
-/// The file itself is wrong, which no second try mends.
-fn is_damage(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error_code();
-    matches!(
-        code,
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
-    )
-}
-
-/// Gives the file and what SQLite keeps beside it another name, and returns that.
-fn put_aside(path: &Path) -> PathBuf {
-    let beside = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let kept = beside(path, &format!(".broken-{}", Timestamp::now().as_millis()));
-    for suffix in ["", "-wal", "-shm"] {
-        // Some are not there; one that cannot be renamed is found to be damaged once more.
-        let _ = std::fs::rename(beside(path, suffix), beside(&kept, suffix));
-    }
-    kept
-}
-
-/// It holds complete environments. What SQLite makes beside it gets the same mode.
-fn make_private(path: &Path) {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let mut options = std::fs::File::options();
-    options.create(true).append(true).mode(0o600);
-    // When it cannot be opened, the next line says so with SQLite's reason.
-    if let Ok(file) = options.open(path) {
-        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
-    }
-}
-
-fn prepare(db: &Connection) -> rusqlite::Result<()> {
-    db.execute_batch(
-        "PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = OFF;
-         PRAGMA cache_size = -256;
-         BEGIN IMMEDIATE;
-         CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-         CREATE TABLE IF NOT EXISTS processes (
-             pm_id INTEGER PRIMARY KEY,
-             boot_id TEXT NOT NULL,
-             generation INTEGER NOT NULL,
-             instance INTEGER NOT NULL,
-             wanted TEXT NOT NULL,
-             pid INTEGER,
-             start_time INTEGER,
-             record TEXT NOT NULL,
-             spec_version INTEGER NOT NULL,
-             spec TEXT NOT NULL
-         ) STRICT;
-         PRAGMA user_version = 1;
-         COMMIT;",
-    )?;
-    db.execute_batch(exits::TABLE)
-}
-
-fn read(db: &Connection, boot_id: &str) -> rusqlite::Result<Left> {
-    db.execute("DELETE FROM processes WHERE boot_id <> ?1", [boot_id])?;
-    let known: Option<String> = db
-        .query_row("SELECT value FROM meta WHERE key = 'home_id'", [], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    let home_id = match known {
-        Some(id) => id,
-        None => {
-            let mut bytes = [0; 8];
-            // Without random numbers the folder's time of birth must do; it only names a home.
-            if getrandom::fill(&mut bytes).is_err() {
-                bytes = Timestamp::now().as_millis().to_le_bytes();
-            }
-            let id = data_encoding::HEXLOWER.encode(&bytes);
-            db.execute(
-                "INSERT INTO meta (key, value) VALUES ('home_id', ?1)",
-                [&id],
-            )?;
-            id
-        }
-    };
-    let mut statement = db.prepare(
-        "SELECT pm_id, generation, instance, wanted, pid, start_time, record, spec
-         FROM processes WHERE spec_version = ?1 ORDER BY pm_id",
-    )?;
-    let mut rows = Vec::new();
-    let mut found = statement.query([SPEC_VERSION])?;
-    while let Some(row) = found.next()? {
-        let id = PmId(row.get(0)?);
-        let wanted = match row.get_ref(3)?.as_str()? {
-            "up" => Wanted::Up,
-            "errored" => Wanted::Errored,
-            _ => Wanted::Down,
-        };
-        let pid: Option<u32> = row.get(4)?;
-        let start_time: Option<i64> = row.get(5)?;
-        let spec: String = row.get(7)?;
-        let spec = match serde_json::from_str(&spec) {
-            Ok(spec) => Arc::new(spec),
-            Err(error) => {
-                tracing::error!(pm_id = %id, %error, "a row of run.db is not readable; left alone");
-                continue;
-            }
-        };
-        let start_time = start_time.and_then(|ticks| u64::try_from(ticks).ok());
-        rows.push(Row {
-            id,
-            generation: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
-            instance: row.get(2)?,
-            wanted,
-            identity: pid.zip(start_time),
-            record: serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default(),
-            spec,
-        });
-    }
-    Ok(Left {
-        rows,
-        home_id,
-        warning: None,
-    })
-}
-
-fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
+fn write_loop(mut file: File, shared: &Shared, boot_id: &str) {
     // Which spec a row in the file has: it is long and seldom changes.
     let mut specs: BTreeMap<PmId, Arc<AppSpec>> = BTreeMap::new();
     loop {
         let mut queue = lock(&shared.queue);
-        queue.busy = false;
-        shared.changed.notify_all();
-        while queue.is_empty() {
+        while !queue.has_work() {
             if queue.closed {
                 return;
             }
@@ -413,37 +402,57 @@ fn write_loop(db: &Connection, shared: &Shared, boot_id: &str) {
         }
         let batch = std::mem::take(&mut queue.rows);
         let news = std::mem::take(&mut queue.exits);
+        queue.asked = false;
         queue.busy = true;
         drop(queue);
         failpoint::reach("journal.before_write");
-        if let Err(error) = write(db, boot_id, &batch, &news, &mut specs) {
-            tracing::warn!(%error, "cannot write run.db; trying again");
-            let _ = db.execute_batch("ROLLBACK");
-            specs.clear();
-            let mut queue = lock(&shared.queue);
-            for (id, row) in batch {
-                queue.rows.entry(id).or_insert(row);
-            }
-            exits::put_back(&mut queue.exits, news);
-            if queue.closed {
-                return;
-            }
-            // Not woken by news: they only join the batch that is tried again.
+        let written = write(&mut file, boot_id, &batch, &news, &mut specs);
+        let mut queue = lock(&shared.queue);
+        queue.tried();
+        let Err(error) = written else {
+            let is_over = queue.trouble.take().is_some();
+            shared.changed.notify_all();
             drop(queue);
-            std::thread::park_timeout(RETRY);
+            if is_over {
+                tracing::info!("run.db can be written again");
+            }
+            failpoint::reach("journal.written");
             continue;
+        };
+        for (id, row) in batch {
+            queue.rows.entry(id).or_insert(row);
         }
-        failpoint::reach("journal.written");
+        exits::put_back(&mut queue.exits, news);
+        let known = queue.trouble.take().map(|trouble| trouble.since);
+        queue.trouble = Some(Trouble {
+            since: known.unwrap_or_else(Timestamp::now),
+            why: error.to_string(),
+        });
+        shared.changed.notify_all();
+        drop(queue);
+        if known.is_none() {
+            tracing::error!(%error, "cannot write run.db; trying again");
+        }
+        file.give_up(&error);
+        specs.clear();
+        let queue = lock(&shared.queue);
+        if queue.closed {
+            return;
+        }
+        // Not woken by news: they only join the batch that is tried again.
+        let waiting = |queue: &mut Queue| !queue.asked && !queue.closed;
+        drop(shared.changed.wait_timeout_while(queue, RETRY, waiting));
     }
 }
 
 fn write(
-    db: &Connection,
+    file: &mut File,
     boot_id: &str,
     batch: &BTreeMap<PmId, Option<Row>>,
     news: &VecDeque<News>,
     specs: &mut BTreeMap<PmId, Arc<AppSpec>>,
 ) -> rusqlite::Result<()> {
+    let db = file.ready()?;
     db.execute_batch("BEGIN IMMEDIATE")?;
     for (id, row) in batch {
         let Some(row) = row else {

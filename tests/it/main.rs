@@ -39,6 +39,7 @@ mod log_formats;
 mod log_rotation;
 mod logs;
 mod adoption;
+mod full_disks;
 mod descriptor_store;
 mod upgrading;
 mod importing;

@@ -270,6 +270,26 @@ fn a_stream_that_the_old_daemon_still_serves_ends_with_its_instance() {
 }
 
 #[test]
+fn what_runs_is_written_anew_for_the_next_daemon_when_its_file_was_removed() {
+    let mcpm = Mcpm::start([sh("one", "exec sleep 1000"), sh("two", "exec sleep 1000")]);
+    let before = mcpm.list();
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(mcpm.home().join(format!("run.db{suffix}"))).unwrap();
+    }
+    let (old, new) = update(&mcpm);
+    wait_for_end(old);
+    let after = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+    let mut expected: Vec<u32> = before.all().iter().map(|process| process.pid).collect();
+    let found: Vec<u32> = after.all().iter().map(|process| process.pid).collect();
+    assert_eq!(found, expected);
+    expected.push(new);
+    expected.sort_unstable();
+    let mut found = processes_of(&mcpm.home());
+    found.sort_unstable();
+    assert_eq!(found, expected, "nobody is left behind");
+}
+
+#[test]
 fn what_cannot_take_over_changes_nothing() {
     let mcpm = Mcpm::start([sh("web", "echo begun; exec sleep 1000")]);
     let daemon = mcpm.daemon_pid();

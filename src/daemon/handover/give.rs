@@ -20,6 +20,7 @@ use crate::failpoint;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::logs::Logs;
+use crate::problem::chain;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spawn::OperatorLimits;
 
@@ -209,9 +210,12 @@ const STRANGE: &str = "the new daemon speaks another language";
 /// Nothing is started, written or read any more.
 async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), Failure> {
     let frozen = going.supervisor.freeze(thawed);
-    if !matches!(timeout(REST_WITHIN, frozen).await, Ok(true)) {
-        let why = "a program is still being started; try again";
-        return Err(Failure::Why(why.to_owned()));
+    match timeout(REST_WITHIN, frozen).await {
+        Ok(rested) => rested.map_err(|error| Failure::Why(chain(&error)))?,
+        Err(_) => {
+            let why = "a program is still being started; try again";
+            return Err(Failure::Why(why.to_owned()));
+        }
     }
     going.logs.pause().await;
     going.recorder.flush().await;

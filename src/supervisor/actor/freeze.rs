@@ -1,19 +1,25 @@
 //! Coming to rest, so that another daemon can take over, and waking when that one does not come.
 //!
-//! At rest nothing is being started, every row is written, and no message is dealt with. What should
-//! be started meanwhile is withheld: its row says that it is wanted, which is enough for whoever
-//! reads it next.
+//! At rest nothing is being started, every row is written to the file that the other daemon opens, and
+//! no message is dealt with. What should be started meanwhile is withheld: its row says that it is
+//! wanted, which is enough for whoever reads it next.
+
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::super::journal::JournalError;
 use super::super::spawn::Order;
-use super::{Actor, JOURNAL_CLOSE};
+use super::Actor;
 use crate::ids::PmId;
+
+/// How long the journal may take, which may have to make its file anew.
+const SECURED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Somebody waits for rest.
 pub(super) struct Freezing {
-    /// Told when all is at rest.
-    pub(super) frozen: oneshot::Sender<()>,
+    /// Told when all is at rest; or why what runs could not be written down.
+    pub(super) frozen: oneshot::Sender<Result<(), JournalError>>,
     /// Says that it goes on; closed without a word when it does not.
     pub(super) thawed: oneshot::Receiver<()>,
 }
@@ -53,9 +59,12 @@ impl Actor {
         };
         self.exits.settled().await;
         let journal = self.journal.clone();
-        let flushed = tokio::task::spawn_blocking(move || journal.flush(JOURNAL_CLOSE));
-        let _ = flushed.await;
-        let _ = frozen.send(());
+        let secured = tokio::task::spawn_blocking(move || journal.secure(SECURED_WITHIN));
+        match secured.await {
+            Ok(secured) => drop(frozen.send(secured)),
+            // It has panicked, which is no rest.
+            Err(_) => drop(frozen),
+        }
         let goes_on = thawed.await.is_ok();
         if goes_on {
             self.wake();

@@ -1,8 +1,9 @@
 //! The table of exits. Unlike the rows of processes it is bound to no boot: who asks why an app ended
-//! may ask tomorrow.
+//! may ask tomorrow. Their order is that of their numbers: clocks are set back.
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OpenFlags, params};
 
@@ -25,14 +26,20 @@ pub(super) const TABLE: &str = "
 /// What is to be written.
 #[derive(Debug)]
 pub(super) enum News {
-    Exit(Key, Box<ExitRecord>),
+    Exit(i64, Key, Box<ExitRecord>),
     Forget(Key),
 }
 
 impl Journal {
+    /// The number of an exit that has just come. What it is written with may take a while, and others
+    /// may come meanwhile.
+    pub fn number_exit(&self) -> i64 {
+        self.0.next_exit.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Writes soon how a process has ended; returns at once.
-    pub fn put_exit(&self, key: Key, record: ExitRecord) {
-        self.tell(News::Exit(key, Box::new(record)));
+    pub fn put_exit(&self, number: i64, key: Key, record: ExitRecord) {
+        self.tell(News::Exit(number, key, Box::new(record)));
     }
 
     /// Drops the exits of this process soon; returns at once.
@@ -84,9 +91,9 @@ pub(super) fn write(db: &Connection, news: &VecDeque<News>) -> rusqlite::Result<
                 db.prepare_cached("DELETE FROM exits WHERE app = ?1 AND instance = ?2")?
                     .execute(params![key.app.as_str(), key.instance])?;
             }
-            News::Exit(key, record) => {
+            News::Exit(number, key, record) => {
                 has_grown = true;
-                add(db, key, record)?;
+                add(db, *number, key, record)?;
             }
         }
     }
@@ -96,17 +103,25 @@ pub(super) fn write(db: &Connection, news: &VecDeque<News>) -> rusqlite::Result<
     Ok(())
 }
 
-fn add(db: &Connection, key: &Key, record: &ExitRecord) -> rusqlite::Result<()> {
+fn add(db: &Connection, number: i64, key: &Key, record: &ExitRecord) -> rusqlite::Result<()> {
     let (app, instance) = (key.app.as_str(), key.instance);
-    db.prepare_cached("INSERT INTO exits (app, instance, at, record) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![app, instance, record.at.as_millis(), json(record)])?;
+    let at = record.at.as_millis();
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO exits (id, app, instance, at, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![number, app, instance, at, json(record)])?;
     db.prepare_cached(
         "DELETE FROM exits WHERE id IN (
              SELECT id FROM exits WHERE app = ?1 AND instance = ?2
-             ORDER BY at DESC, id DESC LIMIT -1 OFFSET ?3)",
+             ORDER BY id DESC LIMIT -1 OFFSET ?3)",
     )?
     .execute(params![app, instance, bound(EACH_MAX)])?;
     Ok(())
+}
+
+/// The number of the newest one; 0 when there is none.
+pub(super) fn last(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("SELECT ifnull(max(id), 0) FROM exits", [], |row| row.get(0))
 }
 
 /// Keeps the table as a whole within its bound.
@@ -117,7 +132,7 @@ fn prune(db: &Connection) -> rusqlite::Result<()> {
     if count > bound(ALL_MAX) {
         db.prepare_cached(
             "DELETE FROM exits WHERE id IN (
-                 SELECT id FROM exits ORDER BY at DESC, id DESC LIMIT -1 OFFSET ?1)",
+                 SELECT id FROM exits ORDER BY id DESC LIMIT -1 OFFSET ?1)",
         )?
         .execute([bound(ALL_MAX)])?;
     }
@@ -135,7 +150,7 @@ pub(super) fn read(
     let db = Connection::open_with_flags(path, flags)?;
     let mut statement = db.prepare(
         "SELECT record FROM exits WHERE app = ?1 AND instance = ?2
-         ORDER BY at DESC, id DESC LIMIT ?3",
+         ORDER BY id DESC LIMIT ?3",
     )?;
     let mut all = Vec::with_capacity(keys.len());
     for key in keys {
