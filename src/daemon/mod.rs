@@ -13,6 +13,7 @@
 //!   code here: the next way up adopts what it finds.
 
 mod lock;
+mod pid_file;
 pub mod log;
 mod limits;
 mod footprint;

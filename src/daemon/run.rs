@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use super::limits;
 use super::listen::{Front, Parts};
 use super::lock::{self, Lock, LockError};
 use super::log::OwnLog;
+use super::pid_file;
 use super::publish::Publisher;
 use super::record::{self, Recorder};
 use super::settings::{self, Contradiction};
@@ -358,7 +358,7 @@ async fn live(
     let socket = socket.map_err(system("open its socket"))?;
     let commands = socket.as_fd().try_clone_to_owned();
     let commands = commands.map_err(system("open its socket"))?;
-    write_pid(&home.pid_file());
+    pid_file::write(&home.pid_file());
     if let Some(line) = &line {
         // Before any command is answered: whoever has an answer from here may signal the other one.
         take::up(line).await;
@@ -486,24 +486,6 @@ async fn live(
     tasks.shutdown().await;
     tracing::info!("ended");
     Ok(())
-}
-
-/// Whole from the moment it is there: scripts wait for it and read it at once. A disk without room for
-/// it is no reason to leave services without a daemon.
-fn write_pid(path: &Path) {
-    let new = path.with_extension("pid.new");
-    let written = || {
-        std::fs::write(&new, std::process::id().to_string())?;
-        std::fs::rename(&new, path)
-    };
-    // The old one has the room that the new one needs.
-    let again = |_| {
-        let _ = std::fs::remove_file(path);
-        written()
-    };
-    if let Err(error) = written().or_else(again) {
-        tracing::error!(file = %path.display(), %error, "cannot write its pid file");
-    }
 }
 
 /// Looks for what an earlier daemon left running and no row names, and says so.
