@@ -92,7 +92,7 @@ pub struct Updated {
     pub version: String,
 }
 
-/// Processes whose lost log lines are told one by one.
+/// Processes whose lost log lines, or unread output, are told one by one.
 const LOSSES_TOLD: usize = 3;
 
 /// Answer of `GET /health`: ok, and nothing else.
@@ -117,8 +117,27 @@ pub(super) async fn health() -> Reply<Alive> {
     responses((status = 200, body = DaemonInfo)))]
 pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> {
     let now = api.in_force.load();
-    let mut warnings = now.warnings.clone();
+    Reply(DaemonInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: api.started_at,
+        home: api.home.path().display().to_string(),
+        listen: now.listen.map(|address| address.to_string()),
+        public_url: now.public_url.clone(),
+        warnings: warnings(&api),
+    })
+}
+
+/// What an operator should act on now.
+pub(super) fn warnings(api: &Api) -> Vec<String> {
+    let mut warnings = api.in_force.load().warnings.clone();
     warnings.extend(api.supervisor.journal_trouble());
+    let unread = api.logs.losses().unread();
+    warnings.extend(unread.iter().take(LOSSES_TOLD).map(ToString::to_string));
+    if unread.len() > LOSSES_TOLD {
+        let more = unread.len() - LOSSES_TOLD;
+        warnings.push(format!("output of {more} more processes is not being read"));
+    }
     let losses = api.logs.losses().all();
     warnings.extend(losses.iter().take(LOSSES_TOLD).map(ToString::to_string));
     if losses.len() > LOSSES_TOLD {
@@ -127,15 +146,7 @@ pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> 
             "log lines of {more} more processes could not be written"
         ));
     }
-    Reply(DaemonInfo {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        started_at: api.started_at,
-        home: api.home.path().display().to_string(),
-        listen: now.listen.map(|address| address.to_string()),
-        public_url: now.public_url.clone(),
-        warnings,
-    })
+    warnings
 }
 
 /// Each setting and where its value comes from.

@@ -80,7 +80,8 @@ pub struct PastExit {
     /// Its last lines on standard error, at most 20.
     pub error_lines: Vec<String>,
     /// Why there are no lines, when that is not because it wrote none: `no_file` (its output goes to
-    /// none), `too_often` (it had ended less than a second before), or `unread`.
+    /// none), `too_often` (it had ended less than a second before), `unread`, or `unstored` (they
+    /// could not be written to their files).
     #[schema(value_type = Option<String>)]
     pub no_lines: Option<NoLines>,
 }

@@ -19,7 +19,7 @@ use super::processes::ndjson;
 use super::state::{Api, DaemonOrder};
 use crate::ids::{AppName, PmId, Timestamp};
 use crate::logs::dress::Dates;
-use crate::logs::{self, Origin, history};
+use crate::logs::{self, Following, Origin, history};
 use crate::supervisor::target::Target;
 use crate::supervisor::{CommandError, Process, Snapshot};
 
@@ -118,6 +118,10 @@ pub(super) struct LogsQuery {
     /// The daemon's own log as well.
     #[serde(default)]
     daemon: bool,
+    /// Without history: instead of it, of a daemon that has taken over within the last minute, all that
+    /// has arrived since. For those who have followed the one before to its end.
+    #[serde(default)]
+    resume: bool,
 }
 
 /// What a reader asks for.
@@ -191,29 +195,46 @@ pub(super) async fn read(
     State(api): State<Api>,
     Query(query): Query<LogsQuery>,
 ) -> Answer<Response> {
-    let follow = query.follow;
+    let (follow, resume) = (query.follow, query.resume);
     let wanted = Arc::new(Wanted::of(query, &api.supervisor.snapshot())?);
     // Subscribed before the files are read, so that no line is missed in between.
-    let live = follow.then(|| api.logs.follow());
+    let following = follow.then(|| {
+        if resume {
+            api.logs.follow_on()
+        } else {
+            Following::from(api.logs.follow())
+        }
+    });
     let (sender, events) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let (asked, snapshot) = (wanted.clone(), api.supervisor.snapshot());
-        let own = asked.daemon.then(|| api.home.log());
-        let history = tokio::task::spawn_blocking(move || {
-            let mut events = own
-                .map(|path| read_own(path, asked.lines))
-                .unwrap_or_default();
-            events.extend(read_files(&asked, &snapshot));
-            events
-        });
-        let mut events = history.await.unwrap_or_default();
-        events.extend(live.is_some().then_some(LogEvent::Live));
+        let mut events = if resume {
+            Vec::new()
+        } else {
+            past(&wanted, &api).await
+        };
+        events.extend(following.is_some().then_some(LogEvent::Live));
         for event in events {
             if sender.send(event).await.is_err() {
                 return;
             }
         }
-        let Some(mut live) = live else { return };
+        let Some(Following {
+            missed,
+            earlier,
+            mut live,
+        }) = following
+        else {
+            return;
+        };
+        let snapshot = api.supervisor.snapshot();
+        let mut events = Vec::from_iter((missed > 0).then_some(LogEvent::Missed { lines: missed }));
+        let earlier = earlier.iter();
+        events.extend(earlier.filter_map(|line| wanted.event(line, &snapshot)));
+        for event in events {
+            if sender.send(event).await.is_err() {
+                return;
+            }
+        }
         loop {
             let next = tokio::select! {
                 next = live.recv() => next,
@@ -231,6 +252,21 @@ pub(super) async fn read(
         }
     });
     Ok(ndjson(events))
+}
+
+/// The last lines of all files that are asked for.
+async fn past(wanted: &Arc<Wanted>, api: &Api) -> Vec<LogEvent> {
+    let (asked, snapshot) = (wanted.clone(), api.supervisor.snapshot());
+    let own = asked.daemon.then(|| api.home.log());
+    let read = move || {
+        let mut events = own
+            .map(|path| read_own(path, asked.lines))
+            .unwrap_or_default();
+        events.extend(read_files(&asked, &snapshot));
+        events
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_default()
 }
 
 /// What a word means; everything when there is none.

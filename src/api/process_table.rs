@@ -13,7 +13,7 @@ use super::door::{Admin, Query, Reply};
 use super::error::Answer;
 use super::processes::{Process, Readiness, Status, UserNames, readiness, status};
 use super::state::Api;
-use super::{Problem, logs};
+use super::{Problem, daemon, logs};
 use crate::config::spec::ExecMode;
 use crate::ids::{AppName, PmId, Port, Timestamp};
 use crate::supervisor;
@@ -157,10 +157,8 @@ pub(super) async fn table(
         let usage = usage.get(&process.id).copied().unwrap_or_default();
         row(process, usage, users.of(process))
     };
-    let mut warnings = api.in_force.load().warnings.clone();
-    warnings.extend(api.supervisor.journal_trouble());
     Ok(Reply(ProcessTable {
         rows: processes.iter().map(one).collect(),
-        warnings,
+        warnings: daemon::warnings(&api),
     }))
 }

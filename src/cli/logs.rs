@@ -18,6 +18,10 @@ const HISTORY: usize = 15;
 /// Bytes that are collected before they are printed, while more keeps arriving.
 const BATCH: usize = 64 * 1024;
 
+/// Said when the daemon that went could not give all that it had.
+const CUT_OFF: &str =
+    "the daemon ended before it had sent all lines: some may be missing here; the files have them";
+
 /// Of `--timestamp`, as in PM2.
 const TIMESTAMP: &str = "YYYY-MM-DD-HH:mm:ss";
 
@@ -76,9 +80,9 @@ impl Args {
         self.path_with(self.history())
     }
 
-    /// Without what was there before.
-    fn path_from_now(&self) -> String {
-        self.path_with(0)
+    /// What has come since another daemon has taken over, without a gap.
+    fn path_to_go_on(&self) -> String {
+        format!("{}&resume=true", self.path_with(0))
     }
 
     fn path_with(&self, lines: usize) -> String {
@@ -165,7 +169,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             // The daemon may say goodbye before it goes.
             return Err(events.left().into());
         };
-        events = next.stream::<LogEvent>(&args.path_from_now()).await?;
+        if ended.is_err() {
+            output.warning(CUT_OFF);
+        }
+        events = next.stream::<LogEvent>(&args.path_to_go_on()).await?;
     }
 }
 
@@ -244,6 +251,13 @@ mod tests {
     fn several_targets_are_one_question() {
         assert!(path("logs web 3 --format").ends_with("target=web%0A3&lines=0&follow=true"));
         assert!(path("logs PM2 --timestamp").ends_with("target=PM2&lines=15&follow=true"));
+    }
+
+    #[test]
+    fn the_next_daemon_is_asked_to_go_on_where_the_last_one_has_ended() {
+        let line = Line::try_parse_from(["logs", "web", "--raw", "--lines", "9"]).unwrap();
+        let expected = "/api/v1/admin/logs?target=web&lines=0&follow=true&resume=true";
+        assert_eq!(line.args.path_to_go_on(), expected);
     }
 
     #[test]

@@ -21,6 +21,10 @@ const SETTLING: Duration = Duration::from_millis(150);
 /// The same for one of several that have no port each: by then most have found out whether there is
 /// one for them.
 const SETTLING_OF_REPLICAS: Duration = Duration::from_secs(1);
+/// The same for one that has ended too early, for each time that it has, and at most; not less than
+/// its `min_uptime`. Until its children are found and ended one that has ended still seems to be there.
+const SETTLING_AGAIN: Duration = Duration::from_secs(1);
+const SETTLING_AGAIN_MAX: Duration = Duration::from_secs(3);
 
 /// Where one process stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,10 @@ pub(crate) struct Step {
     restarts: u32,
     /// How it ended last, when it did since this start.
     ended: Option<String>,
+    /// How often it has ended too early, in a row.
+    unstable: u32,
+    /// Restarts when it was seen last, before it was settled.
+    seen_restarts: u32,
     /// What its last health check said, when that was no good.
     failure: Option<String>,
     /// Of a plain app that is online.
@@ -89,12 +97,25 @@ impl Step {
     /// What to say of it: `ready in 41 ms`, or the reason.
     pub(crate) fn note(&self) -> String {
         match (&self.stage, self.after) {
-            (Stage::Done(word), Some(after)) => format!("{word} in {}", units::took(after)),
+            (Stage::Done(word), Some(after)) => {
+                format!("{word} in {}{}", units::took(after), self.ends())
+            }
             (
                 Stage::Done(text) | Stage::Waiting(text) | Stage::Spare(text) | Stage::Failed(text),
                 _,
             ) => text.clone(),
         }
+    }
+
+    /// What it took to get there: `, after it had ended 12 times: exited with code 0`.
+    fn ends(&self) -> String {
+        let times = match self.unstable {
+            0 => return String::new(),
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        let how = self.ended.as_ref().map(|how| format!(": {how}"));
+        format!(", after it had ended {times}{}", how.unwrap_or_default())
     }
 
     /// Is nothing more to come?
@@ -109,7 +130,9 @@ impl Step {
 
     /// Takes down what the list says of it.
     fn look(&mut self, process: &Process, elapsed: Duration) {
-        let ended = process.unstable_restarts > 0
+        self.unstable = process.unstable_restarts;
+        self.seen_restarts = process.restarts;
+        let ended = self.unstable > 0
             || process.restarts > self.restarts
             || process.status == Status::WaitingRestart;
         if ended {
@@ -127,7 +150,9 @@ impl Step {
                 seen: elapsed,
                 settling: if process.unstable_restarts > 0 {
                     // One that has ended too early must show that it no longer does.
-                    SETTLING.max(process.spec.restart.min_uptime)
+                    let again = SETTLING_AGAIN.saturating_mul(process.unstable_restarts);
+                    let again = again.min(SETTLING_AGAIN_MAX);
+                    again.max(process.spec.restart.min_uptime)
                 } else if may_want_a_siblings_port(process) {
                     SETTLING_OF_REPLICAS
                 } else {
@@ -169,6 +194,15 @@ impl Run {
     }
 }
 
+/// One that got there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct There {
+    /// Which one.
+    pub(crate) id: PmId,
+    /// How often it had been restarted by then.
+    pub(crate) restarts: u32,
+}
+
 /// All processes of a start.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
@@ -204,6 +238,8 @@ impl Progress {
                 is_queued: limit.is_none(),
                 restarts: process.restarts,
                 ended: None,
+                unstable: 0,
+                seen_restarts: process.restarts,
                 failure: None,
                 run: None,
                 kind: Kind::Starting,
@@ -223,7 +259,9 @@ impl Progress {
         let mut queue_has_moved = false;
         for step in &mut self.steps {
             if let Some(process) = known.get(&step.id) {
-                step.look(process, elapsed);
+                if !step.is_settled() {
+                    step.look(process, elapsed);
+                }
                 let is_queued = process.status == Status::Launching && process.pid == 0;
                 queue_has_moved |= step.is_queued && !is_queued;
                 step.is_queued &= is_queued;
@@ -272,9 +310,12 @@ impl Progress {
     }
 
     /// Those that got there.
-    pub(crate) fn done(&self) -> impl Iterator<Item = PmId> {
+    pub(crate) fn done(&self) -> impl Iterator<Item = There> {
         let done = |step: &&Step| matches!(step.stage, Stage::Done(_));
-        self.steps.iter().filter(done).map(|step| step.id)
+        self.steps.iter().filter(done).map(|step| There {
+            id: step.id,
+            restarts: step.seen_restarts,
+        })
     }
 
     /// Those that will not get there, or took too long.
@@ -370,226 +411,4 @@ fn stopped(process: &Process, reason: &str) -> Stage {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::samples::{process, service};
-    use crate::ids::Timestamp;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn exit(code: i32) -> Option<LastExit> {
-        Some(LastExit {
-            code: Some(code),
-            signal: None,
-            at: Timestamp::default(),
-            why: None,
-        })
-    }
-
-    fn ids(list: &[Process]) -> Vec<PmId> {
-        list.iter().map(|p| p.pm_id).collect()
-    }
-
-    #[test]
-    fn a_service_counts_when_it_is_ready() {
-        let mut list = [service(0, "demo", 49160, Readiness::Starting)];
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        assert!(progress.observe(&list, MS).is_empty());
-        assert_eq!(progress.deadline(), Some(Duration::from_secs(60)));
-        list[0] = service(0, "demo", 49160, Readiness::Ready);
-        assert_eq!(progress.observe(&list, 41 * MS), [0]);
-        assert!(progress.is_settled() && !progress.has_failed());
-        assert_eq!(progress.deadline(), None);
-        let step = &progress.steps[0];
-        assert_eq!(step.place.as_deref(), Some("127.0.0.1:49160"));
-        assert_eq!(step.note(), "ready in 41 ms");
-    }
-
-    #[test]
-    fn a_plain_app_counts_when_it_has_been_online_for_a_moment() {
-        let list = [process(0, "web")];
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        progress.observe(&list, MS);
-        assert!(!progress.is_settled());
-        assert_eq!(progress.deadline(), Some(MS + SETTLING));
-        assert!(progress.expire(SETTLING).is_empty());
-        assert_eq!(progress.expire(MS + SETTLING), [0]);
-        assert_eq!(progress.steps[0].note(), "online in 1 ms");
-        assert_eq!(progress.done().collect::<Vec<_>>(), [PmId(0)]);
-    }
-
-    #[test]
-    fn who_waits_for_its_turn_is_not_late_while_the_queue_moves() {
-        let late = |limit| {
-            let mut list = [process(0, "a"), process(1, "b"), process(2, "c")];
-            for queued in &mut list {
-                (queued.status, queued.pid) = (Status::Launching, 0);
-            }
-            let mut progress = Progress::new(&ids(&list), &list, limit);
-            progress.observe(&list, MS);
-            (list[0].status, list[0].pid) = (Status::Online, 10);
-            progress.observe(&list, 9000 * MS);
-            progress.expire(12_000 * MS);
-            let failed = |step: &Step| matches!(step.stage, Stage::Failed(_));
-            let late = progress.steps.iter().filter(|step| failed(step)).count();
-            progress.expire(19_000 * MS);
-            (late, progress.is_settled())
-        };
-        assert_eq!(late(None), (0, true));
-        assert_eq!(late(Some(PLAIN_TIMEOUT)), (2, true), "so it was asked");
-    }
-
-    #[test]
-    fn an_app_that_crashes_at_once_is_never_online() {
-        let mut list = [process(0, "web")];
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        progress.observe(&list, MS);
-        // Another run of it each time; the list shows it online in between.
-        for run in 1..5 {
-            list[0].pid += 1;
-            list[0].unstable_restarts = run;
-            list[0].last_exit = exit(1);
-            progress.observe(&list, MS + SETTLING * run);
-            assert_eq!(progress.steps[0].note(), "exited with code 1");
-        }
-        // The same run counts once it has lasted for `min_uptime`.
-        let before = MS + SETTLING * 4;
-        assert_eq!(progress.deadline(), Some(before + Duration::from_secs(1)));
-        list[0].status = Status::Errored;
-        list[0].reason = Some("16 unstable exits".into());
-        assert_eq!(progress.observe(&list, MS * 900), [0]);
-        assert!(progress.has_failed());
-        assert_eq!(progress.steps[0].note(), "16 unstable exits");
-    }
-
-    #[test]
-    fn a_crash_loop_of_a_service_is_one_line_and_its_end_the_reason() {
-        let mut list = [service(0, "demo", 49160, Readiness::Starting)];
-        let mut progress = Progress::new(&ids(&list), &list, Some(MS * 100));
-        progress.observe(&list, MS);
-        let mut news = 0;
-        for run in 1..9 {
-            list[0].restarts = run;
-            list[0].unstable_restarts = run;
-            list[0].last_exit = exit(3);
-            let down = run % 2 == 0;
-            list[0].status = [Status::Online, Status::WaitingRestart][usize::from(down)];
-            list[0].reason = down.then(|| "exited with code 3".to_owned());
-            let health = list[0].health.as_mut().unwrap();
-            health.last_failure = Some("nobody listens on its port".into());
-            let changed = progress.observe(&list, MS * run);
-            news += changed
-                .iter()
-                .filter(|&&at| progress.steps[at].is_news())
-                .count();
-        }
-        assert_eq!(news, 1);
-        progress.expire(MS * 100);
-        assert_eq!(
-            progress.steps[0].note(),
-            "not ready after 100 ms: exited with code 3; it goes on trying"
-        );
-    }
-
-    #[test]
-    fn a_port_that_a_stranger_took_later_is_told_in_the_checks_words() {
-        let mut taken = service(0, "demo", 49160, Readiness::PortTaken);
-        let health = taken.health.as_mut().unwrap();
-        health.last_failure = Some("port 49160 is taken by nginx".into());
-        assert_eq!(
-            stage(&taken),
-            Stage::Failed("port 49160 is taken by nginx".into())
-        );
-    }
-
-    #[test]
-    fn what_cannot_work_has_failed_with_its_reason() {
-        let mut taken = service(0, "demo", 49160, Readiness::PortTaken);
-        taken.reason = Some("port 49160 is held by nginx (pid 7)".into());
-        let mut errored = process(1, "web");
-        errored.status = Status::Errored;
-        let list = [taken, errored];
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        progress.observe(&list, MS);
-        assert!(progress.has_failed() && progress.is_settled());
-        assert_eq!(
-            progress.steps[0].note(),
-            "port 49160 is held by nginx (pid 7)"
-        );
-        assert_eq!(progress.steps[1].note(), "errored");
-    }
-
-    #[test]
-    fn a_crash_loop_is_told_and_given_up_on() {
-        let mut looping = service(0, "demo", 49160, Readiness::Down);
-        looping.status = Status::WaitingRestart;
-        looping.reason = Some("exited with code 1".into());
-        let list = [looping];
-        let mut progress = Progress::new(&ids(&list), &list, Some(2 * MS));
-        assert_eq!(progress.observe(&list, MS), [0]);
-        assert!(progress.expire(MS).is_empty());
-        assert_eq!(progress.expire(2 * MS), [0]);
-        let note = progress.steps[0].note();
-        assert_eq!(
-            note,
-            "not ready after 2 ms: exited with code 1; it goes on trying"
-        );
-    }
-
-    #[test]
-    fn what_is_settled_stays_so() {
-        let mut list = [process(0, "web")];
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        progress.observe(&list, MS);
-        progress.expire(MS + SETTLING);
-        list[0].status = Status::Errored;
-        assert!(progress.observe(&list, 2 * SETTLING).is_empty());
-        assert!(!progress.has_failed());
-    }
-
-    #[test]
-    fn a_job_that_has_ended_well_is_done() {
-        let mut job = process(0, "job");
-        job.status = Status::Stopped;
-        job.last_exit = exit(0);
-        assert!(matches!(stage(&job), Stage::Done(_)));
-        job.last_exit = exit(3);
-        assert_eq!(stage(&job), Stage::Failed("ended with code 3".into()));
-    }
-
-    #[test]
-    fn a_replica_without_a_port_is_neither_there_nor_a_failure() {
-        let mut list = [process(0, "web"), process(1, "web")];
-        for process in &mut list {
-            process.spec.instances = 2;
-        }
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        progress.observe(&list, MS);
-        assert!(
-            progress.expire(MS + SETTLING).is_empty(),
-            "too early to tell"
-        );
-        list[1].status = Status::Stopped;
-        list[1].reason = Some("replica 0 listens on port 3000".into());
-        list[1].unshared = crate::ids::Port::new(3000);
-        list[1].last_exit = exit(1);
-        progress.observe(&list, 300 * MS);
-        progress.expire(MS + SETTLING_OF_REPLICAS);
-        assert!(progress.is_settled() && !progress.has_failed());
-        assert_eq!(progress.done().collect::<Vec<_>>(), [PmId(0)]);
-        let note = progress.steps[1].note();
-        assert_eq!(note, "stopped: replica 0 listens on port 3000");
-    }
-
-    #[test]
-    fn replicas_are_told_apart_and_a_deleted_one_has_failed() {
-        let list = [process(0, "web"), process(1, "web"), process(2, "api")];
-        let mut progress = Progress::new(&ids(&list), &list, None);
-        let labels: Vec<_> = progress.steps.iter().map(|s| s.label.as_str()).collect();
-        assert_eq!(labels, ["web (0)", "web (1)", "api"]);
-        let alone = Progress::new(&[PmId(1)], &list, None);
-        assert_eq!(alone.steps[0].label, "web (1)", "there is another");
-        progress.observe(&list[..2], MS);
-        assert!(progress.has_failed());
-    }
-}
+mod tests;

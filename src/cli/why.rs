@@ -202,6 +202,7 @@ fn last_lines(exit: &PastExit, count: usize, palette: Palette) -> String {
             Some(NoLines::NoFile) => "its output goes to no file",
             Some(NoLines::TooOften) => "its last lines were not read: it ends too often",
             Some(NoLines::Unread) => "its last lines could not be read",
+            Some(NoLines::Unstored) => "its last lines could not be stored",
         };
         return format!("{INDENT}{}\n", palette.paint(Paint::Dim, why));
     }

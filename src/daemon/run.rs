@@ -272,6 +272,9 @@ async fn live(
     };
     let logs = Logs::start(rules.clone(), &home.run_dir())
         .map_err(system("start the thread that captures logs"))?;
+    if line.is_some() {
+        logs.expect_followers();
+    }
     log.attach(rules.clone(), logs.clone());
     let (run_db, boot_id) = (home.run_db(), proc::boot_id());
     let (journal, left) = match &taken {
@@ -439,6 +442,7 @@ async fn live(
         End::Broken(part) => return Err(DaemonError::Bug(part)),
         End::Close(reason, done) => (reason, done),
         End::HandedOver(given, drain) => {
+            logs.dismiss_followers();
             gate.leave();
             drop((lock, commands));
             let leave = async {

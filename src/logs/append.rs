@@ -2,12 +2,14 @@
 //!
 //! What holds: a file is put aside by a new name and the next one is open before anything is
 //! written to it, so nothing is copied and no byte is lost; when that fails (a folder without
-//! permission) the old one goes on. All who write to one path share one of these. Who appends is
-//! told before and after each write how far it has come, so that it can be finished when the daemon
-//! is killed meanwhile. Nothing here logs: the daemon's own log is such a file, too.
+//! permission) the old one goes on. All who write to one path share one of these. When the disk is
+//! full the beginning of a line that could still be written is taken back, so that what is stored are
+//! whole lines, and none of them grows together with a later one. Who appends is told before and after
+//! each write how far it has come, so that it can be finished when the daemon is killed meanwhile.
+//! Nothing here logs: the daemon's own log is such a file, too.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 use super::aside::{self, Tidier};
+use super::lines;
 use super::mark::{self, Place};
 use super::rotate::{self, Facts, Form, Mark, Policy};
 use super::stamp::Stamp;
@@ -52,6 +55,23 @@ pub struct LogFile {
     last: Option<Mark>,
     retry_at: Option<Instant>,
     trouble: Option<io::Error>,
+    /// It ended within a line when something could not be written: what comes next begins a line.
+    is_torn: bool,
+}
+
+/// A piece that is not all in its file.
+#[derive(Debug)]
+pub struct Unstored {
+    /// So many bytes of it are.
+    pub done: usize,
+    /// Why the rest is not.
+    pub error: io::Error,
+}
+
+impl From<Unstored> for io::Error {
+    fn from(unstored: Unstored) -> Self {
+        unstored.error
+    }
 }
 
 struct Open {
@@ -76,6 +96,7 @@ impl LogFile {
             last: None,
             retry_at: None,
             trouble: None,
+            is_torn: false,
         }
     }
 
@@ -101,23 +122,24 @@ impl LogFile {
     /// `told` hears where the next byte of the piece goes, before each write and after it.
     ///
     /// # Errors
-    /// When the rest could not be written.
+    /// When not all could be written, and how much was: whole lines, where that could be had.
     pub fn append(
         &mut self,
         piece: &[u8],
         rules: Option<&Rules>,
         told: &mut dyn FnMut(Place),
-    ) -> io::Result<()> {
+    ) -> Result<(), Unstored> {
         let policy = rules.map(|rules| (Policy::of(self.asked, rules.daemon), rules));
         let mut rest = piece;
         while !rest.is_empty() {
-            self.check()?;
+            let done = piece.len() - rest.len();
+            self.check().map_err(|error| Unstored { done, error })?;
             let room = match &policy {
                 Some((policy, _)) => self.room(policy, rest),
                 None => rest.len(),
             };
             let (now, later) = rest.split_at(room);
-            self.write(now, piece.len() - rest.len(), told)?;
+            self.write(now, done, told)?;
             rest = later;
             if let Some((policy, rules)) = policy.as_ref().filter(|_| !rest.is_empty()) {
                 self.put_aside(*policy, rules);
@@ -221,22 +243,40 @@ impl LogFile {
     }
 
     /// Writes bytes before which so many of their piece were written.
-    fn write(&mut self, bytes: &[u8], done: usize, told: &mut dyn FnMut(Place)) -> io::Result<()> {
+    fn write(
+        &mut self,
+        bytes: &[u8],
+        done: usize,
+        told: &mut dyn FnMut(Place),
+    ) -> Result<(), Unstored> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
         let Some(last) = bytes.last() else {
             return Ok(());
         };
+        if self.is_torn && !(open.is_regular && open.between_lines) {
+            open.file
+                .write_all(b"\n")
+                .map_err(|error| Unstored { done, error })?;
+            open.size += 1;
+        }
+        self.is_torn = false;
         let place = open.place(done);
         told(place);
         failpoint::reach("append.before_write");
-        let written = open.file.write_all(bytes);
+        let (written, result) = put(&mut open.file, bytes);
         failpoint::reach("append.written");
-        if written.is_err() {
-            // How much of it is there is looked up with the next piece.
+        if let Err(error) = result {
+            let kept = open.keep_whole(&place, &bytes[..written]);
+            self.is_torn = match bytes[..kept].last() {
+                Some(last) => *last != b'\n',
+                None => !open.between_lines,
+            };
+            // Its length is looked up with the next piece.
             self.open = None;
-            return written;
+            let done = done + kept;
+            return Err(Unstored { done, error });
         }
         // Told again before the file may be put aside: then it is found no more.
         told(place.after(bytes.len()));
@@ -319,6 +359,25 @@ impl Open {
         place.unwrap_or(Place::given_up(done))
     }
 
+    /// A write at this place has failed after so much: cuts the beginning of a line off that it has
+    /// left, and says how many of the bytes stay.
+    fn keep_whole(&self, place: &Place, written: &[u8]) -> usize {
+        let whole = lines::whole(written);
+        if whole == written.len() {
+            return whole;
+        }
+        let (end, kept) = (place.after(written.len()).length, place.after(whole).length);
+        let is_ours = self.file.metadata().is_ok_and(|meta| {
+            // Nobody else has written behind it.
+            (meta.dev(), meta.ino(), meta.len()) == (place.device, place.inode, end)
+        });
+        if self.is_regular && is_ours && self.file.set_len(kept).is_ok() {
+            whole
+        } else {
+            written.len()
+        }
+    }
+
     /// The path names this very file.
     fn is_at(&self, path: &Path) -> bool {
         match (self.file.metadata(), path.metadata()) {
@@ -343,6 +402,20 @@ impl Open {
             file,
         })
     }
+}
+
+/// Writes as much as can be written, and says how much that was.
+fn put(file: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
 }
 
 /// Reads the last byte; a file that can't be read counts as ending with a line.
@@ -379,137 +452,4 @@ fn open(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::logs::history::last_lines;
-
-    struct Fixture {
-        dir: tempfile::TempDir,
-        file: LogFile,
-        rules: Rules,
-    }
-
-    fn fixture(max_size: u64, compress: bool) -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = LogFile::new(dir.path().join("sub/a-out.log"), 0o640);
-        file.asked = RotateSpec {
-            max_size: Some(max_size),
-            compress: Some(compress),
-            retain: Some(0),
-            ..RotateSpec::default()
-        };
-        let rules = Rules {
-            daemon: RotateSpec::default(),
-            tidier: Tidier::start().unwrap(),
-            zone: TimeZone::UTC,
-        };
-        Fixture { dir, file, rules }
-    }
-
-    impl Fixture {
-        fn append(&mut self, piece: &[u8]) {
-            let appended = self.file.append(piece, Some(&self.rules), &mut |_| {});
-            appended.unwrap();
-        }
-
-        /// What was put aside, oldest first, and the present file.
-        fn files(&self) -> Vec<Vec<u8>> {
-            let mut found = aside::found(self.file.path()).unwrap();
-            found.sort();
-            let aside = found
-                .iter()
-                .map(|(mark, form)| aside::path(self.file.path(), mark, *form));
-            aside
-                .chain([self.file.path().to_owned()])
-                .map(|path| std::fs::read(path).unwrap())
-                .collect()
-        }
-    }
-
-    #[test]
-    fn a_full_file_is_put_aside_between_lines() {
-        let mut it = fixture(8, false);
-        it.append(b"one\ntwo\nthree\n");
-        it.append(b"fo");
-        it.append(b"ur\nfive\n");
-        assert_eq!(
-            it.files(),
-            [&b"one\ntwo\n"[..], b"three\nfour\n", b"five\n"]
-        );
-        assert_eq!(it.file.descriptor().unwrap().1, 3);
-        assert_eq!(
-            last_lines(it.file.path(), 4).unwrap(),
-            [&b"two"[..], b"three", b"four", b"five"]
-        );
-    }
-
-    #[test]
-    fn each_write_is_told_of_and_what_it_has_done_is_found_again() {
-        let mut it = fixture(8, false);
-        let piece = b"one\ntwo\nthree\n";
-        let mut places = Vec::new();
-        let appended = it
-            .file
-            .append(piece, Some(&it.rules), &mut |place| places.push(place));
-        appended.unwrap();
-        let told: Vec<_> = places
-            .iter()
-            .map(|place| (place.length, place.done))
-            .collect();
-        assert_eq!(told, [(0, 0), (8, 8), (0, 8), (6, 14)]);
-        assert_ne!(places[1].inode, places[2].inode);
-        // The first file was put aside; the second one has all that its place had before it.
-        for (place, written) in places.iter().zip([0, 8, 14, 14]) {
-            assert_eq!(it.file.written(piece, Some(place)), written);
-        }
-        assert_eq!(it.file.written(piece, None), 0);
-        std::fs::write(it.file.path(), "th").unwrap();
-        assert_eq!(it.file.written(piece, Some(&places[2])), 10);
-    }
-
-    #[test]
-    fn a_file_that_was_there_goes_on_and_its_open_line_stays_whole() {
-        let mut it = fixture(8, false);
-        std::fs::create_dir_all(it.file.path().parent().unwrap()).unwrap();
-        std::fs::write(it.file.path(), "12345678 no end").unwrap();
-        it.append(b" yet\nnext\n");
-        assert_eq!(it.files(), [&b"12345678 no end yet\n"[..], b"next\n"]);
-    }
-
-    #[test]
-    fn a_link_stays_and_its_file_is_put_aside() {
-        let mut it = fixture(4, false);
-        let real = it.dir.path().join("real.log");
-        std::fs::create_dir_all(it.file.path().parent().unwrap()).unwrap();
-        std::os::unix::fs::symlink(&real, it.file.path()).unwrap();
-        it.append(b"one\ntwo\n");
-        assert!(it.file.path().is_symlink());
-        assert_eq!(std::fs::read(&real).unwrap(), b"two\n");
-        assert_eq!(aside::found(&real).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn what_cannot_be_put_aside_goes_on() {
-        let mut it = fixture(4, false);
-        // Longer than a name may be once the time is in it.
-        let path = it.dir.path().join(format!("{}.log", "x".repeat(240)));
-        let mut file = LogFile::new(path.clone(), 0o640);
-        file.asked = it.file.asked;
-        file.append(b"one\ntwo\nthree\n", Some(&it.rules), &mut |_| {})
-            .unwrap();
-        assert!(file.take_trouble().is_some() && file.take_trouble().is_none());
-        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nthree\n");
-        it.append(b"one\n");
-    }
-
-    #[test]
-    fn devices_are_never_put_aside() {
-        let mut it = fixture(1, false);
-        let mut null = LogFile::new("/dev/null".into(), 0o640);
-        null.asked = it.file.asked;
-        null.append(b"one\ntwo\n", Some(&it.rules), &mut |_| {})
-            .unwrap();
-        it.append(b"x\n");
-        assert!(null.take_trouble().is_none() && Path::new("/dev/null").exists());
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! Lines that no log file could take: counted by process, and told until somebody resets it.
+//! Lines that no log file could take: counted by process, and told until somebody resets it. And
+//! processes whose output is not read at all, until it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,13 @@ use crate::ids::{AppName, PmId, Timestamp};
 
 /// All that was lost; clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Losses(Arc<Mutex<BTreeMap<PmId, Loss>>>);
+pub struct Losses(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    lost: BTreeMap<PmId, Loss>,
+    unread: BTreeMap<PmId, Unread>,
+}
 
 /// Lines of one process that no log file could take.
 #[derive(Clone, Debug)]
@@ -24,6 +31,13 @@ pub struct Loss {
     error: Reason,
 }
 
+/// A process whose output is not read: once its pipe is full it waits.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    app: AppName,
+    error: Reason,
+}
+
 /// A text only when it is shown: a full disk fails thousands of times a second.
 #[derive(Clone, Debug)]
 enum Reason {
@@ -33,13 +47,10 @@ enum Reason {
 
 impl Losses {
     pub(super) fn add(&self, source: &Source, file: &Path, lines: u64, error: &io::Error) {
-        let error = match error.raw_os_error() {
-            Some(code) => Reason::System(code),
-            None => Reason::Other(error.to_string()),
-        };
+        let error = Reason::of(error);
         let last = Timestamp::now();
-        let mut losses = self.lock();
-        let loss = losses.entry(source.id).or_insert_with(|| Loss {
+        let mut state = self.lock();
+        let loss = state.lost.entry(source.id).or_insert_with(|| Loss {
             app: source.name.clone(),
             file: file.to_owned(),
             lines: 0,
@@ -56,19 +67,38 @@ impl Losses {
 
     /// Of each process that lost some.
     pub fn all(&self) -> Vec<Loss> {
-        self.lock().values().cloned().collect()
+        self.lock().lost.values().cloned().collect()
     }
 
     pub(super) fn of(&self, id: PmId) -> Option<Loss> {
-        self.lock().get(&id).cloned()
+        self.lock().lost.get(&id).cloned()
     }
 
     /// It is counted from zero.
     pub fn forget(&self, id: PmId) {
-        self.lock().remove(&id);
+        self.lock().lost.remove(&id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PmId, Loss>> {
+    /// Its output can't be read; `false` when that is known.
+    pub(super) fn is_unread(&self, source: &Source, error: &io::Error) -> bool {
+        let unread = Unread {
+            app: source.name.clone(),
+            error: Reason::of(error),
+        };
+        self.lock().unread.insert(source.id, unread).is_none()
+    }
+
+    /// Its output is read, or it is forgotten; `false` when nothing else is known.
+    pub(super) fn is_read(&self, id: PmId) -> bool {
+        self.lock().unread.remove(&id).is_some()
+    }
+
+    /// Each process whose output is not read.
+    pub fn unread(&self) -> Vec<Unread> {
+        self.lock().unread.values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,6 +118,26 @@ impl fmt::Display for Loss {
             f,
             "{app}: {lines} log {many} could not be written to `{file}`, the last at {last}: {error}"
         )
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { app, error } = self;
+        write!(
+            f,
+            "{app}: its output is not being read: {error}; it waits when its pipe is full, and is \
+             tried again each second"
+        )
+    }
+}
+
+impl Reason {
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Self::System(code),
+            None => Self::Other(error.to_string()),
+        }
     }
 }
 
@@ -122,5 +172,23 @@ mod tests {
         assert!(one.starts_with("b: 1 log line could"), "{one}");
         losses.forget(PmId(0));
         assert_eq!(losses.all().len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_read_is_told_until_it_is() {
+        let losses = Losses::default();
+        let source = Source {
+            id: PmId(0),
+            name: AppName::parse("a").unwrap(),
+        };
+        let none_left = io::Error::from_raw_os_error(24);
+        assert!(losses.is_unread(&source, &none_left));
+        assert!(!losses.is_unread(&source, &none_left), "it is known");
+        losses.forget(PmId(0));
+        let told = losses.unread()[0].to_string();
+        let expected = "a: its output is not being read: Too many open files (os error 24); ";
+        assert!(told.starts_with(expected), "{told}");
+        assert!(losses.is_read(PmId(0)) && !losses.is_read(PmId(0)));
+        assert!(losses.unread().is_empty());
     }
 }

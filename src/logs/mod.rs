@@ -6,12 +6,13 @@
 //! appends to the log files: a slow disk delays no request and no command. What is written leaves
 //! its pipe only when it is stored, so a daemon may be killed at any moment.
 //!
-//! `pipes.rs` makes the FIFOs, `capture.rs` says when each is looked into, `reader.rs` takes whole
-//! lines out of one, `peek.rs` looks without taking, `wait.rs` (pure) says how long the end of a line
-//! is waited for. `mark.rs` (pure) and `mark_file.rs` tell the next daemon what this one was storing.
+//! `pipes.rs` makes the FIFOs, `capture.rs` is the handle to the thread that reads them and `serve.rs`
+//! its loop, `stream.rs` says when one is looked into, `reader.rs` takes whole lines out of it,
+//! `peek.rs` looks without taking, `wait.rs` (pure) says how long the end of a line is waited for.
+//! `shared.rs` is what all streams have in common. `mark.rs` (pure) and `mark_file.rs` tell the next daemon what this one was storing.
 //! `lines.rs` (pure) finds lines, `words.rs` (pure) hears of taken ports, `dress.rs` and `stamp.rs`
-//! (pure) add times and names, `sink.rs` stores and tells, `files.rs` (pure) says where all goes,
-//! `losses.rs` counts what no file could take.
+//! (pure) add times and names, `sink.rs` stores, `followers.rs` tells those who follow, `files.rs`
+//! (pure) says where all goes, `losses.rs` counts what no file could take, and knows what is not read.
 //! `append.rs` is one log file, `rotate.rs` (pure) decides when it is put aside and what becomes of it then,
 //! `aside.rs` does that; `history.rs` reads the last lines across them.
 
@@ -29,10 +30,15 @@ pub mod losses;
 pub mod mark_file;
 pub mod peek;
 mod wait;
+mod followers;
+mod shared;
 mod sink;
 mod reader;
+mod stream;
+mod serve;
 pub mod capture;
 pub mod history;
 
 pub use capture::{Extent, Line, Logs, Missed, Origin, Output, Source};
 pub use files::Stream;
+pub use followers::Following;

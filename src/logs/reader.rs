@@ -11,12 +11,13 @@ use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::capture::{Extent, Shared, Source};
+use super::capture::{Extent, Source};
 use super::files::Stream;
 use super::lines::{self, Partial};
 use super::mark::{self, Chunk};
 use super::mark_file::MarkFile;
 use super::peek;
+use super::shared::Shared;
 use super::sink::{Arrival, Sink};
 use crate::failpoint;
 use crate::ids::Timestamp;
@@ -86,10 +87,12 @@ impl Reader {
     /// A run begins.
     pub(super) fn begin(&mut self) {
         self.begun = self.sink.end().map_or(0, |(_, end)| end);
+        self.sink.was_cut();
     }
 
     /// What the run that has just ended has written; the next one begins behind it.
     pub(super) fn extent(&mut self) -> Option<Extent> {
+        let is_cut = self.sink.was_cut();
         let (path, to) = self.sink.end()?;
         // The file was put aside or emptied meanwhile: what is in it is the run's.
         let from = if self.begun <= to { self.begun } else { 0 };
@@ -100,6 +103,7 @@ impl Reader {
             path,
             from,
             to,
+            is_cut,
         })
     }
 

@@ -4,18 +4,17 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::append::LogFile;
-use super::capture::{Line, Origin, Output, Shared, Source};
+use super::append::{LogFile, Unstored};
+use super::capture::{Origin, Output, Source};
 use super::dress::Dress;
 use super::files::Stream;
 use super::lines;
 use super::mark::{Mark, Place};
+use super::shared::Shared;
 use super::words;
 use crate::ids::Timestamp;
 
@@ -36,6 +35,8 @@ pub(super) struct Sink {
     ear: Option<Ear>,
     /// Of a file that could not be written.
     warned: Option<Instant>,
+    /// Something could not be stored since that was asked for.
+    is_cut: bool,
 }
 
 /// A piece that has arrived.
@@ -61,6 +62,7 @@ impl Sink {
             dress,
             ear: output.is_heard.then(Ear::default),
             warned: None,
+            is_cut: false,
         }
     }
 
@@ -68,6 +70,11 @@ impl Sink {
     pub(super) fn end(&self) -> Option<(PathBuf, u64)> {
         let file = self.files.first()?.borrow();
         Some((file.path().to_owned(), file.size()?))
+    }
+
+    /// Something could not be stored since the last time this was asked.
+    pub(super) fn was_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
     }
 
     /// Something of it is kept.
@@ -131,10 +138,13 @@ impl Sink {
             let done = unfinished.map_or(0, |mark| file.written(piece, place(mark).as_ref()));
             let rest = &piece[done..];
             let mut told_of_it = |place: Place| told(index, place.behind(done));
-            if let Err(error) = file.append(rest, Some(&rules), &mut told_of_it) {
-                // It is lost and counted; nobody is to write it later.
+            let appended = file.append(rest, Some(&rules), &mut told_of_it);
+            if let Err(Unstored { done, error }) = appended {
+                // The rest is lost and counted; nobody is to write it later.
                 told(index, Place::given_up(piece.len()));
-                let lines = u64::try_from(lines::split(rest).count()).unwrap_or(u64::MAX);
+                self.is_cut = true;
+                let lines = lines::split(&rest[done..]).count();
+                let lines = u64::try_from(lines).unwrap_or(u64::MAX);
                 shared.losses.add(source, file.path(), lines, &error);
                 let now = Instant::now();
                 if self.warned.is_none_or(|at| now - at >= WARN_EVERY) {
@@ -153,22 +163,8 @@ impl Sink {
         }
         if self.is_told {
             let origin = Origin::Process(source.clone(), stream);
-            tell(&shared.followers, &origin, piece);
+            shared.followers.tell(&origin, piece);
         }
-    }
-}
-
-/// Hands the lines of a piece to those who follow.
-pub(super) fn tell(followers: &broadcast::Sender<Arc<Line>>, origin: &Origin, piece: &[u8]) {
-    if followers.receiver_count() == 0 {
-        return;
-    }
-    for line in lines::split(piece) {
-        let line = Line {
-            origin: origin.clone(),
-            bytes: line.to_vec(),
-        };
-        let _ = followers.send(Arc::new(line));
     }
 }
 

@@ -129,8 +129,12 @@ async fn with_lines(mut record: ExitRecord, mut output: mpsc::Receiver<Extent>) 
         });
         return record;
     }
+    let is_cut = extents.iter().any(|extent| extent.is_cut);
     match tokio::task::spawn_blocking(move || read(extents)).await {
         Ok(Ok((out, error))) => {
+            if is_cut && out.is_empty() && error.is_empty() {
+                record.no_lines = Some(NoLines::Unstored);
+            }
             record.out_lines = out;
             record.error_lines = error;
         }
@@ -185,6 +189,7 @@ mod tests {
             path,
             from,
             to,
+            is_cut: false,
         }
     }
 
@@ -223,6 +228,25 @@ mod tests {
         drop(sender);
         let told = with_lines(record(1), output).await;
         assert_eq!(told.no_lines, Some(NoLines::NoFile));
+    }
+
+    #[tokio::test]
+    async fn lines_that_could_not_be_stored_are_told_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.log");
+        std::fs::write(&file, "one\n").unwrap();
+        for (from, lines, no_lines) in [
+            (4, Vec::new(), Some(NoLines::Unstored)),
+            (0, vec!["one".to_owned()], None),
+        ] {
+            let (sender, output) = mpsc::channel(1);
+            let mut extent = extent(Stream::Out, &file, from, 4);
+            extent.is_cut = true;
+            sender.try_send(extent).unwrap();
+            drop(sender);
+            let told = with_lines(record(1), output).await;
+            assert_eq!((told.out_lines, told.no_lines), (lines, no_lines));
+        }
     }
 
     #[test]

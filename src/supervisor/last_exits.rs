@@ -132,6 +132,8 @@ pub enum NoLines {
     TooOften,
     /// The files could not be read.
     Unread,
+    /// They could not be stored: the disk was full.
+    Unstored,
 }
 
 impl Asked {
@@ -202,6 +204,14 @@ pub struct End<'a> {
 impl End<'_> {
     /// What followed, and why; `None` while something of the run is still being ended.
     pub fn decision(&self) -> Option<(Next, String)> {
+        let (next, mut text) = self.followed()?;
+        if matches!(self.before, State::Clearing { .. }) {
+            text += "; children that it left behind were ended";
+        }
+        Some((next, text))
+    }
+
+    fn followed(&self) -> Option<(Next, String)> {
         if self.has_swapped {
             let text = "the new run of a reload is in its place";
             return Some((Next::Replaced, text.to_owned()));

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::harness::{Mcpm, is_alive, kill, processes_of, sh, wait_for};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::harness::{Mcpm, Running, is_alive, kill, processes_of, sh, wait_for};
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -130,6 +133,83 @@ fn logs_that_cannot_be_written_are_named_and_the_app_runs() {
     wait_for(told, "a word about it in the daemon's log");
     mcpm.ok(&["restart", "web"]);
     mcpm.wait_until(|list| list["web"].is_up());
+}
+
+/// Lets no file of the daemon get longer, as a full disk would; `None` is no limit.
+#[track_caller]
+fn limit_files(mcpm: &Mcpm, bytes: Option<u64>) {
+    let pid = i32::try_from(mcpm.daemon_pid()).ok();
+    let pid = pid.and_then(Pid::from_raw).expect("a pid");
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(Some(pid), Resource::Fsize, limit).unwrap();
+}
+
+#[test]
+fn a_full_disk_takes_whole_lines_or_none_and_those_that_are_lost_are_counted() {
+    // So long that no other file of the daemon gets there.
+    const BEGIN: u64 = 16 * 1024 * 1024;
+    let limit = rustix::process::getrlimit(Resource::Fsize);
+    if limit.maximum.is_some() {
+        eprintln!("skipped: the length of files is limited here");
+        return;
+    }
+    let mcpm = Mcpm::new();
+    let log = mcpm.folder().join("web.log");
+    let mut file = fs::File::create(&log).unwrap();
+    file.seek(SeekFrom::Start(BEGIN - 1)).unwrap();
+    file.write_all(b"\n").unwrap();
+    let added = || {
+        let mut file = fs::File::open(&log).unwrap();
+        file.seek(SeekFrom::Start(BEGIN)).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    };
+    // A program that ignores the signal gets an error in its place.
+    let program = mcpm.command(&["daemon"]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", "trap '' XFSZ; exec \"$0\" daemon"])
+        .arg(program.get_program())
+        .current_dir(mcpm.folder())
+        .env_clear();
+    shell.envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let _daemon = Running::start(shell);
+    let pid = mcpm.home().join("mcpm.pid");
+    wait_for(|| pid.exists().then_some(()), "the daemon");
+    let script = "while [ ! -e go ]; do sleep 0.02; done; \
+        i=0; while [ $i -lt 40 ]; do echo line $i is long; i=$((i+1)); done; \
+        while [ ! -e room ]; do sleep 0.02; done; echo after; exec sleep 1000";
+    let app = sh("web", script)
+        .with("/out_file", log.to_str().unwrap())
+        .with("/log_rotate", false);
+    let file = mcpm.ecosystem([app]);
+    mcpm.ok(&["start", &file]);
+    // Six lines of 15 bytes, and the beginning of another one.
+    limit_files(&mcpm, Some(BEGIN + 100));
+    mcpm.write("go", "");
+    let told = || {
+        let told = mcpm.run(&["ls"]).stderr;
+        told.contains("web: 34 log lines could not be written to")
+            .then_some(())
+    };
+    wait_for(told, "the lines that were lost");
+    limit_files(&mcpm, None);
+    mcpm.write("room", "");
+    wait_for(
+        || added().ends_with("after\n").then_some(()),
+        "what follows",
+    );
+    let mut expected: Vec<String> = (0..6).map(|i| format!("line {i} is long")).collect();
+    expected.push("after".to_owned());
+    assert_eq!(added().lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Another daemon takes over while everything goes on.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -463,20 +464,76 @@ fn a_signal_ends_what_the_old_daemon_still_serves_and_nothing_else() {
     assert_eq!(mcpm.get(&format!("{url}/x")).status, 200);
 }
 
+/// `logs --raw` of an app that counts, and what it has printed.
+struct Follower {
+    name: &'static str,
+    logs: Running,
+    printed: RefCell<Vec<usize>>,
+}
+
+impl Follower {
+    #[track_caller]
+    fn of(mcpm: &Mcpm, name: &'static str) -> Self {
+        let follower = Self {
+            name,
+            logs: mcpm.spawn(&["logs", name, "--raw", "--lines", "0"]),
+            printed: RefCell::default(),
+        };
+        follower.reach(0);
+        follower
+    }
+
+    /// Waits for this number or a greater one.
+    #[track_caller]
+    fn reach(&self, wanted: usize) {
+        self.logs.line(|line| {
+            let number = line
+                .strip_prefix("line ")
+                .and_then(|n| n.parse::<usize>().ok());
+            let number = number.unwrap_or_else(|| panic!("a line was cut: {line:?}"));
+            self.printed.borrow_mut().push(number);
+            number >= wanted
+        });
+    }
+
+    /// Waits for some more than its log holds now.
+    #[track_caller]
+    fn catch_up(&self, mcpm: &Mcpm) {
+        let last = || {
+            let log = mcpm.log(&format!("{}-out.log", self.name));
+            let text = String::from_utf8_lossy(&log);
+            let (whole, _) = text.rsplit_once('\n')?;
+            whole.rsplit("line ").next()?.parse::<usize>().ok()
+        };
+        self.reach(wait_for(last, "a line in its log") + 20);
+    }
+
+    #[track_caller]
+    fn has_seen_each_line_once(self) {
+        let printed = self.printed.into_inner();
+        for pair in printed.windows(2) {
+            assert_eq!(pair[1], pair[0] + 1, "{} after {}", self.name, pair[0]);
+        }
+    }
+}
+
 #[test]
 fn those_who_follow_logs_follow_on_and_no_line_is_lost() {
     const COUNT: &str = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.002; done";
-    let mcpm = Mcpm::start([sh("counter", COUNT)]);
-    let logs = mcpm.spawn(&["logs", "counter", "--raw", "--lines", "0"]);
-    logs.line(|line| line.starts_with("line "));
+    let rotated =
+        sh("rotated", COUNT).with("/log_rotate", json!({"max_size": 300, "compress": false}));
+    let mcpm = Mcpm::start([sh("counter", COUNT), rotated]);
+    let followers = ["counter", "rotated"].map(|name| Follower::of(&mcpm, name));
     for _ in 0..3 {
         update(&mcpm);
-        logs.line(|line| line.starts_with("line "));
+        // Else it might never have come to this daemon when the next one takes over.
+        followers
+            .iter()
+            .for_each(|follower| follower.catch_up(&mcpm));
     }
-    let now = String::from_utf8_lossy(&mcpm.log("counter-out.log"))
-        .lines()
-        .count();
-    logs.line(|line| line == format!("line {}", now + 100));
+    for follower in followers {
+        follower.has_seen_each_line_once();
+    }
     let log = mcpm.log("counter-out.log");
     let text = String::from_utf8_lossy(&log);
     let whole = text

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::ids::Timestamp;
 use crate::logs::aside::Tidier;
 use crate::logs::mark::{self, Chunk, Place};
 use crate::logs::peek;
+use crate::logs::reader::{Beginning, Reader};
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -131,6 +133,71 @@ async fn pipes_are_open_when_capturing_has_begun() {
     drop(child);
     let file = it.dir.path().join("a.log");
     until(|| std::fs::read(&file).is_ok_and(|is| is == b"last words\n")).await;
+}
+
+/// Pipes that are not there yet can't be opened, as when descriptors have run out.
+async fn unread() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = logs(dir.path());
+    let pipes = Pipes::of(dir.path(), PmId(0));
+    let files = LogFiles {
+        out: Some(dir.path().join("a.log")),
+        ..LogFiles::default()
+    };
+    let source = source();
+    logs.capture(source.clone(), pipes.clone(), output(files.clone()))
+        .await;
+    let told = logs.losses().unread();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].to_string().starts_with("a: its output is not"));
+    Fixture {
+        dir,
+        logs,
+        pipes,
+        source,
+        files,
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_opened_is_opened_while_the_process_runs() {
+    let it = unread().await;
+    std::fs::write(it.dir.path().join("a.log"), "of another run\n").unwrap();
+    it.pipes.make(None).unwrap();
+    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    child.write_all(b"one\n").unwrap();
+    let stored = || std::fs::read(it.dir.path().join("a.log")).unwrap();
+    until(|| stored() == b"of another run\none\n").await;
+    assert!(it.logs.losses().unread().is_empty());
+    it.logs.settle(PmId(0)).await;
+    let extent = it.logs.extents(PmId(0)).await.recv().await.unwrap();
+    assert_eq!((extent.from, extent.to), (15, 19), "no other run's words");
+}
+
+#[tokio::test]
+async fn what_could_not_be_opened_is_open_when_capturing_has_begun_again() {
+    let it = unread().await;
+    it.pipes.make(None).unwrap();
+    it.logs
+        .capture(
+            it.source.clone(),
+            it.pipes.clone(),
+            output(it.files.clone()),
+        )
+        .await;
+    assert!(it.logs.losses().unread().is_empty());
+    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    child.write_all(b"last words\n").unwrap();
+    drop(child);
+    let file = it.dir.path().join("a.log");
+    until(|| std::fs::read(&file).is_ok_and(|is| is == b"last words\n")).await;
+}
+
+#[tokio::test]
+async fn what_is_not_read_is_nobodys_once_it_is_released() {
+    let it = unread().await;
+    it.logs.release(PmId(0));
+    until(|| it.logs.losses().unread().is_empty()).await;
 }
 
 #[tokio::test]
@@ -359,7 +426,7 @@ async fn a_killed_daemons_lines_get_the_time_they_have_come_in_each_of_their_fil
 
 /// One stream without its task, whose log is `a.log` of the folder.
 fn reader(dir: &Path) -> Reader {
-    let (followers, _) = broadcast::channel(1);
+    let followers = Followers::default();
     let scratch = Scratch::new(CHUNK_MAX).unwrap();
     let marks = MarkFile::open(dir).unwrap();
     let shared = Shared::new(followers, Losses::default(), rules(), scratch, Some(marks));

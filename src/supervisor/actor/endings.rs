@@ -55,6 +55,7 @@ pub(super) fn trace_of_the_dead(process: &Process) -> Trace {
             path,
             from: 0,
             to,
+            is_cut: false,
         });
     }
     Trace {

@@ -178,14 +178,21 @@ async fn what_was_asked_for_is_no_decision_of_the_policy() {
             "started again at once: it ran less than `min_uptime`",
         ),
         (
+            clearing(Wish::Run),
+            Next::Started,
+            "started again at once: it ran less than `min_uptime`; \
+             children that it left behind were ended",
+        ),
+        (
             clearing(Wish::Restart),
             Next::Started,
-            "started again, as asked",
+            "started again, as asked; children that it left behind were ended",
         ),
         (
             clearing(Wish::Stop),
             Next::Stopped,
-            "stays stopped: that was asked for meanwhile",
+            "stays stopped: that was asked for meanwhile; \
+             children that it left behind were ended",
         ),
     ] {
         let exit = Exit::Signal(2);
