@@ -226,11 +226,7 @@ pub(super) async fn read(
         else {
             return;
         };
-        let snapshot = api.supervisor.snapshot();
-        let mut events = Vec::from_iter((missed > 0).then_some(LogEvent::Missed { lines: missed }));
-        let earlier = earlier.iter();
-        events.extend(earlier.filter_map(|line| wanted.event(line, &snapshot)));
-        for event in events {
+        for event in caught_up(missed, earlier, &wanted, &api.supervisor.snapshot()) {
             if sender.send(event).await.is_err() {
                 return;
             }
@@ -252,6 +248,20 @@ pub(super) async fn read(
         }
     });
     Ok(ndjson(events))
+}
+
+/// What has arrived before somebody came who follows on.
+fn caught_up(
+    missed: u64,
+    earlier: Vec<Arc<logs::Line>>,
+    wanted: &Wanted,
+    snapshot: &Snapshot,
+) -> Vec<LogEvent> {
+    let missed = (missed > 0).then_some(LogEvent::Missed { lines: missed });
+    let earlier = earlier
+        .into_iter()
+        .filter_map(|line| wanted.event(&line, snapshot));
+    missed.into_iter().chain(earlier).collect()
 }
 
 /// The last lines of all files that are asked for.

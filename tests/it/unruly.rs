@@ -28,8 +28,14 @@ fn a_program_that_forks_and_ends_is_errored_and_leaves_no_copies() {
     let script = "sleep 1000 </dev/null >/dev/null 2>&1 & exit 0";
     let mcpm = Mcpm::new();
     let file = mcpm.ecosystem([sh("daemon", script).with("/max_restarts", 4)]);
-    mcpm.run(&["start", &file]);
+    let started = mcpm.run(&["start", &file]);
+    assert_eq!(started.code, Some(1), "it is never online: {started}");
     mcpm.wait_until(|list| list["daemon"].status == "errored");
+    let told = mcpm.ok(&["why", "daemon"]);
+    assert!(
+        told.contains("; children that it left behind were ended"),
+        "{told}"
+    );
     let daemon = mcpm.daemon_pid();
     let left = || {
         let mut left = processes_of(&mcpm.home());
