@@ -80,7 +80,7 @@ impl Losses {
     }
 
     /// Its output can't be read; `false` when that is known.
-    pub(super) fn is_unread(&self, source: &Source, error: &io::Error) -> bool {
+    pub(super) fn note_unread(&self, source: &Source, error: &io::Error) -> bool {
         let unread = Unread {
             app: source.name.clone(),
             error: Reason::of(error),
@@ -89,7 +89,7 @@ impl Losses {
     }
 
     /// Its output is read, or it is forgotten; `false` when nothing else is known.
-    pub(super) fn is_read(&self, id: PmId) -> bool {
+    pub(super) fn note_read(&self, id: PmId) -> bool {
         self.lock().unread.remove(&id).is_some()
     }
 
@@ -182,13 +182,13 @@ mod tests {
             name: AppName::parse("a").unwrap(),
         };
         let none_left = io::Error::from_raw_os_error(24);
-        assert!(losses.is_unread(&source, &none_left));
-        assert!(!losses.is_unread(&source, &none_left), "it is known");
+        assert!(losses.note_unread(&source, &none_left));
+        assert!(!losses.note_unread(&source, &none_left), "it is known");
         losses.forget(PmId(0));
         let told = losses.unread()[0].to_string();
         let expected = "a: its output is not being read: Too many open files (os error 24); ";
         assert!(told.starts_with(expected), "{told}");
-        assert!(losses.is_read(PmId(0)) && !losses.is_read(PmId(0)));
+        assert!(losses.note_read(PmId(0)) && !losses.note_read(PmId(0)));
         assert!(losses.unread().is_empty());
     }
 }

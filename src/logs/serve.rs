@@ -105,7 +105,7 @@ impl Streams {
                 // A stream's task ends when its sender is dropped, after a last read.
                 drop(self.open.remove(&id));
                 self.missing.remove(&id);
-                self.shared.losses.is_read(id);
+                self.shared.losses.note_read(id);
             }
             Order::Truncate { files, done } => {
                 let LogFiles {
@@ -128,7 +128,7 @@ impl Streams {
                     let _ = sender.send(Word::Leave).await;
                 }
                 for (id, _) in self.missing.drain() {
-                    self.shared.losses.is_read(id);
+                    self.shared.losses.note_read(id);
                 }
                 while self.tasks.join_next().await.is_some() {}
                 let _ = done.send(());
@@ -149,8 +149,8 @@ impl Streams {
         }
         while self.tasks.try_join_next().is_some() {}
         match self.open(&wanted, Run::Begins) {
-            Ok(()) => self.is_read(&wanted.source),
-            Err(error) => self.is_unread(wanted, &error),
+            Ok(()) => self.note_read(&wanted.source),
+            Err(error) => self.note_unread(wanted, &error),
         }
     }
 
@@ -162,10 +162,10 @@ impl Streams {
                 continue;
             };
             let Err(error) = self.open(&wanted, Run::GoesOn) else {
-                self.is_read(&wanted.source);
+                self.note_read(&wanted.source);
                 continue;
             };
-            self.is_unread(wanted, &error);
+            self.note_unread(wanted, &error);
             if is_out_of_descriptors(&error) {
                 // There are none for the others, either.
                 break;
@@ -205,16 +205,16 @@ impl Streams {
         opened
     }
 
-    fn is_read(&mut self, source: &Source) {
-        if self.shared.losses.is_read(source.id) {
+    fn note_read(&mut self, source: &Source) {
+        if self.shared.losses.note_read(source.id) {
             tracing::info!(app = %source.name, id = %source.id, "its output is read again");
         }
         self.missing.remove(&source.id);
     }
 
-    fn is_unread(&mut self, wanted: Wanted, error: &io::Error) {
+    fn note_unread(&mut self, wanted: Wanted, error: &io::Error) {
         let source = &wanted.source;
-        if self.shared.losses.is_unread(source, error) {
+        if self.shared.losses.note_unread(source, error) {
             tracing::error!(
                 app = %source.name, id = %source.id, %error,
                 "its output is not being read; it is tried again each second"
