@@ -236,10 +236,12 @@ impl Slot {
     fn explain(&mut self, why: String, now: Instant) {
         let process = &mut self.process;
         let cause = machine::without_next_start(&why);
+        // What is missing for a start may be another thing each time.
+        let is_same = |last: &str| last == cause || process.history.failed_starts > 1;
         let known = self
             .said
             .as_ref()
-            .is_some_and(|(last, at)| last == cause && now - *at < SAY_AGAIN);
+            .is_some_and(|(last, at)| is_same(last) && now - *at < SAY_AGAIN);
         if !known {
             let restarts = process.history.restarts;
             tracing::warn!(app = %process.spec.name, pm_id = %process.id, restarts, "{why}");

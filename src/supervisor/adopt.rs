@@ -11,11 +11,12 @@ use self::unwritten::Unwritten;
 use super::cgroup::Cgroups;
 use super::channel::{End, Identity};
 use super::child_env;
-use super::journal::{Record, Row, Wanted};
+use super::journal::{NextRun, Record, Row, Wanted};
 use super::kill::Handle;
+use super::last_exits::Asked;
 use super::machine::{Event, Exit, History, State};
 use super::proc;
-use super::recovery::{self, Evidence};
+use super::recovery::{self, Clocks, Evidence, UnderWay};
 use super::run_lock::{Locks, RunLock};
 use super::snapshot::Process;
 use crate::failpoint;
@@ -38,6 +39,10 @@ pub struct Found {
     pub channel: Option<End>,
     /// What its machine must hear first.
     pub news: Option<Event>,
+    /// Who wants the end of its run, when that is under way.
+    pub asked: Option<Asked>,
+    /// What its next run is to be made from, when that is another thing.
+    pub next: Option<NextRun>,
     /// Generation of its newest run.
     pub newest: u64,
     /// What a reload has left beside it, alive.
@@ -195,6 +200,7 @@ fn find(
         restarts: row.record.restarts,
         unstable: row.record.unstable,
         delay: Duration::from_millis(row.record.delay_ms),
+        ..History::default()
     };
     process.last_exit = row.record.last_exit.map(|(code, signal, at)| {
         let exit = code
@@ -216,6 +222,7 @@ fn find(
         Some((beside.generation, handle))
     });
     let mut wanted = row.wanted;
+    let mut under_way = row.record.under_way;
     let mut identity = row.record.channel;
     if let Some((generation, newer)) = newer {
         let pid = newer.pid();
@@ -232,6 +239,7 @@ fn find(
         }
         // Somebody has wanted it since the row was written, and what that says is of another run.
         wanted = Wanted::Up;
+        under_way = UnderWay::default();
         identity = None;
         process.generation = generation;
         process.started_at = started_at(&newer, today);
@@ -240,12 +248,18 @@ fn find(
         process.unshared = None;
         handle = Some(newer);
     }
+    let asked = under_way.end.as_ref().and_then(|end| end.asked.clone());
     let (state, news) = recovery::begin(Evidence {
         wanted,
+        under_way,
         alive: handle.as_ref().map(Handle::pid),
         has_begun: row.identity.is_some(),
         since: since(process.started_at, now, today),
+        last_exit: process.last_exit.map(|(exit, _)| exit),
         until: now + still_waits,
+        grace: process.spec.stop.grace,
+        ready_within: process.spec.ready_within,
+        clocks: Clocks { now, today },
     });
     let identity = identity.map(|(number, inode)| Identity { number, inode });
     let channel = handle
@@ -263,6 +277,8 @@ fn find(
         handle,
         channel,
         news,
+        asked,
+        next: row.record.next,
         beside,
     }
 }

@@ -17,6 +17,9 @@ pub const SERVICE_MAX: Duration = Duration::from_secs(1);
 /// Unstable exits in a row that are answered at once; the wait begins with the next.
 pub const SERVICE_FREE: u32 = 2;
 
+/// So many failed starts in a row make the wait longer; it has its ceiling then.
+const FAILED_STARTS_GROW: u32 = 9;
+
 /// The wait before the next start, given the last one and the unstable exits in a row, this one
 /// included. Never shrinks while `unstable` grows, never passes its ceiling.
 pub fn delay(policy: &RestartPolicy, service: bool, unstable: u32, last: Duration) -> Duration {
@@ -30,6 +33,13 @@ pub fn delay(policy: &RestartPolicy, service: bool, unstable: u32, last: Duratio
         return grow(SERVICE_FIRST, last, SERVICE_MAX);
     }
     Duration::ZERO
+}
+
+/// The wait before the next try when so many starts in a row have failed for want of something, this one
+/// included: as long as that of a service, from the first on.
+pub fn failed_start(failed: u32) -> Duration {
+    let longer = |last, _| grow(SERVICE_FIRST, last, SERVICE_MAX);
+    (0..failed.clamp(1, FAILED_STARTS_GROW)).fold(Duration::ZERO, longer)
 }
 
 /// Half as long again as the last time, in whole milliseconds as PM2 rounds.
@@ -98,6 +108,14 @@ mod tests {
             delay(&fixed, true, 9, Duration::ZERO),
             Duration::from_millis(700)
         );
+    }
+
+    #[test]
+    fn a_start_that_fails_waits_from_the_first_on_and_not_longer_than_a_second() {
+        let waits = |failed| failed_start(failed).as_millis();
+        let seen: Vec<u128> = (1..=FAILED_STARTS_GROW).map(waits).collect();
+        assert_eq!(seen, [50, 75, 112, 168, 252, 378, 567, 850, 1000]);
+        assert_eq!((waits(0), waits(u32::MAX)), (50, 1000));
     }
 
     proptest! {

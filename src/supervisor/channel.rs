@@ -6,7 +6,8 @@
 //! back (`pidfd_getfd`) where the system lets it.
 //!
 //! `NOTIFY_SOCKET` is the protocol of sd_notify(3): `READY=1` in a datagram. The socket has an
-//! abstract name, which every user can reach, so the sender's user is looked at.
+//! abstract name, which every user can reach, so the sender's user is looked at. It is the run's name:
+//! the next daemon listens under it again.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram, UnixStream as StdStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
@@ -23,6 +25,7 @@ use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::handle::Message;
 use super::machine::Event;
@@ -33,6 +36,9 @@ use crate::ids::PmId;
 const LINE_MAX: usize = 64 * 1024;
 /// Larger datagrams are cut: `READY=1` stands first by habit.
 const DATAGRAM_MAX: usize = 4096;
+/// How long the daemon before us may keep the name of a `NOTIFY_SOCKET`, and how often it is looked.
+const NAME_PATIENCE: Duration = Duration::from_secs(10);
+const NAME_RETRY: Duration = Duration::from_millis(20);
 /// What asks a child to end, on `shutdown_with_message`.
 const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
 
@@ -116,6 +122,19 @@ pub fn notify_socket(run: &str) -> io::Result<(StdDatagram, String)> {
     Ok((socket, format!("@{name}")))
 }
 
+async fn bind_again(run: &str) -> io::Result<UnixDatagram> {
+    let until = Instant::now() + NAME_PATIENCE;
+    loop {
+        match notify_socket(run) {
+            Ok((socket, _)) => return UnixDatagram::from_std(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(NAME_RETRY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The open lines of one run; what listens on them ends with it.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -163,6 +182,24 @@ impl Lines {
                 .push(tasks.spawn(read_notify(socket, user, to))),
             Err(error) => tracing::warn!(pm_id = %to.id, %error, "cannot listen for `READY=1`"),
         }
+    }
+
+    /// Listens again where a run of an earlier daemon says `READY=1`. That one keeps the name for a moment
+    /// when it hands over.
+    pub fn take_notify_back(
+        &mut self,
+        run: String,
+        user: Option<u32>,
+        to: Listener,
+        tasks: &mut tokio::task::JoinSet<()>,
+    ) {
+        self.listeners.push(tasks.spawn(async move {
+            let pm_id = to.id;
+            match bind_again(&run).await {
+                Ok(socket) => read_notify(socket, user, to).await,
+                Err(error) => tracing::warn!(%pm_id, %error, "cannot listen for `READY=1`"),
+            }
+        }));
     }
 
     /// Sends `"shutdown"`; `false` when nobody can hear it.

@@ -20,10 +20,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::params;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use self::exits::News;
 use self::file::{File, Opening};
+use super::recovery::UnderWay;
 use crate::config::AppSpec;
 use crate::config::spec::SPEC_VERSION;
 use crate::failpoint;
@@ -154,6 +156,25 @@ pub struct Record {
     pub beside: Option<BesideRecord>,
     /// It ended since a process of its app has this port.
     pub unshared: Option<Port>,
+    /// What has been begun with its run.
+    #[serde(deserialize_with = "when_readable")]
+    pub under_way: UnderWay,
+    /// What the next run is to be made from, when that is another thing.
+    #[serde(
+        deserialize_with = "when_readable",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub next: Option<NextRun>,
+}
+
+/// What the next run of a process is to be made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NextRun {
+    /// The app.
+    pub spec: Box<AppSpec>,
+    /// Which of the app's processes.
+    pub instance: u32,
 }
 
 /// The run beside the main one.
@@ -164,6 +185,17 @@ pub struct BesideRecord {
     pub generation: u64,
     /// Pid and start time, once known.
     pub identity: Option<(u32, u64)>,
+}
+
+/// What another release has written in words that this one does not know counts as not there: the rest
+/// of the record is worth more.
+fn when_readable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 /// Handle to the writing thread.

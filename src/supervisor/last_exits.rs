@@ -97,11 +97,13 @@ pub enum Who {
 }
 
 /// Who wanted a run to end, and what they said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Asked {
     /// Who.
     pub who: Who,
     /// In a sentence, when there is more to say.
+    #[serde(default)]
     pub why: Option<String>,
 }
 

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::restart::{self, Decision};
@@ -87,8 +88,9 @@ pub enum Wish {
     Forget,
 }
 
-/// What follows a stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What follows a stop. The journal has it as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Then {
     /// It stays stopped.
     Stay,
@@ -149,6 +151,8 @@ pub struct History {
     pub unstable: u32,
     /// The last wait before a restart.
     pub delay: Duration,
+    /// Starts in a row that failed for want of something.
+    pub failed_starts: u32,
 }
 
 /// What has happened.
@@ -258,6 +262,7 @@ pub fn step(
             launch(History {
                 unstable: 0,
                 delay: Duration::ZERO,
+                failed_starts: 0,
                 ..history
             })
         }
@@ -305,12 +310,18 @@ pub fn step(
         }),
         (Launching { .. }, Event::StopAsked) => stay(Launching { wish: Wish::Stop }),
         (Launching { .. }, Event::DeleteAsked) => stay(Launching { wish: Wish::Forget }),
-        (Launching { wish }, Event::Spawned { pid }) => match wish {
-            Wish::Run => started(pid, history, policy, now),
-            Wish::Restart => stop(pid, now, Then::Start, history, policy, now),
-            Wish::Stop => stop(pid, now, Then::Stay, history, policy, now),
-            Wish::Forget => stop(pid, now, Then::Forget, history, policy, now),
-        },
+        (Launching { wish }, Event::Spawned { pid }) => {
+            let history = History {
+                failed_starts: 0,
+                ..history
+            };
+            match wish {
+                Wish::Run => started(pid, history, policy, now),
+                Wish::Restart => stop(pid, now, Then::Start, history, policy, now),
+                Wish::Stop => stop(pid, now, Then::Stay, history, policy, now),
+                Wish::Forget => stop(pid, now, Then::Forget, history, policy, now),
+            }
+        }
         (Launching { wish: Wish::Forget }, Event::SpawnFailed { .. }) => Step {
             state: Stopped,
             history,
@@ -324,16 +335,7 @@ pub fn step(
             Event::SpawnFailed { why, transient },
         ) => {
             if transient {
-                let (decision, mut next) = restart::again(
-                    policy.restart,
-                    policy.service,
-                    &why,
-                    Duration::ZERO,
-                    history,
-                );
-                // Nothing was started, so nothing was started again.
-                next.restarts = history.restarts;
-                return settle(decision, &why, next, now);
+                return try_again(&why, restart::after_failed_start(history), now);
             }
             Step {
                 state: Errored,
@@ -628,8 +630,7 @@ fn stopped(then: Then, ran: Duration, history: History, policy: Policy<'_>, now:
         },
         Then::Start => launch(History {
             restarts: history.restarts.saturating_add(1),
-            unstable: 0,
-            delay: Duration::ZERO,
+            ..History::default()
         }),
         Then::Recover(why) => {
             let (decision, history) =
@@ -652,6 +653,23 @@ fn ended(exit: Exit, ran: Duration, history: History, policy: Policy<'_>, now: I
     let (decision, history) =
         restart::after_exit(policy.restart, policy.service, exit, ran, history);
     settle(decision, &exit.to_string(), history, now)
+}
+
+/// It could not be started for want of something that may be there in a moment.
+fn try_again(why: &str, (wait, history): (Duration, History), now: Instant) -> Step {
+    let until = now + wait;
+    let why = match history.failed_starts {
+        0 | 1 => why.to_owned(),
+        failed => format!(
+            "{why}{NEXT_START}{} ms; {failed} tries have failed",
+            wait.as_millis()
+        ),
+    };
+    Step {
+        state: State::Waiting { until },
+        history,
+        effects: vec![Effect::Explain(why), Effect::WakeAt(until)],
+    }
 }
 
 fn settle(decision: Decision, why: &str, history: History, now: Instant) -> Step {

@@ -386,8 +386,7 @@ impl Step {
     fn count(&mut self) {
         self.history = History {
             restarts: self.history.restarts.saturating_add(1),
-            unstable: 0,
-            delay: Duration::ZERO,
+            ..History::default()
         };
     }
 

@@ -76,6 +76,14 @@ pub fn again(
     (Decision::Again(history.delay), history)
 }
 
+/// What follows when it could not be started for want of something that may be there in a moment, such
+/// as a descriptor: it is tried again after this wait, for ever. Nothing has run, so nothing was
+/// unstable, and nothing was restarted.
+pub fn after_failed_start(mut history: History) -> (Duration, History) {
+    history.failed_starts = history.failed_starts.saturating_add(1);
+    (backoff::failed_start(history.failed_starts), history)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +132,7 @@ mod tests {
             restarts: 9,
             unstable: 2,
             delay: Duration::from_millis(75),
+            ..History::default()
         };
         let (decision, next) = after_exit(&policy(), true, Exit::Signal(9), LONG, history);
         assert_eq!(decision, Decision::Again(Duration::ZERO));
@@ -156,6 +165,31 @@ mod tests {
             matches!(decision, Decision::Again(_)),
             "a stable run may come back"
         );
+    }
+
+    #[test]
+    fn a_start_that_failed_for_want_of_something_counts_as_no_run() {
+        let before = History {
+            restarts: 9,
+            unstable: 2,
+            delay: Duration::from_millis(75),
+            ..History::default()
+        };
+        let mut history = before;
+        let mut waits = Vec::new();
+        for _ in 0..1000 {
+            let (wait, next) = after_failed_start(history);
+            waits.push(wait.as_millis());
+            history = next;
+        }
+        assert_eq!(waits[..4], [50, 75, 112, 168]);
+        assert_eq!(waits[8..10], [1000, 1000]);
+        let failed_starts = 1000;
+        let expected = History {
+            failed_starts,
+            ..before
+        };
+        assert_eq!(history, expected);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -9,13 +10,13 @@ use tokio::time::{Instant, timeout};
 
 use super::super::adopt::{self, Found};
 use super::super::channel::Lines;
+use super::super::child_env;
 use super::super::handle::Unshared;
 use super::super::journal::Row;
 use super::super::kill::Handle;
-use super::super::machine::{Effect, Event};
+use super::super::machine::{Effect, State, Then};
 use super::super::overlap::{Beside, Order};
 use super::super::snapshot::Readiness;
-use super::endings::trace_of_the_dead;
 use super::reload::Second;
 use super::runs::tree_of;
 use super::{Actor, Slot};
@@ -49,6 +50,8 @@ impl Actor {
             handle,
             channel,
             news: first,
+            asked,
+            next,
             newest,
             beside,
         } in found
@@ -70,12 +73,27 @@ impl Actor {
             let to = self.listener(id, process.generation);
             let mut slot = Slot::new(process, state, handle);
             slot.newest = newest;
+            slot.next = next.map(|next| (Arc::new(*next.spec), next.instance));
+            slot.endings.go_on(asked.clone());
+            if let State::Stopping {
+                then: Then::Recover(why),
+                ..
+            } = &slot.state
+            {
+                slot.unhealthy = Some(why.clone());
+            }
             slot.unshared = slot.process.unshared.map(|port| Unshared {
                 port,
                 why: slot.process.reason.clone().unwrap_or_default(),
             });
             if let Some(end) = channel {
-                slot.lines.listen(end, to, &mut self.tasks);
+                slot.lines.listen(end, to.clone(), &mut self.tasks);
+            }
+            let spec = &slot.process.spec;
+            if lives && spec.ready_within.is_some() {
+                let run = child_env::run_name(&self.home_id, id, slot.process.generation);
+                let user = spec.run_as.map(|user| user.uid);
+                slot.lines.take_notify_back(run, user, to, &mut self.tasks);
             }
             self.slots.insert(id, slot);
             failpoint::reach("adopt.before_pipes");
@@ -99,7 +117,7 @@ impl Actor {
             }
             self.settle(id);
             failpoint::reach("adopt.taken");
-            news.extend(first.map(|event| (id, event)));
+            news.extend(first.map(|event| (id, event, asked)));
         }
         self.next_id = self
             .slots
@@ -108,13 +126,9 @@ impl Actor {
         // Before it is decided what follows: the next run writes into the same pipes.
         all_read(unread).await;
         failpoint::reach("adopt.before_news");
-        for (id, event) in news {
-            if let (Event::Exited { exit, .. }, Some(slot)) = (&event, self.slots.get(&id)) {
-                let (generation, trace) =
-                    (slot.process.generation, trace_of_the_dead(&slot.process));
-                self.note_end(id, generation, *exit, trace);
-            }
-            self.feed(id, event, None);
+        for (id, event, asked) in news {
+            self.note_earlier_end(id, &event);
+            self.feed(id, event, asked);
         }
         failpoint::reach("adopt.done");
     }

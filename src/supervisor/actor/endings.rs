@@ -9,7 +9,7 @@ use super::super::exit_log;
 use super::super::handle::Trace;
 use super::super::kill::Handle;
 use super::super::last_exits::{self, Asked, ExitRecord, Key, Next, NoLines, Who};
-use super::super::machine::{Exit, State};
+use super::super::machine::{Event, Exit, State};
 use super::super::proc;
 use super::super::snapshot::Process;
 use super::{Actor, Slot};
@@ -39,9 +39,9 @@ pub(super) struct Ended {
     output: mpsc::Receiver<Extent>,
 }
 
-/// What is found of a run that has ended when no daemon lived. Its log files end with it: the next
-/// run is not there yet.
-pub(super) fn trace_of_the_dead(process: &Process) -> Trace {
+/// What is found of a run that has ended before this daemon came, whether the last one has seen it or
+/// none lived. Its log files end with it: the next run is not there yet.
+fn trace_of_the_dead(process: &Process, is_seen: bool) -> Trace {
     let (sender, output) = mpsc::channel(2);
     let logs = &process.logs;
     for (stream, path) in [(Stream::Out, &logs.out), (Stream::Error, &logs.error)] {
@@ -61,7 +61,7 @@ pub(super) fn trace_of_the_dead(process: &Process) -> Trace {
     Trace {
         peak_memory: None,
         output,
-        is_seen: false,
+        is_seen,
     }
 }
 
@@ -69,6 +69,21 @@ impl Endings {
     /// A run begins: what was wanted of the last one is not wanted of this one.
     pub(super) fn begin(&mut self) {
         self.asked = None;
+    }
+
+    /// Of a run that an earlier daemon was told to end.
+    pub(super) fn go_on(&mut self, asked: Option<Asked>) {
+        self.asked = asked;
+    }
+
+    /// Who wants the end of the run.
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
+    }
+
+    /// The daemon ends, this one or the last, and takes it along.
+    pub(super) fn is_closing(&self) -> bool {
+        self.asked().is_some_and(|asked| asked.who == Who::Daemon)
     }
 
     /// The main run has gone from one state to another, since somebody wanted something.
@@ -114,6 +129,21 @@ impl Actor {
         };
         let ended = ended(key, exit, asked, second.handle.as_ref(), trace);
         self.write_exit(id, ended, Next::Replaced, decision);
+    }
+
+    /// What a process hears first under this daemon may be that its run has ended before.
+    pub(super) fn note_earlier_end(&mut self, id: PmId, news: &Event) {
+        let Some(slot) = self.slots.get(&id) else {
+            return;
+        };
+        let (exit, is_seen) = match (news, &slot.state) {
+            (Event::Exited { exit, .. }, _) => (*exit, false),
+            (Event::GroupGone, State::Clearing { exit, .. }) => (*exit, true),
+            _ => return,
+        };
+        let generation = slot.process.generation;
+        let trace = trace_of_the_dead(&slot.process, is_seen);
+        self.note_end(id, generation, exit, trace);
     }
 
     /// Writes down how a run has ended, and what followed.
@@ -163,6 +193,8 @@ impl Slot {
                 Some(Asked::by(Who::Itself))
             }
             State::Starting { .. } | State::Online { .. } => Some(Asked::by(Who::Unwatched)),
+            // The last daemon has seen it, and could not write it down.
+            State::Clearing { .. } if self.endings.ended.is_none() => Some(Asked::by(Who::Itself)),
             State::Stopped
             | State::Launching { .. }
             | State::Clearing { .. }

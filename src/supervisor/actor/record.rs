@@ -1,10 +1,13 @@
 //! What the journal gets to know of a process.
 
-use super::super::journal::{BesideRecord, Record, Row};
+use tokio::time::Instant;
+
+use super::super::journal::{BesideRecord, NextRun, Record, Row};
 use super::super::machine::{Exit, State};
-use super::super::recovery;
+use super::super::recovery::{self, Clocks};
 use super::Actor;
-use crate::ids::PmId;
+use crate::config::AppSpec;
+use crate::ids::{PmId, Timestamp};
 
 impl Actor {
     pub(super) fn write_down(&self, id: PmId) {
@@ -12,11 +15,19 @@ impl Actor {
             return;
         };
         let process = &slot.process;
-        let alive = matches!(
+        let has_run = matches!(
             slot.state,
-            State::Starting { .. } | State::Online { .. } | State::Stopping { .. }
+            State::Starting { .. }
+                | State::Online { .. }
+                | State::Stopping { .. }
+                | State::Clearing { .. }
         );
-        let handle = slot.handle.as_ref().filter(|_| alive);
+        let handle = slot.handle.as_ref().filter(|_| has_run);
+        let clocks = Clocks {
+            now: Instant::now(),
+            today: Timestamp::now(),
+        };
+        let (held, asked) = (slot.held.as_ref(), slot.endings.asked());
         let split = |exit: Exit| match exit {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal(signal) => (None, Some(signal)),
@@ -26,7 +37,7 @@ impl Actor {
             id,
             generation: process.generation,
             instance: process.instance,
-            wanted: recovery::wanted(&slot.state, slot.held.as_ref()),
+            wanted: recovery::wanted(&slot.state, held),
             identity: handle.map(|handle| (handle.pid(), handle.start_time())),
             record: Record {
                 restarts: process.history.restarts,
@@ -51,6 +62,11 @@ impl Actor {
                         .map(|handle| (handle.pid(), handle.start_time())),
                 }),
                 unshared: process.unshared,
+                under_way: recovery::under_way(&slot.state, held, asked, clocks),
+                next: slot.next.as_ref().map(|(spec, instance)| NextRun {
+                    spec: Box::new(AppSpec::clone(spec)),
+                    instance: *instance,
+                }),
                 channel: slot
                     .lines
                     .identity()

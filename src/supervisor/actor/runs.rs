@@ -315,7 +315,9 @@ impl Actor {
         failpoint::reach("delete.forgetting");
         if let Some(slot) = self.slots.remove(&id) {
             let _ = std::fs::remove_file(&slot.process.pid_file);
-            self.forget_exits(&slot.process);
+            if !slot.endings.is_closing() {
+                self.forget_exits(&slot.process);
+            }
         }
         Pipes::of(&self.run_dir, id).remove();
         self.logs.release(id);

@@ -65,6 +65,7 @@ impl Actor {
             (Event::Exited { exit, .. }, Whose::Main) => Some(*exit),
             _ => None,
         };
+        let has_started = whose == Whose::Main && matches!(event, Event::Spawned { .. });
         let spec = slot.process.spec.clone();
         let second = slot.beside.as_ref();
         let other = second.map_or_else(|| spec.clone(), |second| second.spec.clone());
@@ -90,7 +91,11 @@ impl Actor {
         if let (Some(second), Some(state)) = (slot.beside.as_mut(), step.pair.beside) {
             second.state = state;
         }
-        if step.history.unstable == 0 {
+        let failed = history.failed_starts;
+        if has_started && failed > 0 {
+            tracing::info!(app = %spec.name, pm_id = %id, failed, "started at last");
+        }
+        if step.history.unstable == 0 && step.history.failed_starts == 0 {
             // It ran well meanwhile: what comes now is news.
             slot.said = None;
         }
@@ -101,13 +106,14 @@ impl Actor {
             tracing::info!(app = %slot.process.spec.name, pm_id = %id, "{exit}");
         }
         slot.endings.note_wish(&before, &slot.state, asked);
+        let is_closing = self.is_closing || slot.endings.is_closing();
         let decided = slot.endings.decided(|exit| {
             let end = End {
                 exit,
                 before: &before,
                 after: &slot.state,
                 has_swapped: step.orders.contains(&Order::Swap),
-                is_closing: self.is_closing,
+                is_closing,
                 history: step.history,
                 policy: policies.main,
                 now,
@@ -116,7 +122,7 @@ impl Actor {
         });
         let is_forgotten = step.orders.contains(&Order::Main(Effect::Forget));
         if let Some((ended, next, decision)) = decided
-            && (self.is_closing || !is_forgotten)
+            && (is_closing || !is_forgotten)
         {
             self.write_exit(id, ended, next, decision);
         }

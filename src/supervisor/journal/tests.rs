@@ -48,6 +48,36 @@ fn the_next_daemon_reads_what_this_one_wrote() {
 }
 
 #[test]
+fn records_of_other_releases_are_read() {
+    let record = Record {
+        under_way: UnderWay {
+            ready_due: Some(Timestamp::from_millis(1_795_391_347_550)),
+            ..UnderWay::default()
+        },
+        next: Some(NextRun {
+            spec: Box::new(testing::spec("b")),
+            instance: 1,
+        }),
+        ..row(0, Wanted::Up).record
+    };
+    assert_eq!(
+        serde_json::from_str::<Record>(&json(&record)).unwrap(),
+        record
+    );
+    let read = |text: &str| serde_json::from_str::<Record>(text).unwrap();
+    // An earlier one, and a later one that has more to say, and other words.
+    assert_eq!(
+        read(r#"{"restarts":2,"reason":"why"}"#),
+        row(0, Wanted::Up).record
+    );
+    let later = read(
+        r#"{"restarts":2,"reason":"why","more":{"x":1},
+            "underWay":{"end":{"then":"dance"}},"next":{"spec":[]}}"#,
+    );
+    assert_eq!(later, row(0, Wanted::Up).record);
+}
+
+#[test]
 fn rows_of_another_boot_are_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.db");

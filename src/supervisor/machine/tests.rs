@@ -202,6 +202,37 @@ async fn a_program_that_is_not_there_is_errored_and_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_fails_for_want_of_something_is_tried_again_and_counts_as_no_exit() {
+    let now = Instant::now();
+    let mut life = Life::new(State::Stopped, false, now);
+    life.history.unstable = 15;
+    life.state = State::Launching { wish: Wish::Run };
+    for tries in 1..=1000 {
+        let effects = life.see(Event::SpawnFailed {
+            why: "no descriptor".into(),
+            transient: true,
+        });
+        let State::Waiting { until } = life.state else {
+            panic!("{:?}", life.state);
+        };
+        let wait = until - life.now;
+        assert!(wait >= Duration::from_millis(50) && wait <= Duration::from_secs(1));
+        let [Effect::Explain(why), Effect::WakeAt(_)] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(without_next_start(why), "no descriptor");
+        let counts = why.contains(&format!("{tries} tries have failed"));
+        assert_eq!(counts, tries > 1, "{why}");
+        assert_eq!((life.history.unstable, life.history.restarts), (15, 0));
+        life.now = until;
+        assert_eq!(life.see(Event::Woke), [Effect::Spawn]);
+    }
+    life.see(Event::Spawned { pid: 7 });
+    assert_eq!(life.history.failed_starts, 0);
+    assert_eq!(life.history.unstable, 15);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_while_waiting_starts_at_once() {
     let now = Instant::now();
     let mut life = Life::new(

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::AppSpec;
+use crate::supervisor::last_exits::Who;
 use crate::supervisor::machine::{Effect, History, Policy};
 use crate::supervisor::overlap::{self, Beside, Order, Pair, Policies, Whose};
 use crate::supervisor::testing;
@@ -32,9 +33,10 @@ struct Run {
 }
 
 /// What the journal knows, as far as it matters here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     wanted: Wanted,
+    under_way: UnderWay,
     generation: u32,
     has_begun: bool,
     beside: Option<u32>,
@@ -44,9 +46,10 @@ struct Row {
 
 /// What people have asked for last, when that is certain to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum LastAsked {
     Up,
     Down,
+    Gone,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +75,7 @@ enum Step {
 #[derive(Debug)]
 struct World {
     spec: AppSpec,
+    began: Instant,
     now: Instant,
     /// What the daemon knows, and loses.
     pair: Pair,
@@ -87,8 +91,10 @@ struct World {
     written: Option<Row>,
     runs: BTreeMap<u32, Run>,
     /// What is asked, and whether that is written.
-    asked: Option<Asked>,
+    asked: Option<LastAsked>,
     is_deleted: bool,
+    /// The run that was asked to make room for another one.
+    outdated: Option<u32>,
 }
 
 fn policy(spec: &AppSpec) -> Policy<'_> {
@@ -115,6 +121,7 @@ impl World {
                 ready_within: says_ready.then_some(Duration::from_secs(2)),
                 ..testing::spec("web")
             },
+            began: now,
             now,
             pair: Pair {
                 main: State::Stopped,
@@ -132,6 +139,7 @@ impl World {
             runs: BTreeMap::new(),
             asked: None,
             is_deleted: false,
+            outdated: None,
         };
         world.write_down();
         world.write();
@@ -189,10 +197,18 @@ impl World {
     fn ask(&mut self, event: Event) {
         self.is_deleted |= event == Event::DeleteAsked;
         self.asked = match event {
-            // Nobody brings back what is being deleted.
+            Event::DeleteAsked => Some(LastAsked::Gone),
+            // Hardly anything brings back what is being deleted.
             _ if self.is_deleted => None,
-            Event::StopAsked => Some(Asked::Down),
-            _ => Some(Asked::Up),
+            Event::StopAsked => Some(LastAsked::Down),
+            _ => Some(LastAsked::Up),
+        };
+        let is_new = self.pair.main == State::Launching { wish: Wish::Run };
+        self.outdated = match event {
+            // A start that is under way is as new as a restart would make it.
+            Event::RestartAsked if is_new => self.outdated,
+            Event::RestartAsked if !self.is_deleted => Some(self.main),
+            _ => None,
         };
         self.see(Whose::Main, event);
     }
@@ -283,15 +299,30 @@ impl World {
         }
     }
 
+    fn clocks(&self) -> Clocks {
+        let millis = (self.now - self.began).as_millis();
+        Clocks {
+            now: self.now,
+            today: Timestamp::from_millis(1_795_391_347_550 + i64::try_from(millis).unwrap()),
+        }
+    }
+
     fn write_down(&mut self) {
-        let has_pid = matches!(
-            self.pair.main,
-            State::Starting { .. } | State::Online { .. } | State::Stopping { .. }
-        );
+        let has_begun = match self.pair.main {
+            State::Starting { pid, .. }
+            | State::Online { pid, .. }
+            | State::Stopping { pid, .. }
+            | State::Clearing { pid, .. } => pid > 0,
+            State::Stopped | State::Launching { .. } | State::Waiting { .. } | State::Errored => {
+                false
+            }
+        };
+        let held = self.pair.held.as_ref();
         self.put = Some((!self.is_forgotten).then_some(Row {
-            wanted: wanted(&self.pair.main, self.pair.held.as_ref()),
+            wanted: wanted(&self.pair.main, held),
+            under_way: under_way(&self.pair.main, held, None, self.clocks()),
             generation: self.main,
-            has_begun: has_pid,
+            has_begun,
             beside: self.beside,
             newest: self.newest,
             history: self.history,
@@ -312,18 +343,20 @@ impl World {
     fn die(&mut self, takes_it_along: bool) {
         if self.put.take().is_some() {
             // What was asked may not be written.
-            self.asked = None;
+            (self.asked, self.outdated) = (None, None);
         }
         self.retires = false;
         self.runs.retain(|_, run| run.phase != Phase::Ordered);
         if takes_it_along {
             self.runs.remove(&self.main);
         }
-        let Some(row) = self.written else {
+        let Some(row) = self.written.clone() else {
             assert!(self.runs.is_empty(), "nobody's: {self:?}");
             return;
         };
-        (self.is_forgotten, self.is_deleted) = (false, false);
+        self.is_forgotten = false;
+        let end = row.under_way.end.as_ref();
+        self.is_deleted = end.is_some_and(|end| end.then == Then::Forget);
         self.main = row.generation;
         self.newest = row.newest;
         self.history = row.history;
@@ -337,10 +370,15 @@ impl World {
         let alive = self.runs.contains_key(&self.main).then_some(self.main);
         let (main, news) = begin(Evidence {
             wanted: row.wanted,
+            under_way: row.under_way,
             alive,
             has_begun: row.has_begun,
             since: self.now,
+            last_exit: Some(Exit::Code(1)),
             until: self.now,
+            grace: self.spec.stop.grace,
+            ready_within: self.spec.ready_within,
+            clocks: self.clocks(),
         });
         self.beside = row.beside.filter(|beside| self.runs.contains_key(beside));
         let beside = self.beside.map(|pid| Beside::Retiring {
@@ -428,9 +466,239 @@ proptest! {
         let running: Vec<u32> = world.runs.keys().copied().collect();
         prop_assert_eq!(running, expected, "{:?}", world);
         match world.asked {
-            Some(Asked::Up) => prop_assert!(up || world.pair.main == State::Errored, "{world:?}"),
-            Some(Asked::Down) => prop_assert!(!up, "{world:?}"),
+            Some(LastAsked::Up) => prop_assert!(up || world.pair.main == State::Errored, "{world:?}"),
+            Some(LastAsked::Down) => prop_assert!(!up, "{world:?}"),
+            Some(LastAsked::Gone) => prop_assert!(world.is_forgotten, "{world:?}"),
             None => {}
         }
+        if let Some(outdated) = world.outdated.filter(|_| up) {
+            prop_assert!(world.main > outdated, "not renewed: {world:?}");
+        }
     }
+}
+
+const GRACE: Duration = Duration::from_secs(16);
+const PID: u32 = 7;
+
+/// An hour after it was started, on a clock that says so.
+fn clocks() -> Clocks {
+    Clocks {
+        now: Instant::now() + Duration::from_secs(3600),
+        today: Timestamp::from_millis(1_795_391_347_550),
+    }
+}
+
+/// The same clocks later, and the wall clock set by so much.
+fn later(clocks: Clocks, time: Duration, set_by: i64) -> Clocks {
+    let millis = i64::try_from(time.as_millis()).unwrap();
+    Clocks {
+        now: clocks.now + time,
+        today: Timestamp::from_millis(clocks.today.as_millis() + millis + set_by),
+    }
+}
+
+/// What the next daemon finds of a process in this state, which lives or has ended meanwhile.
+fn found(state: &State, alive: bool, then: Clocks, clocks: Clocks) -> Evidence {
+    let asked = Asked::because(Who::Restart, "x");
+    let under_way = under_way(state, None, Some(&asked), then);
+    // As it comes from the file.
+    let text = serde_json::to_string(&under_way).unwrap();
+    assert_eq!(serde_json::from_str::<UnderWay>(&text).unwrap(), under_way);
+    Evidence {
+        wanted: wanted(state, None),
+        under_way,
+        alive: alive.then_some(PID),
+        has_begun: true,
+        since: then.now,
+        last_exit: Some(Exit::Code(3)),
+        until: clocks.now,
+        grace: GRACE,
+        ready_within: Some(GRACE),
+        clocks,
+    }
+}
+
+fn stopping(then: Then, begun: Clocks) -> State {
+    State::Stopping {
+        pid: PID,
+        since: begun.now,
+        kill_at: begun.now + GRACE,
+        then,
+    }
+}
+
+fn all_that_follows() -> [Then; 4] {
+    let recover = Then::Recover("it does not answer".into());
+    [Then::Stay, Then::Start, recover, Then::Forget]
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_under_way_goes_on_where_it_was() {
+    let begun = clocks();
+    for then in all_that_follows() {
+        let state = stopping(then, begun);
+        let mut at = begun;
+        // However often the daemon changes.
+        for _ in 0..3 {
+            at = later(at, Duration::from_secs(4), 0);
+            let next = begin(found(&state, true, begun, at));
+            assert_eq!(next, (state.clone(), Some(Event::Woke)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_clock_puts_a_kill_off() {
+    let begun = clocks();
+    let state = stopping(Then::Start, begun);
+    let kill_at = |time, set_by| {
+        let at = later(begun, time, set_by);
+        match begin(found(&state, true, begun, at)).0 {
+            State::Stopping { kill_at, .. } => kill_at - at.now,
+            other => panic!("{other:?}"),
+        }
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(kill_at(second, 0), GRACE - second);
+    assert_eq!(kill_at(2 * GRACE, 0), Duration::ZERO);
+    assert_eq!(kill_at(second, -3_600_000), GRACE, "set back");
+    assert_eq!(kill_at(second, 3_600_000), Duration::ZERO, "set forward");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_follow_an_end_that_nobody_saw_does() {
+    let begun = clocks();
+    let at = later(begun, GRACE, 0);
+    let ended = Event::Exited {
+        exit: Exit::Unknown,
+        leftovers: false,
+    };
+    for then in all_that_follows() {
+        let (state, news) = begin(found(&stopping(then.clone(), begun), false, begun, at));
+        assert!(
+            matches!(&state, State::Stopping { then: kept, .. } if *kept == then),
+            "{state:?}"
+        );
+        assert_eq!(news, Some(ended.clone()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_of_a_start_is_asked_again() {
+    let begun = clocks();
+    let launching = |wish| State::Launching { wish };
+    let wishes = [
+        (Wish::Restart, Event::RestartAsked),
+        (Wish::Stop, Event::StopAsked),
+        (Wish::Forget, Event::DeleteAsked),
+    ];
+    let online = State::Online {
+        pid: PID,
+        since: begun.now,
+    };
+    for (wish, event) in wishes {
+        let (state, news) = begin(found(&launching(wish), true, begun, begun));
+        assert_eq!((&state, news), (&online, Some(event)));
+    }
+    let not_begun = |wish| {
+        begin(Evidence {
+            has_begun: false,
+            ..found(&launching(wish), false, begun, begun)
+        })
+    };
+    assert_eq!(not_begun(Wish::Stop), (State::Stopped, None));
+    let deleted = (State::Stopped, Some(Event::DeleteAsked));
+    assert_eq!(not_begun(Wish::Forget), deleted);
+    let until = begun.now;
+    let starts = (State::Waiting { until }, Some(Event::Woke));
+    assert_eq!(not_begun(Wish::Restart), starts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_waits_for_the_end_of_the_run_beside_it_is_not_forgotten() {
+    let begun = clocks();
+    let state = State::Errored;
+    let held = Some(Event::DeleteAsked);
+    let evidence = Evidence {
+        under_way: under_way(&state, held.as_ref(), None, begun),
+        has_begun: false,
+        ..found(&state, false, begun, begun)
+    };
+    assert_eq!(begin(evidence), (State::Stopped, held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_to_say_that_it_is_ready_has_the_rest_of_its_time() {
+    let begun = clocks();
+    let state = State::Starting {
+        pid: PID,
+        since: begun.now,
+        until: begun.now + GRACE,
+    };
+    let next = |time, set_by| begin(found(&state, true, begun, later(begun, time, set_by)));
+    let second = Duration::from_secs(1);
+    assert_eq!(next(second, 0), (state.clone(), Some(Event::Woke)));
+    let until = |(state, _)| match state {
+        State::Starting { until, .. } => until - begun.now,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(until(next(2 * GRACE, 0)), 2 * GRACE, "its time is over");
+    assert_eq!(until(next(second, -3_600_000)), second + GRACE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_whose_end_was_seen_ends_as_it_did() {
+    let begun = clocks();
+    let state = State::Clearing {
+        pid: PID,
+        ran: Duration::from_millis(1500),
+        exit: Exit::Code(3),
+        wish: Wish::Stop,
+    };
+    let (cleared, news) = begin(found(&state, false, begun, later(begun, GRACE, 0)));
+    let expected = State::Clearing {
+        pid: 0,
+        ran: Duration::from_millis(1500),
+        exit: Exit::Code(3),
+        wish: Wish::Stop,
+    };
+    assert_eq!((cleared, news), (expected, Some(Event::GroupGone)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_an_earlier_format_are_read_as_before() {
+    let begun = clocks();
+    let since = begun.now;
+    let row = |wanted, alive, has_begun| {
+        begin(Evidence {
+            wanted,
+            under_way: serde_json::from_str("{}").unwrap(),
+            has_begun,
+            ..found(&State::Stopped, alive, begun, begun)
+        })
+    };
+    let online = |pid| State::Online { pid, since };
+    assert_eq!(row(Wanted::Up, true, true), (online(PID), None));
+    let stop = Some(Event::StopAsked);
+    assert_eq!(row(Wanted::Down, true, true), (online(PID), stop));
+    let ended = Some(Event::Exited {
+        exit: Exit::Unknown,
+        leftovers: false,
+    });
+    assert_eq!(row(Wanted::Up, false, true), (online(0), ended.clone()));
+    // Nobody saw its end, which is told all the same.
+    let (state, news) = row(Wanted::Down, false, true);
+    let stays = |state: &State| {
+        matches!(
+            state,
+            State::Stopping {
+                then: Then::Stay,
+                ..
+            }
+        )
+    };
+    assert!(stays(&state), "{state:?}");
+    assert_eq!(news, ended);
+    assert_eq!(row(Wanted::Down, false, false), (State::Stopped, None));
+    assert_eq!(row(Wanted::Errored, false, false), (State::Errored, None));
 }
