@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::api::Gate;
+use crate::sockets::Reserve;
 
 /// Commands that may be under way at once; more of them wait.
 const CONNECTIONS_MAX: usize = 256;
@@ -48,7 +49,10 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, api: axum::Router, called: Arc<Notify>, gate: Gate) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let me = rustix::process::geteuid().as_raw();
+    let reserve = Reserve::take();
+    let mut failing = false;
     loop {
+        reserve.refill();
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
@@ -61,42 +65,60 @@ pub async fn serve(listener: UnixListener, api: axum::Router, called: Arc<Notify
         let accepted = tokio::select! {
             biased;
             () = gate.closed() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &reserve) => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a command");
+                if !failing {
+                    tracing::warn!(%error, "cannot accept commands; trying on");
+                }
+                failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        failing = false;
         if !may_command(&stream, me) {
             continue;
         }
         called.notify_one();
-        let api = TowerToHyperService::new(api.clone());
-        let gate = gate.clone();
+        let (api, gate, reserve) = (api.clone(), gate.clone(), reserve.clone());
         tokio::spawn(async move {
-            let mut connection = std::pin::pin!(
-                hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), api)
-            );
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = gate.left() => {
-                    connection.as_mut().graceful_shutdown();
-                    // One that goes on, such as a log that is followed, goes on with the next daemon.
-                    timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a command's connection ended early");
-            }
+            answer(stream, api, gate).await;
+            reserve.refill();
             drop(place);
         });
+    }
+}
+
+/// Cancel-safe. When descriptors have run out the next command gets the one that is kept back.
+async fn accept(listener: &UnixListener, reserve: &Reserve) -> io::Result<UnixStream> {
+    let accepted = match listener.accept().await {
+        Err(error) if reserve.yields_to(&error) => listener.accept().await,
+        accepted => accepted,
+    };
+    accepted.map(|(stream, _)| stream)
+}
+
+/// One connection, to its end.
+async fn answer(stream: UnixStream, api: axum::Router, gate: Gate) {
+    let mut connection = std::pin::pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(api))
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = gate.left() => {
+            connection.as_mut().graceful_shutdown();
+            // One that goes on, such as a log that is followed, goes on with the next daemon.
+            timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a command's connection ended early");
     }
 }
 

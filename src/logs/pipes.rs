@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::config::spec::RunAs;
 use crate::ids::PmId;
@@ -46,27 +47,13 @@ impl Pipes {
         }
     }
 
-    /// Makes those that are not there.
+    /// Makes those that are not there, and their folder when somebody has removed it.
     ///
     /// # Errors
-    /// When the folder can't be written, or something else has the name.
+    /// When the folder can't be written, or something else has the name. They name the path.
     pub fn make(&self, owner: Option<RunAs>) -> io::Result<()> {
         for path in [&self.stdin, &self.stdout, &self.stderr] {
-            match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::EXIST) => {
-                    use std::os::unix::fs::FileTypeExt;
-                    if !path.symlink_metadata()?.file_type().is_fifo() {
-                        std::fs::remove_file(path)?;
-                        rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?;
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-            if let Some(owner) = owner {
-                // Else the service could not open its own `/dev/stdout`.
-                std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))?;
-            }
+            make(path, owner).map_err(naming(path))?;
         }
         Ok(())
     }
@@ -74,14 +61,12 @@ impl Pipes {
     /// Opens the service's side, blocking, close-on-exec.
     ///
     /// # Errors
-    /// When a FIFO is gone or descriptors have run out.
+    /// When a FIFO is gone or descriptors have run out. They name the path.
     pub fn child_ends(&self) -> io::Result<ChildEnds> {
         let open = |path: &Path| -> io::Result<OwnedFd> {
-            Ok(rustix::fs::open(
-                path,
-                OFlags::RDWR | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?)
+            let flags = OFlags::RDWR | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(path, flags, Mode::empty());
+            opened.map_err(|error| naming(path)(error.into()))
         };
         Ok(ChildEnds {
             stdin: open(&self.stdin)?,
@@ -134,5 +119,59 @@ impl Pipes {
         for path in [&self.stdin, &self.stdout, &self.stderr] {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+fn make(path: &Path, owner: Option<RunAs>) -> io::Result<()> {
+    let fifo = || rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR);
+    match fifo() {
+        Ok(()) => {}
+        Err(Errno::EXIST) => {
+            use std::os::unix::fs::FileTypeExt;
+            if !path.symlink_metadata()?.file_type().is_fifo() {
+                std::fs::remove_file(path)?;
+                fifo()?;
+            }
+        }
+        Err(Errno::NOENT) => {
+            use std::os::unix::fs::DirBuilderExt;
+            if let Some(folder) = path.parent() {
+                let mut builder = std::fs::DirBuilder::new();
+                builder.recursive(true).mode(0o700).create(folder)?;
+            }
+            fifo()?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(owner) = owner {
+        // Else the service could not open its own `/dev/stdout`.
+        std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
+}
+
+/// Says of what it is told.
+fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_again_and_what_cannot_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let pipes = Pipes::of(&run_dir, PmId(3));
+        let refused = pipes.child_ends().unwrap_err().to_string();
+        assert!(refused.contains("run/3.in`: No such file"), "{refused}");
+        pipes.make(None).unwrap();
+        pipes.child_ends().unwrap();
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        pipes.make(None).unwrap();
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        std::fs::write(&run_dir, "").unwrap();
+        let refused = pipes.make(None).unwrap_err().to_string();
+        assert!(refused.contains("run/3.in`: Not a directory"), "{refused}");
     }
 }

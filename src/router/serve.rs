@@ -23,6 +23,7 @@ use super::origin::Names;
 use super::service::Service;
 use super::tables::Services;
 use crate::instances::Instances;
+use crate::sockets::Reserve;
 use crate::users::Users;
 
 /// Connections of clients at once; a further one waits until one ends.
@@ -92,21 +93,25 @@ impl Router {
     /// [`Router::leave`] or [`Router::drain`] ends them.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let places = Arc::new(Semaphore::new(places()));
+        let reserve = Reserve::take();
         let mut failing = false;
         let mut shutdown = pin!(shutdown);
         loop {
+            reserve.refill();
             let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                accepted = accept(&listener, &places) => accepted,
+                accepted = accept(&listener, &places, &reserve) => accepted,
             };
             match accepted {
                 Ok((stream, peer, place)) => {
                     failing = false;
                     let ticket = self.0.flight.board();
                     let connection = connection(self.0.clone(), stream, peer);
+                    let reserve = reserve.clone();
                     tokio::spawn(async move {
                         connection.await;
+                        reserve.refill();
                         drop((place, ticket));
                     });
                 }
@@ -144,17 +149,22 @@ fn places() -> usize {
     usize::try_from(room.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)).expect("it is small")
 }
 
-/// Cancel-safe: a connection that was accepted is handed out.
+/// Cancel-safe: a connection that was accepted is handed out. When descriptors have run out the next one
+/// gets the one that is kept back: its client is told so, instead of waiting.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    reserve: &Reserve,
 ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = places
         .clone()
         .acquire_owned()
         .await
         .map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
+    let (stream, peer) = match listener.accept().await {
+        Err(error) if reserve.yields_to(&error) => listener.accept().await?,
+        accepted => accepted?,
+    };
     Ok((stream, peer, place))
 }
 

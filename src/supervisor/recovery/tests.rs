@@ -638,7 +638,7 @@ async fn one_that_is_to_say_that_it_is_ready_has_the_rest_of_its_time() {
     let next = |time, set_by| begin(found(&state, true, begun, later(begun, time, set_by)));
     let second = Duration::from_secs(1);
     assert_eq!(next(second, 0), (state.clone(), Some(Event::Woke)));
-    let until = |(state, _)| match state {
+    let until = |(state, _): (State, Option<Event>)| match state {
         State::Starting { until, .. } => until - begun.now,
         other => panic!("{other:?}"),
     };
