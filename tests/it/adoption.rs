@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::harness::{
-    App, List, Mcpm, demo, is_alive, kill, processes_of, run, service, sh, wait_for,
+    App, List, Mcpm, Process, demo, is_alive, kill, processes_of, run, service, sh, wait_for,
 };
 
 /// Each line in two halves, each when its file is there.
@@ -68,6 +68,9 @@ until "$0" jlist | grep -q '"stopped"'; do sleep 0.02; done
 kill -0 "$pid"
 echo the stranger lives
 "#;
+/// Says that it was told to end, and does not before it is let. Another run of it does not wait.
+const SLOW: &str = "[ -e go ] && exec sleep 1000; trap 'echo told' INT; echo up; \
+                    while [ ! -e go ]; do sleep 0.02; done";
 
 const COUNT: &str = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.002; done";
 
@@ -167,6 +170,84 @@ fn what_died_or_was_stopped_meanwhile_is_as_it_should_be() {
     // Nobody can know, unless it was still a zombie when the next daemon came.
     let known = shown.contains("SIGKILL") || shown.contains("unknown");
     assert!(known && shown.contains("last exit"), "{shown}");
+}
+
+#[test]
+fn what_was_asked_of_a_slow_app_is_done_under_the_next_daemon() {
+    let slow = |name| sh(name, SLOW).with("/kill_timeout", "1h");
+    let mcpm = Mcpm::start([slow("again"), slow("gone"), slow("rests")]);
+    let said = |name: &str, word: &str| {
+        let log = mcpm.log(&format!("{name}-out.log"));
+        let said = String::from_utf8_lossy(&log)
+            .lines()
+            .any(|line| line == word);
+        said.then_some(())
+    };
+    let names = ["again", "gone", "rests"];
+    for name in names {
+        wait_for(|| said(name, "up"), "its trap");
+    }
+    let before = mcpm.list();
+    let orders: [&[&str]; 3] = [
+        &["restart", "again", "--name", "renewed"],
+        &["delete", "gone"],
+        &["stop", "rests"],
+    ];
+    let mut orders = orders.map(|order| mcpm.spawn(order));
+    for name in names {
+        wait_for(|| said(name, "told"), "its signal");
+    }
+    mcpm.wait_until(|list| {
+        list.all()
+            .iter()
+            .all(|process| process.status == "stopping")
+    });
+    for _ in 0..2 {
+        mcpm.kill_daemon();
+        for order in &mut orders {
+            let _ = order.code();
+        }
+        let list = mcpm.list();
+        for name in names {
+            let (now, then) = (&list[name], &before[name]);
+            assert_eq!(
+                (now.status.as_str(), now.pid),
+                ("stopping", then.pid),
+                "{name}"
+            );
+        }
+    }
+    mcpm.write("go", "");
+    let list = mcpm.wait_until(|list| {
+        let is_renewed = |process: &Process| process.is_up() && process.restarts == 1;
+        list.get("renewed").is_some_and(is_renewed)
+            && list.get("gone").is_none()
+            && list["rests"].status == "stopped"
+    });
+    assert_eq!(list.all().len(), 2);
+    assert_ne!(list["renewed"].pid, before["again"].pid);
+    let told = mcpm.ok(&["why", "rests"]);
+    assert!(told.contains("asked by `stop`"), "{told}");
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_told_with_who_wanted_it() {
+    let mcpm = Mcpm::start([sh("rests", SLOW).with("/kill_timeout", "1h")]);
+    let up = || (mcpm.log("rests-out.log") == b"up\n").then_some(());
+    wait_for(up, "its trap");
+    let mut stop = mcpm.spawn(&["stop", "rests"]);
+    let list = mcpm.wait_until(|list| list["rests"].status == "stopping");
+    let told = || (mcpm.log("rests-out.log") == b"up\ntold\n").then_some(());
+    wait_for(told, "its signal");
+    mcpm.kill_daemon();
+    let _ = stop.code();
+    mcpm.write("go", "");
+    let pid = list["rests"].pid;
+    wait_for(|| (!is_alive(pid)).then_some(()), "its end");
+    mcpm.wait_until(|list| list["rests"].status == "stopped");
+    let why = mcpm.ok(&["why", "rests"]);
+    assert!(why.contains("asked by `stop`"), "{why}");
+    assert!(why.contains("stopped, as asked"), "{why}");
 }
 
 #[test]

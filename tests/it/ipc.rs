@@ -27,6 +27,17 @@ fn is_there(program: &str) -> bool {
     there
 }
 
+/// One of the open sockets of a process has this abstract name.
+fn holds(pid: u32, name: &str) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let named = sockets.lines().filter(|line| line.ends_with(name));
+    let inodes = named.filter_map(|line| line.split_whitespace().nth(6));
+    let links: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    open.any(|link| links.iter().any(|named| link.as_os_str() == named.as_str()))
+}
+
 fn node(mcpm: &Mcpm) -> App {
     let script = mcpm.write("server.js", NODE);
     sh("web", "")
@@ -103,6 +114,44 @@ fn any_language_can_say_ready() {
     let file = mcpm.ecosystem(apps);
     mcpm.ok(&["start", &file]);
     assert!(mcpm.list().all().iter().all(|process| process.is_up()));
+}
+
+#[test]
+fn one_that_says_ready_under_the_next_daemon_is_heard() {
+    if !is_there("python3") {
+        return;
+    }
+    let script = "import os,socket,time\nwhile not os.path.exists('go'): time.sleep(0.02)\n\
+                  s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\na=os.environ['NOTIFY_SOCKET']\n\
+                  s.sendto(b'READY=1', '\\0'+a[1:])\nprint('said it', flush=True)\ntime.sleep(1000)";
+    let mcpm = Mcpm::new();
+    let app = sh("web", script)
+        .with("/script", "python3")
+        .with("/wait_ready", true)
+        .with("/listen_timeout", "1h");
+    let file = mcpm.ecosystem([app]);
+    mcpm.ok(&["start", &file, "--no-wait"]);
+    let pid = mcpm.list()["web"].pid;
+    for _ in 0..2 {
+        mcpm.kill_daemon();
+        let web = &mcpm.list()["web"];
+        assert_eq!((web.status.as_str(), web.pid), ("launching", pid));
+        mcpm.ok(&["update"]);
+        assert_eq!(mcpm.list()["web"].status, "launching");
+    }
+    // The name may be the old daemon's for a moment.
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment);
+    let mut variables = environment.split('\0');
+    let name = variables.find_map(|variable| variable.strip_prefix("NOTIFY_SOCKET="));
+    let name = name.unwrap();
+    let daemon = mcpm.daemon_pid();
+    wait_for(|| holds(daemon, name).then_some(()), "the name to be had");
+    mcpm.write("go", "");
+    wait_for(|| log(&mcpm).contains("said it").then_some(()), "its word");
+    mcpm.wait_until(|list| list["web"].is_up());
+    let shown = mcpm.ok(&["describe", "web"]);
+    assert!(!shown.contains("has not said that it is ready"), "{shown}");
 }
 
 #[test]

@@ -74,6 +74,51 @@ fn a_folder_that_vanished_is_named_and_the_rest_runs() {
     mcpm.wait_until(|list| list["guest"].is_up());
 }
 
+/// The lowest number that a process has no descriptor of.
+fn lowest_free(pid: u32) -> u64 {
+    let is_free = |number: &u64| !Path::new(&format!("/proc/{pid}/fd/{number}")).is_symlink();
+    (0..).find(is_free).expect("a free number")
+}
+
+/// Lets a process that runs have so many descriptors, and says how many it could have before.
+fn limit_descriptors(pid: u32, most: Option<u64>) -> Option<u64> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap());
+    let files = rustix::process::Resource::Nofile;
+    let now = Rlimit {
+        current: most,
+        maximum: rustix::process::getrlimit(files).maximum,
+    };
+    rustix::process::prlimit(pid, files, now).unwrap().current
+}
+
+#[test]
+fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("web", SLEEP).with("/max_restarts", 2)]);
+    mcpm.ok(&["start", &file]);
+    let daemon = mcpm.daemon_pid();
+    let before = limit_descriptors(daemon, Some(lowest_free(daemon)));
+    let complaint = mcpm.fails(&["restart", "web"]);
+    assert!(complaint.contains("Too many open files"), "{complaint}");
+    let failed = || {
+        let shown = mcpm.ok(&["describe", "web"]);
+        let (before, _) = shown.split_once(" tries have failed")?;
+        let number: u32 = before.rsplit(' ').next()?.parse().ok()?;
+        (number > 3).then_some(())
+    };
+    wait_for(failed, "more tries than `max_restarts` lets an app fall");
+    mcpm.wait_until(|list| list["web"].status == "waiting restart");
+    limit_descriptors(daemon, before);
+    let list = mcpm.wait_until(|list| list["web"].is_up());
+    assert_eq!(list["web"].restarts, 1);
+    let log = mcpm.daemon_log();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("cannot start it just now"));
+    assert_eq!(told.count(), 1, "{log}");
+    assert!(log.contains("started at last"), "{log}");
+}
+
 #[test]
 fn a_shell_whose_folder_vanished_is_told_so() {
     let mcpm = Mcpm::start([sh("web", SLEEP)]);

@@ -291,6 +291,30 @@ fn what_runs_is_written_anew_for_the_next_daemon_when_its_file_was_removed() {
 }
 
 #[test]
+fn a_slow_app_is_restarted_with_its_new_settings_though_its_daemon_hands_over() {
+    let script = "[ -e go ] && exec sleep 1000; trap '' INT; echo up; \
+                  while [ ! -e go ]; do sleep 0.02; done";
+    let mcpm = Mcpm::start([sh("slow", script).with("/kill_timeout", "1h")]);
+    let is_up = || (mcpm.log("slow-out.log") == b"up\n").then_some(());
+    wait_for(is_up, "its trap");
+    let pid = mcpm.list()["slow"].pid;
+    let restart = mcpm.spawn(&["restart", "slow", "--name", "renewed"]);
+    mcpm.wait_until(|list| list["slow"].status == "stopping");
+    // Nobody waits for it any more.
+    drop(restart);
+    update(&mcpm);
+    let list = mcpm.list();
+    assert_eq!(
+        (list["slow"].status.as_str(), list["slow"].pid),
+        ("stopping", pid)
+    );
+    mcpm.write("go", "");
+    let list = mcpm.wait_until(|list| list.get("renewed").is_some_and(|renewed| renewed.is_up()));
+    assert_eq!((list.all().len(), list["renewed"].restarts), (1, 1));
+    assert_ne!(list["renewed"].pid, pid);
+}
+
+#[test]
 fn what_cannot_take_over_changes_nothing() {
     let mcpm = Mcpm::start([sh("web", "echo begun; exec sleep 1000")]);
     let daemon = mcpm.daemon_pid();
