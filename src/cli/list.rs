@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::api::List;
 use crate::api::process_table::{ProcessTable, Row};
-use crate::api::processes::Process;
+use crate::api::processes::{Process, Status};
 use crate::control::client::{Client, ClientError, segment};
 use crate::ids::{AppName, Timestamp};
 
@@ -21,6 +21,8 @@ use super::{jlist, next, process_table};
 
 /// Between two tables of `--watch`, as in PM2.
 const REDRAW: Duration = Duration::from_millis(900);
+/// Of more processes it is not said below the table why they wait.
+const WAITING_SHOWN: usize = 10;
 /// To the first line of a terminal, and all below it is cleared.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -108,6 +110,9 @@ async fn show(args: &Args, daemon: &mut Client, session: &Session) -> anyhow::Re
         output.text(&list)?;
     } else {
         print(&rows, output)?;
+        for warning in waiting(&rows).take(WAITING_SHOWN) {
+            output.warning(warning);
+        }
     }
     for warning in warnings {
         output.warning(warning);
@@ -274,6 +279,17 @@ pub(crate) fn print(rows: &[Row], output: &Output) -> std::io::Result<()> {
         output.warning(warning);
     }
     Ok(())
+}
+
+/// Why some are to be started and are not: a sentence for each.
+fn waiting(rows: &[Row]) -> impl Iterator<Item = String> {
+    let waiting = rows
+        .iter()
+        .filter(|row| row.status == Status::WaitingRestart);
+    waiting.filter_map(|row| {
+        let why = row.reason.as_deref()?;
+        Some(format!("{} ({}) waits: {why}", row.name, row.pm_id))
+    })
 }
 
 /// Why replicas are stopped that nobody has stopped: one sentence for each app.

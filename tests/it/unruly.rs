@@ -108,6 +108,12 @@ fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can
     };
     wait_for(failed, "more tries than `max_restarts` lets an app fall");
     mcpm.wait_until(|list| list["web"].status == "waiting restart");
+    let said = || {
+        mcpm.run(&["ls"])
+            .stderr
+            .contains("web (0) waits: cannot start it just now")
+    };
+    wait_for(|| said().then_some(()), "`ls` to say why it waits");
     limit_descriptors(daemon, before);
     let list = mcpm.wait_until(|list| list["web"].is_up());
     assert_eq!(list["web"].restarts, 1);
