@@ -374,6 +374,36 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn ready_is_heard_under_the_name_that_another_daemon_had() {
+        let run = format!("test.{}.1", std::process::id());
+        let (former, _) = notify_socket(&run).unwrap();
+        let (inbox, mut messages) = mpsc::channel(4);
+        let to = Listener {
+            id: PmId(3),
+            generation: 2,
+            inbox,
+        };
+        let (mut lines, mut tasks) = (Lines::default(), tokio::task::JoinSet::new());
+        lines.take_notify_back(run.clone(), None, to, &mut tasks);
+        tokio::task::yield_now().await;
+        drop(former);
+        let app = StdDatagram::unbound().unwrap();
+        let address = SocketAddr::from_abstract_name(format!("mcpm/{run}")).unwrap();
+        while app.send_to_addr(b"STATUS=up\nREADY=1", &address).is_err() {
+            tokio::time::sleep(NAME_RETRY).await;
+        }
+        let Some(Message::Happened {
+            id,
+            generation,
+            event,
+        }) = messages.recv().await
+        else {
+            panic!("another word");
+        };
+        assert_eq!((id, generation, event), (PmId(3), 2, Event::Ready));
+    }
+
     #[test]
     fn a_line_without_end_takes_no_memory() {
         let mut splitter = Splitter::default();

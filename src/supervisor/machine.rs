@@ -15,6 +15,8 @@ use crate::config::spec::{RestartPolicy, StopPolicy};
 
 /// A wait before a restart that people are told of.
 const WAIT_WORTH_SAYING: Duration = Duration::from_secs(1);
+/// Between the reason why a start has failed and how often it has.
+const FAILED_STARTS: &str = "; failed tries: ";
 /// Between a reason and when the next start is.
 const NEXT_START: &str = "; next start after ";
 
@@ -640,9 +642,11 @@ fn stopped(then: Then, ran: Duration, history: History, policy: Policy<'_>, now:
     }
 }
 
-/// The reason alone, without when the next start is.
+/// The reason alone, without how often a start has failed for it and when the next one is.
 pub fn without_next_start(why: &str) -> &str {
-    why.split_once(NEXT_START).map_or(why, |(why, _)| why)
+    let ends = [FAILED_STARTS, NEXT_START].map(|end| why.find(end));
+    let end = ends.into_iter().flatten().min();
+    &why[..end.unwrap_or(why.len())]
 }
 
 /// It ended by itself.
@@ -657,19 +661,11 @@ fn ended(exit: Exit, ran: Duration, history: History, policy: Policy<'_>, now: I
 
 /// It could not be started for want of something that may be there in a moment.
 fn try_again(why: &str, (wait, history): (Duration, History), now: Instant) -> Step {
-    let until = now + wait;
     let why = match history.failed_starts {
         0 | 1 => why.to_owned(),
-        failed => format!(
-            "{why}{NEXT_START}{} ms; {failed} tries have failed",
-            wait.as_millis()
-        ),
+        failed => format!("{why}{FAILED_STARTS}{failed}"),
     };
-    Step {
-        state: State::Waiting { until },
-        history,
-        effects: vec![Effect::Explain(why), Effect::WakeAt(until)],
-    }
+    settle(Decision::Again(wait), &why, history, now)
 }
 
 fn settle(decision: Decision, why: &str, history: History, now: Instant) -> Step {

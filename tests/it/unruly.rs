@@ -102,8 +102,9 @@ fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can
     assert!(complaint.contains("Too many open files"), "{complaint}");
     let failed = || {
         let shown = mcpm.ok(&["describe", "web"]);
-        let (before, _) = shown.split_once(" tries have failed")?;
-        let number: u32 = before.rsplit(' ').next()?.parse().ok()?;
+        let (_, number) = shown.split_once("; failed tries: ")?;
+        let number = number.split(|next: char| !next.is_ascii_digit()).next()?;
+        let number: u32 = number.parse().ok()?;
         (number > 3).then_some(())
     };
     wait_for(failed, "more tries than `max_restarts` lets an app fall");

@@ -221,7 +221,7 @@ async fn a_start_that_fails_for_want_of_something_is_tried_again_and_counts_as_n
             panic!("{effects:?}");
         };
         assert_eq!(without_next_start(why), "no descriptor");
-        let counts = why.contains(&format!("{tries} tries have failed"));
+        let counts = why.contains(&format!("; failed tries: {tries}"));
         assert_eq!(counts, tries > 1, "{why}");
         assert_eq!((life.history.unstable, life.history.restarts), (15, 0));
         life.now = until;
