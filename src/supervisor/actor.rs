@@ -283,6 +283,7 @@ impl Actor {
             }
             self.publish();
         }
+        self.pass_on(messages).await;
     }
 
     /// Deals with one message; `true` ends the task.

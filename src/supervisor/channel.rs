@@ -39,6 +39,8 @@ const DATAGRAM_MAX: usize = 4096;
 /// How long the daemon before us may keep the name of a `NOTIFY_SOCKET`, and how often it is looked.
 const NAME_PATIENCE: Duration = Duration::from_secs(10);
 const NAME_RETRY: Duration = Duration::from_millis(20);
+/// How a line says that its run is ready.
+const READY: &[u8] = b"READY=1";
 /// What asks a child to end, on `shutdown_with_message`.
 const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
 
@@ -115,11 +117,15 @@ impl End {
 /// # Errors
 /// When there is no descriptor left.
 pub fn notify_socket(run: &str) -> io::Result<(StdDatagram, String)> {
-    let name = format!("mcpm/{run}");
+    let name = name_of(run);
     let socket = StdDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
     rustix::net::sockopt::set_socket_passcred(&socket, true)?;
     socket.set_nonblocking(true)?;
     Ok((socket, format!("@{name}")))
+}
+
+fn name_of(run: &str) -> String {
+    format!("mcpm/{run}")
 }
 
 async fn bind_again(run: &str) -> io::Result<UnixDatagram> {
@@ -131,6 +137,22 @@ async fn bind_again(run: &str) -> io::Result<UnixDatagram> {
                 tokio::time::sleep(NAME_RETRY).await;
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Says `READY=1` for a run to the daemon that listens to it now, as soon as it does.
+///
+/// # Errors
+/// When nobody does in time.
+pub async fn say_ready(run: &str) -> io::Result<()> {
+    let address = SocketAddr::from_abstract_name(name_of(run))?;
+    let socket = StdDatagram::unbound()?;
+    let until = Instant::now() + NAME_PATIENCE;
+    loop {
+        match socket.send_to_addr(READY, &address) {
+            Err(_) if Instant::now() < until => tokio::time::sleep(NAME_RETRY).await,
+            sent => return sent.map(drop),
         }
     }
 }
@@ -304,11 +326,7 @@ async fn read_notify(socket: UnixDatagram, user: Option<u32>, to: Listener) {
             Ok((text, sender)) => {
                 let ours = rustix::process::geteuid().as_raw();
                 let known = sender.is_some_and(|uid| uid == 0 || uid == ours || Some(uid) == user);
-                if known
-                    && text
-                        .split(|&byte| byte == b'\n')
-                        .any(|line| line == b"READY=1")
-                {
+                if known && text.split(|&byte| byte == b'\n').any(|line| line == READY) {
                     to.ready().await;
                 }
             }
@@ -388,11 +406,7 @@ mod tests {
         lines.take_notify_back(run.clone(), None, to, &mut tasks);
         tokio::task::yield_now().await;
         drop(former);
-        let app = StdDatagram::unbound().unwrap();
-        let address = SocketAddr::from_abstract_name(format!("mcpm/{run}")).unwrap();
-        while app.send_to_addr(b"STATUS=up\nREADY=1", &address).is_err() {
-            tokio::time::sleep(NAME_RETRY).await;
-        }
+        say_ready(&run).await.unwrap();
         let Some(Message::Happened {
             id,
             generation,

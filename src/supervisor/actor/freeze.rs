@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::super::handle::Message;
 use super::super::journal::JournalError;
+use super::super::machine::Event;
 use super::super::spawn::Order;
+use super::super::{channel, child_env};
 use super::Actor;
 use crate::ids::PmId;
 
@@ -70,6 +73,29 @@ impl Actor {
             self.wake();
         }
         goes_on
+    }
+
+    /// Another daemon has taken over. Who has said since then that it is ready has said it here: that
+    /// daemon is told.
+    pub(super) async fn pass_on(mut self, mut messages: mpsc::Receiver<Message>) {
+        let home_id = std::mem::take(&mut self.home_id);
+        // Nobody listens here any more, and no command waits.
+        self.tasks.shutdown().await;
+        drop(self);
+        while let Ok(message) = messages.try_recv() {
+            let Message::Happened {
+                id,
+                generation,
+                event: Event::Ready,
+            } = message
+            else {
+                continue;
+            };
+            let run = child_env::run_name(&home_id, id, generation);
+            if let Err(error) = channel::say_ready(&run).await {
+                tracing::debug!(%run, %error, "nobody wants to hear that it is ready");
+            }
+        }
     }
 
     fn wake(&mut self) {
