@@ -134,7 +134,8 @@ fn one_that_says_ready_under_the_next_daemon_is_heard() {
     let pid = mcpm.list()["web"].pid;
     for _ in 0..2 {
         mcpm.kill_daemon();
-        let web = &mcpm.list()["web"];
+        let list = mcpm.list();
+        let web = &list["web"];
         assert_eq!((web.status.as_str(), web.pid), ("launching", pid));
         mcpm.ok(&["update"]);
         assert_eq!(mcpm.list()["web"].status, "launching");
