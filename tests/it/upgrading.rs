@@ -218,17 +218,17 @@ fn a_request_that_waits_for_its_service_is_answered_though_its_daemon_hands_over
     // A service that starts when it is let.
     let go = mcpm.folder().join("go");
     let script = format!(
-        "while [ ! -e '{}' ]; do sleep 0.02; done; exec '{PROGRAM}' bridge demo",
+        "while [ ! -e '{}' ]; do sleep 0.02; done; exec \"$0\" \"$@\"",
         go.display()
     );
-    let slow = demo("web")
-        .with("/script", "/bin/sh")
-        .with("/interpreter", "none")
-        .with("/args", json!(["-c", script]));
+    let app = service("web").with_api_key();
+    let mut args = vec![json!("-c"), json!(script), app.value()["script"].clone()];
+    args.extend(app.value()["args"].as_array().unwrap().clone());
+    let slow = app.with("/script", "/bin/sh").with("/args", args);
     std::fs::write(&go, "").unwrap();
     let file = mcpm.ecosystem([slow]);
     mcpm.ok(&["start", &file]);
-    let url = mcpm.instance("alice", "web");
+    let url = format!("{}/x", mcpm.instance("alice", "web"));
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_at(rest.find('/').unwrap());
     // Two clients whose connections belong to the daemon that goes.
