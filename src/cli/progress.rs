@@ -78,8 +78,6 @@ pub(crate) struct Step {
     ended: Option<String>,
     /// How often it has ended too early, in a row.
     unstable: u32,
-    /// Restarts when it was seen last, before it was settled.
-    seen_restarts: u32,
     /// What its last health check said, when that was no good.
     failure: Option<String>,
     /// Of a plain app that is online.
@@ -131,7 +129,6 @@ impl Step {
     /// Takes down what the list says of it.
     fn look(&mut self, process: &Process, elapsed: Duration) {
         self.unstable = process.unstable_restarts;
-        self.seen_restarts = process.restarts;
         let ended = self.unstable > 0
             || process.restarts > self.restarts
             || process.status == Status::WaitingRestart;
@@ -194,15 +191,6 @@ impl Run {
     }
 }
 
-/// One that got there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct There {
-    /// Which one.
-    pub(crate) id: PmId,
-    /// How often it had been restarted by then.
-    pub(crate) restarts: u32,
-}
-
 /// All processes of a start.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
@@ -239,7 +227,6 @@ impl Progress {
                 restarts: process.restarts,
                 ended: None,
                 unstable: 0,
-                seen_restarts: process.restarts,
                 failure: None,
                 run: None,
                 kind: Kind::Starting,
@@ -310,12 +297,9 @@ impl Progress {
     }
 
     /// Those that got there.
-    pub(crate) fn done(&self) -> impl Iterator<Item = There> {
+    pub(crate) fn done(&self) -> impl Iterator<Item = PmId> {
         let done = |step: &&Step| matches!(step.stage, Stage::Done(_));
-        self.steps.iter().filter(done).map(|step| There {
-            id: step.id,
-            restarts: step.seen_restarts,
-        })
+        self.steps.iter().filter(done).map(|step| step.id)
     }
 
     /// Those that will not get there, or took too long.

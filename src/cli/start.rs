@@ -24,7 +24,6 @@ use super::change::Change;
 use super::exit::Exit;
 use super::loading::{self, Selection};
 use super::process_table::Sort;
-use super::progress::There;
 use super::render::Output;
 use super::session::Session;
 use super::targets::{Tally, told};
@@ -115,7 +114,7 @@ struct Started {
     /// All that the daemon has started.
     all: Vec<PmId>,
     /// Those that have been seen to be there.
-    there: Vec<There>,
+    there: Vec<PmId>,
 }
 
 /// What becomes of processes that have the name of a new app.
@@ -194,12 +193,9 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     }
     // The list that is shown decides: what was online a moment ago may have ended since.
     let mut listed = list::table(&mut daemon).await?.rows;
-    for (process, again) in fallen(&listed, &started.there) {
-        let why = process.reason.clone().unwrap_or_else(|| match again {
-            0 => process.status.as_str().to_owned(),
-            1 => "it was started once more since".to_owned(),
-            times => format!("it was started {times} times since"),
-        });
+    for process in fallen(&listed, &started.there) {
+        let why = process.reason.as_deref();
+        let why = why.unwrap_or_else(|| process.status.as_str());
         session.output.failed(format_args!(
             "{} ({}) has ended again: {why}",
             process.name, process.pm_id
@@ -220,16 +216,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     Ok(exit.and(Exit::fine_if(has_router || ports.is_empty())))
 }
 
-/// Those that were there and no longer are, and how often each was started since.
-fn fallen<'a>(listed: &'a [Row], there: &[There]) -> impl Iterator<Item = (&'a Row, u32)> {
-    listed.iter().filter_map(|process| {
-        let seen = there.iter().find(|there| there.id == process.pm_id)?;
-        let again = process.restarts.saturating_sub(seen.restarts);
-        let is_down = matches!(
-            process.status,
-            Status::Errored | Status::WaitingRestart | Status::Stopping
-        );
-        (is_down || again > 0).then_some((process, again))
+/// Those that were there and no longer are.
+fn fallen<'a>(listed: &'a [Row], there: &[PmId]) -> impl Iterator<Item = &'a Row> {
+    listed.iter().filter(|process| {
+        there.contains(&process.pm_id)
+            && matches!(process.status, Status::Errored | Status::WaitingRestart)
     })
 }
 
@@ -549,28 +540,13 @@ mod tests {
 
     #[test]
     fn what_was_there_and_has_ended_is_no_success() {
-        let mut listed = [
-            process(0, "a"),
-            process(1, "b"),
-            process(2, "c"),
-            process(3, "d"),
-        ];
+        let mut listed = [process(0, "a"), process(1, "b"), process(2, "c")];
         listed[1].status = Status::Errored;
         listed[2].status = Status::WaitingRestart;
-        // It is online again.
-        listed[3].restarts = 2;
         let listed = listed.each_ref().map(Row::from);
-        let there = |id| There {
-            id: PmId(id),
-            restarts: 0,
-        };
-        let fallen = |there: &[There]| -> Vec<(PmId, u32)> {
-            let fallen = fallen(&listed, there);
-            fallen.map(|(row, again)| (row.pm_id, again)).collect()
-        };
-        let all = [there(0), there(1), there(2), there(3)];
-        assert_eq!(fallen(&all), [(PmId(1), 0), (PmId(2), 0), (PmId(3), 2)]);
-        assert!(fallen(&all[..1]).is_empty(), "others are not its business");
+        let fallen = |there: &[PmId]| fallen(&listed, there).count();
+        assert_eq!(fallen(&[PmId(0), PmId(1), PmId(2)]), 2);
+        assert_eq!(fallen(&[PmId(0)]), 0, "others are not its business");
     }
 
     #[test]

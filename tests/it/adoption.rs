@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::harness::{
-    App, List, Mcpm, Process, demo, is_alive, kill, processes_of, run, service, sh, wait_for,
+    App, List, Mcpm, Process, Running, demo, is_alive, kill, processes_of, service, sh, wait_for,
 };
 
 /// Each line in two halves, each when its file is there.
@@ -48,9 +48,11 @@ first=$(cat "$MCPM_HOME/mcpm.pid")
 kill -KILL "$first"
 while [ -e "/proc/$first" ]; do sleep 0.02; done
 "$0" ping >&2
+echo "- adopted"
 daemon=$(cat "$MCPM_HOME/mcpm.pid")
 "$0" stop web >&2 &
 until "$0" jlist | grep -q '"stopping"'; do sleep 0.02; done
+echo "- it is to end"
 kill -STOP "$daemon"
 kill -KILL "$pid"
 while [ -e "/proc/$pid" ]; do sleep 0.02; done
@@ -61,9 +63,9 @@ until [ "$(cut -d ' ' -f 6 "/proc/$pid/stat")" = "$pid" ]; do sleep 0.02; done
 # The rest of the grace: nothing shows when a daemon that sleeps would have sent it.
 sleep 4
 kill -CONT "$daemon"
+echo "- the daemon is awake"
 until "$0" jlist | grep -q '"stopped"'; do sleep 0.02; done
 "$0" jlist && echo
-"$0" delete all >&2
 "$0" kill >&2
 kill -0 "$pid"
 echo the stranger lives
@@ -374,15 +376,21 @@ fn with_chosen_pids(script: &str, app: App) -> Option<List> {
             base.get_envs()
                 .filter_map(|(name, value)| Some((name, value?))),
         );
-    let ran = run(command, "");
-    let said: Vec<&str> = ran.stdout.lines().collect();
+    // Each step has the time of a command.
+    let script = Running::start(command);
+    let lines = std::iter::from_fn(|| script.next_line());
+    let said: Vec<String> = lines.filter(|line| !line.starts_with('-')).collect();
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
     match said[..] {
         [] | ["begun", "refused"] => {
-            eprintln!("skipped: nobody may choose pids here: {ran}");
+            eprintln!(
+                "skipped: nobody may choose pids here: {}",
+                script.complaints()
+            );
             None
         }
         ["begun", list, "the stranger lives"] => Some(List::parse(list)),
-        _ => panic!("{ran}"),
+        _ => panic!("{said:#?} {}", script.complaints()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::wait::{Patience, eventually};
@@ -128,6 +128,16 @@ impl Running {
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("the line never came; these did: {seen:#?}"),
             }
+        }
+    }
+
+    /// The next line; `None` when it has ended its output.
+    #[track_caller]
+    pub(crate) fn next_line(&self) -> Option<String> {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line comes, and no end"),
         }
     }
 
