@@ -223,7 +223,7 @@ fn a_replica_without_a_port_is_neither_there_nor_a_failure() {
     progress.observe(&list, 300 * MS);
     progress.expire(MS + SETTLING_OF_REPLICAS);
     assert!(progress.is_settled() && !progress.has_failed());
-    let there: Vec<PmId> = progress.done().map(|there| there.id).collect();
+    let there: Vec<PmId> = progress.done().collect();
     assert_eq!(there, [PmId(0)]);
     let note = progress.steps[1].note();
     assert_eq!(note, "stopped: replica 0 listens on port 3000");
