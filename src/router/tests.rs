@@ -37,7 +37,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of the answer of `/big`: more than the system's buffers hold.
 const BIG: usize = 8 * 1024 * 1024;
 /// How long a request waits for its service here.
-const HOLD: Duration = Duration::from_millis(300);
+const HOLD: Duration = Duration::from_secs(3);
 
 /// A service that wants an API key and gets it as `X-Key`.
 pub(super) fn service_spec(service: &str, port: u16) -> ServiceSpec {
