@@ -70,6 +70,7 @@ until "$0" jlist | grep -q '"stopped"'; do sleep 0.02; done
 kill -0 "$pid"
 echo the stranger lives
 "#;
+
 /// Says that it was told to end, and does not before it is let. Another run of it does not wait.
 const SLOW: &str = "[ -e go ] && exec sleep 1000; trap 'echo told' INT; echo up; \
                     while [ ! -e go ]; do sleep 0.02; done";
