@@ -3,7 +3,7 @@
 //! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `recovery`, `restart`, `backoff`, `unshared`, `target`, `waits`,
 //! `child_env`, `memory`, `triggers`), and so is what is told of exits (`last_exits`); [`actor`] owns every process
 //! and carries decisions out; `memory_guard`, `clock` and `watch` report what restarts processes that run; `spawn`,
-//! `run_lock`, `exits`, `kill`, `cgroup`, `tree`, `orphans`, `adopt`, `journal` and `exit_log` touch the system. The
+//! `run_lock`, `exits`, `kill`, `cgroup`, `tree`, `orphans`, `adopt`, `journal`, `inotify` and `exit_log` touch the system. The
 //! others see [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
@@ -43,6 +43,7 @@ pub mod dump;
 pub mod memory;
 mod memory_guard;
 pub mod usage;
+mod inotify;
 pub mod triggers;
 pub mod clock;
 pub mod watch;

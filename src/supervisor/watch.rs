@@ -8,21 +8,16 @@
 //! Never watched: the state folder, and log and pid files of any process, rotated ones included.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::{ReadFlags, WatchFlags};
 use tokio::time::Instant;
 
 use super::handle::Supervisor;
+use super::inotify::{Change, Inotify};
 use super::snapshot::Snapshot;
 use super::triggers::Cause;
 use crate::config::spec::WatchSpec;
@@ -346,7 +341,7 @@ fn walk(inotify: &Inotify, path: &Path, mut room: usize, counts: &dyn Fn(&Path) 
         let added = if room > 0 {
             // The folder above is watched for one name: a folder that comes (again), or a file.
             let above = path.is_dir() && !folder.starts_with(path);
-            inotify.add(&folder, if above { NEW_NAMES } else { ALL })
+            inotify.add(&folder, FOLDER | if above { NEW_NAMES } else { ALL })
         } else {
             Err(rustix::io::Errno::NOSPC)
         };
@@ -379,71 +374,12 @@ const ALL: WatchFlags = NEW_NAMES
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MOVED_FROM);
+/// It is a folder, what left it counts no more, and more of one that is watched already adds to it.
+const FOLDER: WatchFlags = WatchFlags::ONLYDIR
+    .union(WatchFlags::EXCL_UNLINK)
+    .union(WatchFlags::MASK_ADD);
 /// Names that come into it.
 const NEW_NAMES: WatchFlags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO);
-
-/// One event.
-struct Change {
-    watch: i32,
-    flags: ReadFlags,
-    name: Option<std::ffi::OsString>,
-}
-
-struct Inotify(AsyncFd<OwnedFd>);
-
-impl Inotify {
-    fn new() -> io::Result<Self> {
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        #[expect(
-            unsafe_code,
-            reason = "the reactor's only door for a descriptor of another kind"
-        )]
-        // SAFETY: the descriptor is owned by the `AsyncFd` itself, which gives it to nobody.
-        let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-        Ok(Self(registered?))
-    }
-
-    /// More of a folder that is watched already adds to it.
-    fn add(&self, folder: &Path, what: WatchFlags) -> rustix::io::Result<i32> {
-        let flags = what | WatchFlags::ONLYDIR | WatchFlags::EXCL_UNLINK | WatchFlags::MASK_ADD;
-        inotify::add_watch(self.0.get_ref(), folder, flags)
-    }
-
-    fn remove(&self, watch: i32) {
-        // One that has ended by itself is no error.
-        let _ = inotify::remove_watch(self.0.get_ref(), watch);
-    }
-
-    /// Waits until there are changes. Cancel-safe.
-    async fn changes(&self) -> Vec<Change> {
-        loop {
-            let Ok(mut ready) = self.0.readable().await else {
-                return std::future::pending().await;
-            };
-            let changes = self.read();
-            // All was read, up to `WOULDBLOCK`.
-            ready.clear_ready();
-            if !changes.is_empty() {
-                return changes;
-            }
-        }
-    }
-
-    fn read(&self) -> Vec<Change> {
-        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        let mut reader = inotify::Reader::new(self.0.get_ref(), &mut buffer);
-        let mut changes = Vec::new();
-        while let Ok(event) = reader.next() {
-            let name = event.file_name();
-            changes.push(Change {
-                watch: event.wd(),
-                flags: event.events(),
-                name: name.map(|name| OsStr::from_bytes(name.to_bytes()).to_owned()),
-            });
-        }
-        changes
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::WatchFlags;
 
+use super::super::inotify::Inotify;
 use super::Memory;
 
 /// What the kernel says when it has said more than it keeps: it may have been any of them.
@@ -17,7 +14,7 @@ const LOST: i32 = -1;
 /// One inotify instance for all groups: the kernel reports an event in a group's `memory.events`
 /// as a change of that file.
 #[derive(Debug)]
-pub(in super::super) struct Pressure(AsyncFd<OwnedFd>);
+pub(in super::super) struct Pressure(Inotify);
 
 /// Who has spoken.
 #[derive(Debug, Default)]
@@ -27,14 +24,7 @@ impl Pressure {
     /// # Errors
     /// When the system has no room for another one.
     pub(in super::super) fn new() -> io::Result<Self> {
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        #[expect(
-            unsafe_code,
-            reason = "the reactor's only door for a descriptor of another kind"
-        )]
-        // SAFETY: the descriptor is owned by the `AsyncFd` itself, which gives it to nobody.
-        let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-        Ok(Self(registered?))
+        Inotify::new().map(Self)
     }
 
     /// Watches a group until it is removed; its number.
@@ -42,34 +32,13 @@ impl Pressure {
     /// # Errors
     /// When it is gone, or the system has no room.
     pub(in super::super) fn watch(&self, memory: &Memory) -> io::Result<i32> {
-        let events = memory.events();
-        let watch = inotify::add_watch(self.0.get_ref(), events, WatchFlags::MODIFY)?;
-        Ok(watch)
+        Ok(self.0.add(&memory.events(), WatchFlags::MODIFY)?)
     }
 
     /// Waits until somebody has spoken. Cancel-safe.
     pub(in super::super) async fn felt(&self) -> Felt {
-        loop {
-            let Ok(mut ready) = self.0.readable().await else {
-                return std::future::pending().await;
-            };
-            let felt = self.read();
-            // All was read, up to `WOULDBLOCK`.
-            ready.clear_ready();
-            if !felt.0.is_empty() {
-                return felt;
-            }
-        }
-    }
-
-    fn read(&self) -> Felt {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(self.0.get_ref(), &mut buffer);
-        let mut felt = Felt::default();
-        while let Ok(event) = reader.next() {
-            felt.0.insert(event.wd());
-        }
-        felt
+        let changes = self.0.changes().await;
+        Felt(changes.into_iter().map(|change| change.watch).collect())
     }
 }
 
