@@ -99,6 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::supervisor::testing;
 
     const MIB: u64 = 1024 * 1024;
 
@@ -150,9 +151,7 @@ mod tests {
             quiet in 0u64..300, rate in 1u64..2000,
             others in proptest::collection::vec(0u64..50, 1..50),
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time().start_paused(true).build().unwrap();
-            let begin = runtime.block_on(async { Instant::now() });
+            let begin = testing::now();
             let limit = 500 * MIB;
             let mut growth = Growth::new(begin);
             let (mut due, mut over_at, mut machine) = (begin + SOONEST, None, 7000 * MIB);

@@ -1,8 +1,11 @@
-//! Specs for this room's tests.
+//! Specs, and a clock that stands still, for this room's tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::machine::Policy;
 use crate::config::AppSpec;
 use crate::config::spec::{
     Env, ExecMode, LogFormat, LogSpec, LogTarget, Program, RestartPolicy, RotateSpec, StopPolicy,
@@ -58,4 +61,25 @@ pub(crate) fn spec(name: &str) -> AppSpec {
         version: None,
         mcp: None,
     }
+}
+
+/// What the machine of such an app goes by.
+pub(super) fn policy(spec: &AppSpec) -> Policy<'_> {
+    Policy {
+        restart: &spec.restart,
+        stop: &spec.stop,
+        service: false,
+        ready_within: spec.ready_within,
+        unshared: None,
+    }
+}
+
+/// A moment of a clock that does not move, for properties: they run outside of any runtime.
+pub(super) fn now() -> Instant {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without descriptors");
+    runtime.block_on(async { Instant::now() })
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::supervisor::testing;
 use proptest::prelude::*;
 
 fn restart_policy() -> RestartPolicy {
@@ -313,9 +314,7 @@ proptest! {
         says_ready: bool,
         events in proptest::collection::vec((any_event(), 0u64..3000), 1..80),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time().start_paused(true).build().unwrap();
-        let now = runtime.block_on(async { Instant::now() });
+        let now = testing::now();
         let mut life = Life::new(State::Stopped, true, now);
         life.ready_within = says_ready.then_some(Duration::from_secs(2));
         let (mut ordered, mut alive, mut group) = (false, false, false);

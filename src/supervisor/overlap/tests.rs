@@ -13,16 +13,6 @@ fn specs(says_ready: bool) -> AppSpec {
     }
 }
 
-fn policy(spec: &AppSpec) -> Policy<'_> {
-    Policy {
-        restart: &spec.restart,
-        stop: &spec.stop,
-        service: false,
-        ready_within: spec.ready_within,
-        unshared: None,
-    }
-}
-
 /// One run, as the world knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Run {
@@ -55,12 +45,7 @@ struct World {
 
 impl World {
     fn online(says_ready: bool) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let now = runtime.block_on(async { Instant::now() });
+        let now = testing::now();
         Self {
             spec: specs(says_ready),
             pair: Pair {
@@ -126,8 +111,8 @@ impl World {
             _ => {}
         }
         let policies = Policies {
-            main: policy(&self.spec),
-            beside: policy(&self.spec),
+            main: testing::policy(&self.spec),
+            beside: testing::policy(&self.spec),
         };
         let pair = self.pair.clone();
         let step = step(pair, whose, event, self.history, policies, self.now);

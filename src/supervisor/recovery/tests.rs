@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::AppSpec;
 use crate::supervisor::last_exits::Who;
-use crate::supervisor::machine::{Effect, History, Policy};
+use crate::supervisor::machine::{Effect, History};
 use crate::supervisor::overlap::{self, Beside, Order, Pair, Policies, Whose};
 use crate::supervisor::testing;
 
@@ -97,25 +97,10 @@ struct World {
     outdated: Option<u32>,
 }
 
-fn policy(spec: &AppSpec) -> Policy<'_> {
-    Policy {
-        restart: &spec.restart,
-        stop: &spec.stop,
-        service: false,
-        ready_within: spec.ready_within,
-        unshared: None,
-    }
-}
-
 impl World {
     /// Registered, and neither wanted nor running.
     fn new(says_ready: bool) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let now = runtime.block_on(async { Instant::now() });
+        let now = testing::now();
         let mut world = Self {
             spec: AppSpec {
                 ready_within: says_ready.then_some(Duration::from_secs(2)),
@@ -244,8 +229,8 @@ impl World {
 
     fn see(&mut self, whose: Whose, event: Event) {
         let policies = Policies {
-            main: policy(&self.spec),
-            beside: policy(&self.spec),
+            main: testing::policy(&self.spec),
+            beside: testing::policy(&self.spec),
         };
         let pair = self.pair.clone();
         let step = overlap::step(pair, whose, event, self.history, policies, self.now);
