@@ -132,21 +132,26 @@ pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> 
 pub(super) fn warnings(api: &Api) -> Vec<String> {
     let mut warnings = api.in_force.load().warnings.clone();
     warnings.extend(api.supervisor.journal_trouble());
-    let unread = api.logs.losses().unread();
-    warnings.extend(unread.iter().take(LOSSES_TOLD).map(ToString::to_string));
-    if unread.len() > LOSSES_TOLD {
-        let more = unread.len() - LOSSES_TOLD;
-        warnings.push(format!("output of {more} more processes is not being read"));
-    }
-    let losses = api.logs.losses().all();
-    warnings.extend(losses.iter().take(LOSSES_TOLD).map(ToString::to_string));
-    if losses.len() > LOSSES_TOLD {
-        let more = losses.len() - LOSSES_TOLD;
-        warnings.push(format!(
-            "log lines of {more} more processes could not be written"
-        ));
-    }
+    warnings.extend(told(&api.logs.losses().unread(), |more| {
+        format!("output of {more} more processes is not being read")
+    }));
+    warnings.extend(told(&api.logs.losses().all(), |more| {
+        format!("log lines of {more} more processes could not be written")
+    }));
     warnings
+}
+
+/// Some of them one by one, and how many more there are.
+fn told(all: &[impl ToString], more: impl FnOnce(usize) -> String) -> Vec<String> {
+    let mut told: Vec<String> = all
+        .iter()
+        .take(LOSSES_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if all.len() > LOSSES_TOLD {
+        told.push(more(all.len() - LOSSES_TOLD));
+    }
+    told
 }
 
 /// Each setting and where its value comes from.
