@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every place, as `room.step`, in the order in which they are met.
-pub const NAMES: [&str; 48] = [
+pub const NAMES: [&str; 56] = [
     // A start: the intent is on its way to the journal; it is written; the child is there and
     // nobody knows; its pid is known here and not in the journal; that is on its way there.
     "spawn.intended",
@@ -68,6 +68,16 @@ pub const NAMES: [&str; 48] = [
     "take.before_ready",
     "take.ready",
     "take.yours",
+    // A rotation of the master key: its record is written; rows are sealed anew; the key is put in its
+    // place; the former one is forgotten.
+    "keys.before_record",
+    "keys.recorded",
+    "keys.before_batch",
+    "keys.batch",
+    "keys.before_file",
+    "keys.file",
+    "keys.before_finish",
+    "keys.finished",
 ];
 
 /// This place is reached.

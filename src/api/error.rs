@@ -9,6 +9,7 @@ use crate::problem::chain;
 use crate::store::StoreError;
 use crate::supervisor::CommandError;
 use crate::users::UserError;
+use crate::vault::RotateError;
 
 /// Long enough for a disk to be tidied or a daemon to come back, short enough to be waited for.
 pub(super) const RETRY_AFTER_SECONDS: u32 = 5;
@@ -146,6 +147,24 @@ impl From<UserError> for ApiError {
             }
             UserError::Unknown(_) => Self::not_found("unknown_user", error.to_string()),
             UserError::Store(error) => error.into(),
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<RotateError> for ApiError {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::UnderWay | RotateError::NotUnderWay | RotateError::CalledOff => {
+                Self::new(StatusCode::CONFLICT, "key_rotation", error.to_string())
+            }
+            RotateError::Needed { .. }
+            | RotateError::NotNeeded { .. }
+            | RotateError::NoKey
+            | RotateError::Same => {
+                Self::new(StatusCode::BAD_REQUEST, "bad_master_key", error.to_string())
+            }
+            RotateError::Store(error) => error.into(),
             other => Self::internal(&other),
         }
     }

@@ -37,7 +37,8 @@ struct Inner {
 }
 
 /// One call, until its answer begins.
-struct Call(Arc<Inner>);
+#[derive(Debug)]
+pub struct Call(Arc<Inner>);
 
 impl Default for Gate {
     fn default() -> Self {
@@ -98,8 +99,9 @@ impl Gate {
         let _ = phase.wait_for(|phase| *phase == Phase::Left).await;
     }
 
-    /// `None` when another daemon is to be asked.
-    async fn enter(&self) -> Option<Call> {
+    /// Waits until calls are let in, and counts as one of them; `None` when another daemon is to be
+    /// asked.
+    pub async fn enter(&self) -> Option<Call> {
         loop {
             if !self.opened().await {
                 return None;

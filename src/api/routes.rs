@@ -10,7 +10,7 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    daemon, exits, instances, logs, openapi, process_orders, process_table, processes, saved,
+    daemon, exits, instances, keys, logs, openapi, process_orders, process_table, processes, saved,
     services, users,
 };
 
@@ -58,6 +58,9 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(users::remove))
         .routes(routes!(users::add_token))
         .routes(routes!(users::add_admin_token))
+        .routes(routes!(keys::get))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::cancel))
         .routes(routes!(document))
 }
 

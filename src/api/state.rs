@@ -21,6 +21,7 @@ use crate::outbound::Outbound;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
 use crate::users::Users;
+use crate::vault::MasterKeys;
 
 /// Everything a handler may need. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub struct Rooms {
     pub users: Users,
     /// Owner of the instances.
     pub instances: Instances,
+    /// The master keys.
+    pub keys: MasterKeys,
     /// Calls to external services, public addresses only.
     pub outbound: Outbound,
     /// The same for services that may reach private addresses.

@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, kill, list, logs, man, orders, ping, reload, runtime, saving, scale, serve,
+    init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving, scale, serve,
     services, start, startup, update, users, why,
 };
 
@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Users(users::Args),
     /// Make tokens for the REST API
     Tokens(users::TokensArgs),
+    /// Show the master key's place, and rotate it
+    Keys(keys::Args),
     /// Write a first ecosystem.config.js into this folder
     #[command(visible_alias = "ecosystem")]
     Init(init::Args),

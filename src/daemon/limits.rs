@@ -1,5 +1,12 @@
 //! Limits of the daemon, what its children get instead, and where they are counted.
 //!
+//! No core: neither a file, nor one that is piped to a program (core(5)). Keys lie in pages that no core
+//! has anyway (`vault/guarded.rs`). The daemon stays dumpable (prctl(2)) all the same: what that flag
+//! would keep out beside cores are programs of the same user, who can read its folder and speak with it
+//! as it is; and the price would be that for a daemon of a plain user its own files in /proc belong to
+//! root. Then nobody but root tells by its environment whose daemon it is or measures its memory, and
+//! no later write to its OOM score succeeds.
+//!
 //! The daemon needs several descriptors for each service and connection, so it raises its own
 //! limit to the hard one; it holds secrets, so it writes no core; when memory is short it is not the
 //! first to go. Children get what the operator's shell had, and no share in what is granted to the
@@ -21,13 +28,7 @@ const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
 pub(super) fn raise() -> (OperatorLimits, Option<String>) {
     let files = getrlimit(Resource::Nofile);
     let core = getrlimit(Resource::Core);
-    let _ = setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: core.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Core, no_core(core.maximum));
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -49,6 +50,14 @@ pub(super) fn raise() -> (OperatorLimits, Option<String>) {
         spared: oom_score() < 0,
     };
     (limits, warning)
+}
+
+/// So that no core is made, and children can be given back what there was.
+fn no_core(maximum: Option<u64>) -> Rlimit {
+    // A pipe takes a core of any size, also one of 0 bytes: only at a limit of 1 the kernel gives up
+    // before it starts the program. A file of one byte is none either way.
+    let current = Some(maximum.map_or(1, |maximum| maximum.min(1)));
+    Rlimit { current, maximum }
 }
 
 /// 0 where it can't be read.
@@ -74,4 +83,17 @@ pub(super) fn cgroups(detached: bool, home_id: &str) -> (Cgroups, Option<String>
     }
     let is_service = !detached && std::env::var_os("NOTIFY_SOCKET").is_some();
     (Cgroups::open(&wish, is_service, home_id), warning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_core_is_within_what_is_allowed() {
+        for (maximum, current) in [(None, 1), (Some(9), 1), (Some(1), 1), (Some(0), 0)] {
+            let limit = no_core(maximum);
+            assert_eq!((limit.current, limit.maximum), (Some(current), maximum));
+        }
+    }
 }

@@ -27,6 +27,7 @@ use super::log::OwnLog;
 use super::pid_file;
 use super::publish::Publisher;
 use super::record::{self, Recorder};
+use super::rekey;
 use super::settings::{self, Contradiction};
 use super::signals::Signals;
 use super::sources;
@@ -254,7 +255,8 @@ async fn live(
     // ── what must survive ──
     let store: StoreHandle = Arc::new(Sqlite::open(&home.db())?);
     let source = KeySource::choose(home.path(), |name| std::env::var_os(name))?;
-    let vault = unlock(&store, &source).await?;
+    let master_keys = unlock(&store, source).await?;
+    let vault = master_keys.vault().clone();
     let users = Users::new(store.clone(), vault.clone());
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
     let strong = match &taken {
@@ -332,6 +334,7 @@ async fn live(
         logs: logs.clone(),
         users: users.clone(),
         instances: instances.clone(),
+        keys: master_keys.clone(),
         outbound: outbound(false),
         outbound_private: outbound(true),
         in_force: in_force.clone(),
@@ -381,6 +384,7 @@ async fn live(
     tasks.spawn(clock::run(supervisor.clone()));
     tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone()));
+    tasks.spawn(rekey::run(master_keys, instances.clone(), gate.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     if let Some(line) = line.clone() {

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::StoredInstance;
-use crate::vault::{Credential, Place, Purpose, SealError, Vault};
+use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
 /// Milliseconds of a minute: last use is kept no finer.
 const MINUTE: i64 = 60_000;
@@ -28,7 +28,8 @@ pub struct InstanceEntry {
     /// From when on it must not answer, though it still stands in the table.
     pub expires_at: Option<Timestamp>,
     vault: Vault,
-    sealed: Box<[u8]>,
+    /// Looked at once by requests, when the credential is opened, and by rotations of the master key.
+    sealed: Mutex<Box<[u8]>>,
     credential: OnceLock<Result<Credential, SealError>>,
     revoked: AtomicBool,
     ended: Notify,
@@ -54,7 +55,7 @@ impl InstanceEntry {
             created_at: stored.row.created_at,
             expires_at: stored.row.expires_at,
             vault,
-            sealed: stored.sealed_credential.into_boxed_slice(),
+            sealed: Mutex::new(stored.sealed_credential.into_boxed_slice()),
             credential: OnceLock::new(),
             revoked: AtomicBool::new(false),
             ended: Notify::new(),
@@ -81,16 +82,29 @@ impl InstanceEntry {
     /// The stored credential does not open: the database was changed behind our back.
     pub fn credential(&self) -> Result<&Credential, SealError> {
         let opened = self.credential.get_or_init(|| {
-            let (user, service, public) = (&self.user, &self.service, &self.public);
-            let place = Place {
-                purpose: Purpose::Credential,
-                user,
-                service,
-                public,
-            };
-            self.vault.open_fields(&place, &self.sealed)
+            let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+            self.vault.open_fields(&self.place(), &sealed)
         });
         opened.as_ref().map_err(|error| *error)
+    }
+
+    /// Seals what it holds with the master key that seals now, if another one has.
+    pub(super) fn renew(&self) -> Result<(), RandomError> {
+        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Resealed::Fresh(fresh) = self.vault.reseal(&self.place(), &sealed)? {
+            *sealed = fresh.into_boxed_slice();
+        }
+        Ok(())
+    }
+
+    /// Where its credential lies.
+    fn place(&self) -> Place<'_> {
+        Place {
+            purpose: Purpose::Credential,
+            user: &self.user,
+            service: &self.service,
+            public: &self.public,
+        }
     }
 
     /// Remembers a request. Written to the store later, in a batch.

@@ -65,6 +65,11 @@ pub(super) enum Order {
         /// Who waits.
         caller: oneshot::Sender<Answer<bool>>,
     },
+    /// Say when all that was asked for before is done.
+    Settle {
+        /// Who waits.
+        caller: oneshot::Sender<()>,
+    },
 }
 
 /// A lane's life: ends when all handles are gone.
@@ -99,6 +104,9 @@ pub(super) async fn run(rooms: Arc<Rooms>, mut orders: mpsc::Receiver<Order>) {
             }
             Order::Forget { user, caller } => {
                 let _ = caller.send(rooms.forget(&user).await);
+            }
+            Order::Settle { caller } => {
+                let _ = caller.send(());
             }
         }
     }
@@ -298,7 +306,7 @@ impl Rooms {
 }
 
 /// Where a secret of an instance lies.
-fn place(row: &InstanceRow, purpose: Purpose) -> Place<'_> {
+pub(super) fn place(row: &InstanceRow, purpose: Purpose) -> Place<'_> {
     Place {
         purpose,
         user: &row.user,

@@ -3,6 +3,7 @@
 //! `registry.rs` owns the rows and keeps the [`InstanceTable`] equal to what the store holds;
 //! the router reads that table and asks nobody. `id.rs` makes the ids. `credentials.rs` (pure)
 //! checks what a user hands over, `validate.rs` asks the external service whether it is right.
+//! `reseal.rs` seals all of it anew when the master key is rotated.
 //!
 //! Invariants: what was answered is durable, and the table changes after the commit and before the
 //! answer. One user has at most one instance of a service. No two users share a credential: each
@@ -15,9 +16,11 @@ mod error;
 mod id;
 mod lane;
 mod registry;
+mod reseal;
 mod table;
 
 pub use entry::InstanceEntry;
 pub use error::InstanceError;
 pub use registry::{Granted, Instances, OwnInstance};
+pub use reseal::Walk;
 pub use table::InstanceTable;

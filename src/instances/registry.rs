@@ -95,8 +95,8 @@ impl Rooms {
 /// All instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Instances {
-    rooms: Arc<Rooms>,
-    lanes: Arc<[mpsc::Sender<Order>]>,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) lanes: Arc<[mpsc::Sender<Order>]>,
 }
 
 impl Instances {

@@ -38,6 +38,8 @@ for_each_backend! {
     rotation_needs_the_id_it_replaces,
     removing_an_instance_takes_its_credential,
     pages_cover_all_instances_once,
+    a_value_is_sealed_anew_only_while_it_is_the_old_one,
+    settings_are_swapped_all_at_once_or_not_at_all,
     last_use_moves_forward_only,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
@@ -365,6 +367,80 @@ async fn pages_cover_all_instances_once(store: StoreHandle) {
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6], "{limit}");
         assert_eq!(active, seen);
     }
+}
+
+async fn a_value_is_sealed_anew_only_while_it_is_the_old_one(store: StoreHandle) {
+    add_user(&store, "alice", 1).await;
+    for (n, of) in (1..).zip(["a", "b", "c"]) {
+        add(&store, "alice", of, n).await;
+    }
+    let off = Rotation {
+        public: public(3),
+        old_hash: [3; 32],
+        new_hash: [9; 32],
+        sealed_id: vec![9],
+        at: at(9),
+    };
+    assert!(store.rotate_instance(off).await.unwrap());
+    let swap = |n, which, new| {
+        Some(Swap {
+            old: vec![n, which],
+            new: vec![new],
+        })
+    };
+    let reseal = |n, id, credential| Reseal {
+        public: public(n),
+        id,
+        credential,
+    };
+    let values = vec![
+        reseal(1, swap(1, 1, 11), swap(1, 2, 12)),
+        reseal(2, None, swap(2, 2, 22)),
+        // Rotated meanwhile; and gone meanwhile.
+        reseal(3, swap(3, 1, 31), swap(3, 2, 32)),
+        reseal(4, swap(4, 1, 41), swap(4, 2, 42)),
+    ];
+    store.reseal(values.clone()).await.unwrap();
+    store.reseal(values).await.unwrap();
+    let expected = [
+        (vec![11], vec![12]),
+        (vec![2, 1], vec![22]),
+        (vec![9], vec![32]),
+    ];
+    for limit in [1, 2, 9] {
+        let (mut after, mut sealed) = (None, Vec::new());
+        loop {
+            let page = store.stored_instances(after, limit).await.unwrap();
+            assert!(page.items.len() <= limit as usize);
+            let pairs = page.items.into_iter();
+            sealed.extend(pairs.map(|one| (one.sealed_id, one.sealed_credential)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(sealed, expected, "{limit}");
+    }
+}
+
+async fn settings_are_swapped_all_at_once_or_not_at_all(store: StoreHandle) {
+    let set = |name: &str, value: Option<u8>| Setting {
+        name: name.into(),
+        value: value.map(|byte| vec![byte]),
+    };
+    let swap = async |guard, changes| store.swap_settings(guard, changes).await.unwrap();
+    store.put_setting("b", vec![1]).await.unwrap();
+    let changes = vec![set("a", Some(2)), set("b", None)];
+    assert!(!swap(set("a", Some(1)), changes.clone()).await);
+    assert!(!swap(set("b", Some(2)), changes.clone()).await);
+    assert!(!swap(set("b", None), changes.clone()).await);
+    assert_eq!(store.setting("a").await.unwrap(), None);
+    assert!(swap(set("a", None), changes.clone()).await);
+    assert_eq!(store.setting("a").await.unwrap(), Some(vec![2]));
+    assert_eq!(store.setting("b").await.unwrap(), None);
+    assert!(swap(set("a", Some(2)), vec![set("a", Some(3))]).await);
+    assert!(!swap(set("a", None), changes).await);
+    assert_eq!(store.setting("a").await.unwrap(), Some(vec![3]));
 }
 
 async fn last_use_moves_forward_only(store: StoreHandle) {

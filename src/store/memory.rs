@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance, TokenOwner,
-    TokenRow, UserRow,
+    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError, StoredInstance,
+    Swap, TokenOwner, TokenRow, UserRow,
 };
 
 /// A store that lives as long as its handle.
@@ -318,6 +318,35 @@ impl Store for Memory {
         self.run(|state| state.page(after, limit, active))
     }
 
+    fn stored_instances(
+        &self,
+        after: Option<InstanceCursor>,
+        limit: u32,
+    ) -> Answer<'_, Page<StoredInstance, InstanceCursor>> {
+        self.run(|state| state.page(after, limit, |stored| Some(stored.clone())))
+    }
+
+    fn reseal(&self, values: Vec<Reseal>) -> Answer<'_, ()> {
+        let swap = |sealed: &mut Vec<u8>, swap: Option<Swap>| {
+            if let Some(swap) = swap.filter(|swap| swap.old == *sealed) {
+                *sealed = swap.new;
+            }
+        };
+        self.run(move |state| {
+            for Reseal {
+                public,
+                id,
+                credential,
+            } in values
+            {
+                if let Some(stored) = state.row_mut(&public) {
+                    swap(&mut stored.sealed_id, id);
+                    swap(&mut stored.sealed_credential, credential);
+                }
+            }
+        })
+    }
+
     fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
         self.run(|state| {
             let (number, _) = state.row(|row| row.public == *public)?;
@@ -404,6 +433,21 @@ impl Store for Memory {
                 .entry(name.to_owned())
                 .or_insert(value)
                 .clone()
+        })
+    }
+
+    fn swap_settings(&self, guard: Setting, changes: Vec<Setting>) -> Answer<'_, bool> {
+        self.run(move |state| {
+            if state.settings.get(&guard.name) != guard.value.as_ref() {
+                return false;
+            }
+            for Setting { name, value } in changes {
+                match value {
+                    Some(value) => state.settings.insert(name, value),
+                    None => state.settings.remove(&name),
+                };
+            }
+            true
         })
     }
 

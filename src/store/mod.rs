@@ -25,7 +25,8 @@ pub use error::{OpenError, StoreError};
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance, NewToken,
-    NewUser, Page, Rotation, ServiceRow, StoredInstance, TokenOwner, TokenRow, UserRow,
+    NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap, TokenOwner, TokenRow,
+    UserRow,
 };
 pub use sqlite::Sqlite;
 
@@ -116,6 +117,17 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Answer<'_, Page<StoredInstance, InstanceCursor>>;
 
+    /// A page of all instances with what is sealed, active or not, oldest first. Changes nothing.
+    fn stored_instances(
+        &self,
+        after: Option<InstanceCursor>,
+        limit: u32,
+    ) -> Answer<'_, Page<StoredInstance, InstanceCursor>>;
+
+    /// Puts other sealed values in the place of these; one that is not there any more is passed over,
+    /// so that a change which came meanwhile stays. After a crash: all of the batch or nothing.
+    fn reseal(&self, values: Vec<Reseal>) -> Answer<'_, ()>;
+
     /// Removes an instance and its credential, and answers what was removed. After a crash: both
     /// or neither.
     fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>>;
@@ -161,6 +173,10 @@ pub trait Store: Send + Sync + 'static {
     /// Sets a named value unless it has one, and answers the one it has then: of several daemons
     /// that try, all see the same.
     fn keep_setting(&self, name: &str, value: Vec<u8>) -> Answer<'_, Vec<u8>>;
+
+    /// Sets and removes named values, all at once; `false`, and nothing changed, unless the value that
+    /// `guard` names is still what it says. After a crash: all of it or nothing.
+    fn swap_settings(&self, guard: Setting, changes: Vec<Setting>) -> Answer<'_, bool>;
 
     /// Answers when everything that was queued before is on disk and the files are closed. Later
     /// calls answer [`StoreError::Stopped`].

@@ -198,6 +198,35 @@ impl fmt::Debug for StoredInstance {
     }
 }
 
+/// Other sealed values for an instance, which mean the same.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reseal {
+    /// Which instance.
+    pub public: PublicId,
+    /// Of its id.
+    pub id: Option<Swap>,
+    /// Of its credential.
+    pub credential: Option<Swap>,
+}
+
+/// One sealed value in the place of another.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Swap {
+    /// What must still be there.
+    pub old: Vec<u8>,
+    /// What takes its place.
+    pub new: Vec<u8>,
+}
+
+/// A named value of the daemon's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value; `None`: it is not there.
+    pub value: Option<Vec<u8>>,
+}
+
 /// A place in the list of all instances. Opaque to callers; parsed at the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InstanceCursor(pub(super) i64);

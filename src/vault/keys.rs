@@ -2,69 +2,113 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
-use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::ids::{InstanceId, ServiceType, UserId};
 use crate::secret::Secret;
 use crate::vault::fields::{Credential, Fields};
+use crate::vault::guarded::Guarded;
+use crate::vault::hashes::{Hashes, hash};
+use crate::vault::held::Held;
 use crate::vault::master::MasterKey;
 use crate::vault::random::{RandomError, random};
-use crate::vault::seal::{Place, SealError, SealingKey};
+use crate::vault::seal::{Place, SealError};
 
 /// Everything that is derived from the master key. Cheap to clone; nothing of it prints.
 #[derive(Clone)]
 pub struct Vault(Arc<Keys>);
 
-/// A key for each purpose, so that no answer of one says anything about another.
 struct Keys {
-    sealing: SealingKey,
-    instances: Hmac<Sha256>,
-    users: Hmac<Sha256>,
-    tokens: Hmac<Sha256>,
-    routers: Hmac<Sha256>,
-    check: Hmac<Sha256>,
+    ring: ArcSwap<Ring>,
+    hashes: Guarded<Hashes>,
+}
+
+/// The master keys that open something: one, and two while it is rotated.
+#[derive(Clone)]
+pub(super) struct Ring {
+    /// What is sealed now is sealed with this one.
+    pub(super) seals: Arc<Guarded<Held>>,
+    /// What it has not sealed was sealed with this one.
+    pub(super) other: Option<Arc<Guarded<Held>>>,
+}
+
+impl Ring {
+    /// Of one key.
+    pub(super) fn of(held: Held) -> Self {
+        Self {
+            seals: Arc::new(Guarded::new(held)),
+            other: None,
+        }
+    }
+
+    /// With the next key, which seals from now on, unless that was called off.
+    pub(super) fn joined(self, next: Held, back: bool) -> Self {
+        let joined = Self {
+            other: Some(self.seals),
+            ..Self::of(next)
+        };
+        if back { joined.turned() } else { joined }
+    }
+
+    /// The other way round.
+    pub(super) fn turned(&self) -> Self {
+        match &self.other {
+            Some(other) => Self {
+                seals: Arc::clone(other),
+                other: Some(Arc::clone(&self.seals)),
+            },
+            None => self.clone(),
+        }
+    }
+}
+
+/// What became of a value that is to be sealed with the key that seals now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resealed {
+    /// It is already.
+    Already,
+    /// The same value, sealed anew.
+    Fresh(Vec<u8>),
+    /// It opens with no key that there is, and is left as it was.
+    Unreadable(SealError),
 }
 
 impl Vault {
-    /// Derives all keys. The master key itself is not kept.
+    /// Derives all keys from a master key that has never been rotated.
     pub fn new(master: &MasterKey) -> Self {
-        let root = Hkdf::<Sha256>::new(Some(b"mcpm vault 1"), master.expose());
-        let mut number = [0; 4];
-        root.expand(b"key number", &mut number)
-            .expect("4 bytes are within what HKDF gives");
+        let held = Held::new(master.duplicate());
+        let hashes = Hashes::derived(&held.sealing.root);
+        Self::assemble(hashes, Ring::of(held))
+    }
+
+    pub(super) fn assemble(hashes: Hashes, ring: Ring) -> Self {
         Self(Arc::new(Keys {
-            instances: subkey(&root, "instance hash"),
-            users: subkey(&root, "user tag"),
-            tokens: subkey(&root, "token hash"),
-            routers: subkey(&root, "router secret"),
-            check: subkey(&root, "check value"),
-            sealing: SealingKey { number, root },
+            ring: ArcSwap::from_pointee(ring),
+            hashes: Guarded::new(hashes),
         }))
     }
 
     /// Keyed hash of an instance id: what tables and store look it up by.
     pub fn instance_hash(&self, id: &str) -> [u8; 32] {
-        hash(&self.0.instances, id)
+        hash(&self.0.hashes.instances, id)
     }
 
     /// Keyed hash of a token: what the store looks it up by.
     pub fn token_hash(&self, token: &str) -> [u8; 32] {
-        hash(&self.0.tokens, token)
+        hash(&self.0.hashes.tokens, token)
     }
 
     /// The 12 hex digits that stand for a user in instance ids.
     pub fn user_tag(&self, user: &UserId) -> String {
-        HEXLOWER.encode(&hash(&self.0.users, user.as_str())[..6])
+        HEXLOWER.encode(&hash(&self.0.hashes.users, user.as_str())[..6])
     }
 
     /// What a service gets as `MCPM_ROUTER_SECRET`, and the router repeats to it. Derived, so that
     /// it survives adoption of the service by another daemon.
     pub fn router_secret(&self, service: &ServiceType) -> Secret<String> {
-        Secret::new(HEXLOWER.encode(&hash(&self.0.routers, service.as_str())))
+        Secret::new(HEXLOWER.encode(&hash(&self.0.hashes.routers, service.as_str())))
     }
 
     /// Seals a credential for its place.
@@ -72,7 +116,7 @@ impl Vault {
     /// # Errors
     /// The system has no random numbers.
     pub fn seal_fields(&self, place: &Place<'_>, fields: &Fields) -> Result<Vec<u8>, RandomError> {
-        Ok(self.0.sealing.seal(place, random()?, &fields.encode()))
+        self.seal(place, &fields.encode())
     }
 
     /// Opens a credential that was sealed for this place.
@@ -80,7 +124,7 @@ impl Vault {
     /// # Errors
     /// It was not, or not with this master key.
     pub fn open_fields(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Credential, SealError> {
-        let plain = self.0.sealing.open(place, sealed)?;
+        let plain = self.open(place, sealed)?;
         Fields::decode(&plain).ok_or(SealError::Form)
     }
 
@@ -89,10 +133,7 @@ impl Vault {
     /// # Errors
     /// The system has no random numbers.
     pub fn seal_id(&self, place: &Place<'_>, id: &InstanceId) -> Result<Vec<u8>, RandomError> {
-        Ok(self
-            .0
-            .sealing
-            .seal(place, random()?, id.expose().as_bytes()))
+        self.seal(place, id.expose().as_bytes())
     }
 
     /// Opens an instance id that was sealed for this place.
@@ -100,29 +141,53 @@ impl Vault {
     /// # Errors
     /// It was not, or not with this master key.
     pub fn open_id(&self, place: &Place<'_>, sealed: &[u8]) -> Result<InstanceId, SealError> {
-        let plain = self.0.sealing.open(place, sealed)?;
+        let plain = self.open(place, sealed)?;
         let text = std::str::from_utf8(&plain).map_err(|_| SealError::Form)?;
         Ok(InstanceId::new(text.to_owned()))
     }
 
-    /// A value that only this master key gives: tells a later daemon whether it has the same one.
-    pub(super) fn check_value(&self) -> Vec<u8> {
-        hash(&self.0.check, "mcpm.db").to_vec()
+    /// Seals anew what was sealed for this place with another key than the one that seals now.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn reseal(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Resealed, RandomError> {
+        if self.0.ring.load().seals.sealing.has_sealed(sealed) {
+            return Ok(Resealed::Already);
+        }
+        match self.open(place, sealed) {
+            Ok(plain) => self.seal(place, &plain).map(Resealed::Fresh),
+            Err(error) => Ok(Resealed::Unreadable(error)),
+        }
     }
-}
 
-fn subkey(root: &Hkdf<Sha256>, purpose: &str) -> Hmac<Sha256> {
-    let mut key = Zeroizing::new([0; 32]);
-    let info = [b"hash key: ", purpose.as_bytes()].concat();
-    root.expand(&info, &mut *key)
-        .expect("32 bytes are within what HKDF gives");
-    Hmac::new_from_slice(&*key).expect("HMAC takes keys of any length")
-}
+    fn seal(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>, RandomError> {
+        let ring = self.0.ring.load();
+        Ok(ring.seals.sealing.seal(place, random()?, plain))
+    }
 
-fn hash(key: &Hmac<Sha256>, text: &str) -> [u8; 32] {
-    let mut mac = key.clone();
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().into()
+    /// With the key that the value names.
+    fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let ring = self.0.ring.load();
+        match (ring.seals.sealing.open(place, sealed), &ring.other) {
+            (Err(SealError::OtherKey), Some(other)) => other.sealing.open(place, sealed),
+            (opened, _) => opened,
+        }
+    }
+
+    /// The keys there are now.
+    pub(super) fn ring(&self) -> Arc<Ring> {
+        self.0.ring.load_full()
+    }
+
+    /// Other keys, for this handle and all its clones.
+    pub(super) fn set_ring(&self, ring: Ring) {
+        self.0.ring.store(Arc::new(ring));
+    }
+
+    /// The keys of hashes, as they are stored.
+    pub(super) fn hash_keys(&self) -> Zeroizing<Vec<u8>> {
+        self.0.hashes.encode()
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +195,8 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::ids::PublicId;
+    use crate::vault::Purpose;
 
     fn vault(byte: u8) -> Vault {
         Vault::new(&MasterKey::from_bytes([byte; 32]))
@@ -151,7 +218,7 @@ mod tests {
             }
             assert!(seen.insert(vault.router_secret(&service).expose().clone()));
             assert!(seen.insert(tag));
-            assert!(seen.insert(HEXLOWER.encode(&vault.check_value())));
+            assert!(seen.insert(HEXLOWER.encode(&vault.ring().seals.check_value())));
         }
         assert_eq!(vault(1).instance_hash("x"), vault(1).instance_hash("x"));
     }
@@ -175,5 +242,50 @@ mod tests {
             "640372b5a41d89e90a463c07e61b1be80b96b154cd241c9e4fbb4d474a3944c3",
         ];
         assert_eq!(now, kept);
+    }
+
+    #[test]
+    fn a_value_sealed_anew_opens_in_its_own_place_and_in_no_other() {
+        let user = UserId::parse("alice").unwrap();
+        let service = ServiceType::parse("figma").unwrap();
+        let (here, there) = (
+            PublicId::parse("ins_aaaabbbbcccc").unwrap(),
+            PublicId::parse("ins_ddddeeeeffff").unwrap(),
+        );
+        let place = |public| Place {
+            purpose: Purpose::Credential,
+            user: &user,
+            service: &service,
+            public,
+        };
+        let vault = vault(1);
+        let fields: Fields = [("api_key", "hunter2")].into_iter().collect();
+        let first = vault.seal_fields(&place(&here), &fields).unwrap();
+        assert_eq!(vault.reseal(&place(&here), &first), Ok(Resealed::Already));
+
+        let old = vault.ring();
+        let next = Held::new(MasterKey::from_bytes([2; 32]));
+        vault.set_ring(Ring {
+            other: Some(old.seals.clone()),
+            ..Ring::of(next)
+        });
+        let moved = vault.reseal(&place(&there), &first);
+        assert_eq!(moved, Ok(Resealed::Unreadable(SealError::Broken)));
+        let Ok(Resealed::Fresh(second)) = vault.reseal(&place(&here), &first) else {
+            panic!("it was sealed with the other key");
+        };
+        assert_eq!(vault.reseal(&place(&here), &second), Ok(Resealed::Already));
+        let open = |public, sealed: &[u8]| vault.open_fields(&place(public), sealed);
+        for sealed in [&first, &second] {
+            assert!(*open(&here, sealed).unwrap().expose() == fields);
+            assert_eq!(open(&there, sealed).err(), Some(SealError::Broken));
+        }
+        // Without the first key the second value opens, and the first one no more.
+        vault.set_ring(Ring {
+            other: None,
+            ..Ring::clone(&vault.ring())
+        });
+        assert!(*open(&here, &second).unwrap().expose() == fields);
+        assert_eq!(open(&here, &first).err(), Some(SealError::OtherKey));
     }
 }

@@ -1,10 +1,11 @@
 //! The master key: where it comes from, and who may read it.
 //!
 //! In this order: `MCPM_MASTER_KEY` (the key itself), `MCPM_MASTER_KEY_FILE` (a path), systemd's
-//! `$CREDENTIALS_DIRECTORY/mcpm-master-key`, `$MCPM_HOME/master.key`. Only the last is ever made by
-//! us, at the first start; whether this is a first start is for `unlock.rs` to know.
+//! `$CREDENTIALS_DIRECTORY/mcpm-master-key`, `$MCPM_HOME/master.key`. Only the last is ever written by
+//! us: made at the first start (whether it is one is for `unlock.rs` to know), and replaced when the
+//! key is rotated.
 //!
-//! Written as 64 hex digits and a line end; base64 is read too. Blocking, called at start only.
+//! Written as 64 hex digits and a line end; base64 is read too. Blocking.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -83,12 +84,33 @@ impl MasterKey {
         Self(Secret::new(bytes))
     }
 
+    /// A key that nobody knows yet.
+    pub(super) fn generate() -> Result<Self, RandomError> {
+        let mut bytes = random::<32>()?;
+        let key = Self::from_bytes(bytes);
+        bytes.zeroize();
+        Ok(key)
+    }
+
     pub(super) fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
 
+    pub(super) fn duplicate(&self) -> Self {
+        Self(self.0.duplicate())
+    }
+
+    /// What is written into our own file.
+    fn text(&self) -> Zeroizing<String> {
+        // As large as it gets: one that grew would leave a copy behind.
+        let mut text = Zeroizing::new(String::with_capacity(65));
+        HEXLOWER.encode_append(self.expose(), &mut text);
+        text.push('\n');
+        text
+    }
+
     /// Reads hex or base64, with white space around it.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = text.trim_ascii();
         let encodings = match text.len() {
             64 => &[HEXLOWER_PERMISSIVE][..],
@@ -143,6 +165,24 @@ impl KeySource {
             }
         }
         Ok(Self::Home(home.join("master.key")))
+    }
+
+    /// What kind it is, in one stable word.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Value(_) => "environment",
+            Self::File(_) => "file",
+            Self::Systemd(_) => "systemd",
+            Self::Home(_) => "home",
+        }
+    }
+
+    /// Where its file lies, if it has one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Value(_) => None,
+            Self::File(path) | Self::Systemd(path) | Self::Home(path) => Some(path),
+        }
     }
 
     /// For messages: where the key is.
@@ -208,24 +248,40 @@ fn read_file(path: &Path, forbidden: u32) -> Result<MasterKey, KeyError> {
 /// Makes a key and its file, mode 0600. After a crash the file is whole or not there; a file that
 /// is there already is never touched.
 pub(super) fn create(path: &Path) -> Result<MasterKey, KeyError> {
-    let failed = |source| KeyError::File {
+    let key = MasterKey::generate()?;
+    // A link, because a rename would replace a key that appeared meanwhile.
+    let linked = |draft: &Path| {
+        let linked = fs::hard_link(draft, path);
+        fs::remove_file(draft)?;
+        linked
+    };
+    write(path, &key, linked).map_err(|source| KeyError::File {
         doing: "make",
         path: path.into(),
         source,
-    };
-    let mut bytes = random::<32>()?;
-    let mut text = HEXLOWER.encode(&bytes);
-    text.push('\n');
-    let written = write_new(path, text.as_bytes()).map_err(failed);
-    text.zeroize();
-    let key = MasterKey::from_bytes(bytes);
-    bytes.zeroize();
-    written.map(|()| key)
+    })?;
+    Ok(key)
 }
 
-fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Puts another key into our file. After a crash it holds the one or the other, whole.
+pub(super) fn replace(path: &Path, key: &MasterKey) -> Result<(), KeyError> {
+    let renamed = |draft: &Path| fs::rename(draft, path);
+    write(path, key, renamed).map_err(|source| KeyError::File {
+        doing: "replace",
+        path: path.into(),
+        source,
+    })
+}
+
+/// Writes a key beside its place, and has it `put` there when it is on disk.
+fn write(
+    path: &Path,
+    key: &MasterKey,
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");
+    let draft = PathBuf::from(draft);
     // What a crash left behind. The home has one daemon, so it is nobody else's.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -236,13 +292,15 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    let linked = file
-        .write_all(text)
-        .and_then(|()| file.sync_all())
-        // A link, because a rename would replace a key that appeared meanwhile.
-        .and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    linked?;
+    let written = file
+        .write_all(key.text().as_bytes())
+        .and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        // A full disk, most likely: half a key is no use to anybody.
+        let _ = fs::remove_file(&draft);
+        return Err(error);
+    }
+    put(&draft)?;
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
@@ -282,6 +340,19 @@ mod tests {
         assert_eq!(made.expose(), read.expose());
         assert!(create(&path).is_err(), "never replaced");
         assert_eq!(source.read().unwrap().unwrap().expose(), made.expose());
+    }
+
+    #[test]
+    fn a_key_is_replaced_whole_and_stays_closed() {
+        let home = tempfile::tempdir().unwrap();
+        let source = choose(home.path(), &[]).unwrap();
+        let path = home.path().join("master.key");
+        create(&path).unwrap();
+        fs::write(home.path().join("master.key.new"), "left by a crash").unwrap();
+        replace(&path, &MasterKey::from_bytes([5; 32])).unwrap();
+        assert_eq!(*source.read().unwrap().unwrap().expose(), [5; 32]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -24,7 +24,14 @@ const HEAD: usize = 5;
 /// Length of a nonce.
 pub(super) const NONCE: usize = 24;
 
-/// Which of a row's secrets.
+/// Length of a tag.
+const TAG: usize = 16;
+
+/// So many bytes more than the value has.
+pub(super) const OVERHEAD: usize = HEAD + NONCE + TAG;
+
+/// Which of a row's secrets. Each of them is sealed anew when the master key is rotated
+/// (`instances/reseal.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// What the external service wants from the user.
@@ -81,24 +88,61 @@ pub(super) struct SealingKey {
 impl SealingKey {
     /// Seals a value for a place. A nonce must never be used twice: make it of random bytes.
     pub(super) fn seal(&self, place: &Place<'_>, nonce: [u8; NONCE], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(HEAD + NONCE + plain.len() + 16);
-        sealed.push(VERSION);
-        sealed.extend_from_slice(&self.number);
-        let context = context(&sealed, place);
-        sealed.extend_from_slice(&nonce);
-        let mut body = Vec::with_capacity(plain.len() + 16);
-        body.extend_from_slice(plain);
-        self.cipher(place)
-            .encrypt_in_place(&XNonce::from(nonce), &context, &mut body)
-            .expect("a value of less than 256 GiB into a buffer that grows");
-        sealed.extend_from_slice(&body);
-        sealed
+        let context = context(&self.head(), place);
+        self.seal_as(&info(place), &context, nonce, plain)
     }
 
     /// Opens what was sealed for this place, and nothing else.
     pub(super) fn open(
         &self,
         place: &Place<'_>,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        self.open_as(&info(place), &context(&self.head(), place), sealed)
+    }
+
+    /// Seals a value of the vault's own under its name.
+    pub(super) fn seal_own(&self, name: &str, nonce: [u8; NONCE], plain: &[u8]) -> Vec<u8> {
+        let context = own_context(&self.head(), name);
+        self.seal_as(&own_info(), &context, nonce, plain)
+    }
+
+    /// Opens what was sealed under this name, and nothing else.
+    pub(super) fn open_own(
+        &self,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        self.open_as(&own_info(), &own_context(&self.head(), name), sealed)
+    }
+
+    /// Says this value that it was sealed with this key?
+    pub(super) fn has_sealed(&self, sealed: &[u8]) -> bool {
+        sealed.starts_with(&self.head())
+    }
+
+    fn head(&self) -> [u8; HEAD] {
+        let [a, b, c, d] = self.number;
+        [VERSION, a, b, c, d]
+    }
+
+    fn seal_as(&self, info: &[u8], context: &[u8], nonce: [u8; NONCE], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(HEAD + NONCE + plain.len() + TAG);
+        sealed.extend_from_slice(&self.head());
+        sealed.extend_from_slice(&nonce);
+        let mut body = Vec::with_capacity(plain.len() + TAG);
+        body.extend_from_slice(plain);
+        self.cipher(info)
+            .encrypt_in_place(&XNonce::from(nonce), context, &mut body)
+            .expect("a value of less than 256 GiB into a buffer that grows");
+        sealed.extend_from_slice(&body);
+        sealed
+    }
+
+    fn open_as(
+        &self,
+        info: &[u8],
+        context: &[u8],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (head, rest) = sealed.split_first_chunk::<HEAD>().ok_or(SealError::Form)?;
@@ -110,29 +154,40 @@ impl SealingKey {
             return Err(SealError::OtherKey);
         }
         let mut plain = Zeroizing::new(body.to_vec());
-        self.cipher(place)
-            .decrypt_in_place(&XNonce::from(*nonce), &context(head, place), &mut *plain)
+        self.cipher(info)
+            .decrypt_in_place(&XNonce::from(*nonce), context, &mut *plain)
             .map_err(|_| SealError::Broken)?;
         Ok(plain)
     }
 
-    /// The cipher of one user and service.
-    fn cipher(&self, place: &Place<'_>) -> XChaCha20Poly1305 {
-        let mut info = Vec::new();
-        let parts = [
-            "mcpm sealing key",
-            place.user.as_str(),
-            place.service.as_str(),
-        ];
-        for part in parts {
-            push(&mut info, part.as_bytes());
-        }
+    /// The cipher of one user and service, or of the vault itself.
+    fn cipher(&self, info: &[u8]) -> XChaCha20Poly1305 {
         let mut key = Zeroizing::new([0; 32]);
         self.root
-            .expand(&info, &mut *key)
+            .expand(info, &mut *key)
             .expect("32 bytes are within what HKDF gives");
         XChaCha20Poly1305::new((&*key).into())
     }
+}
+
+/// Whose key it is.
+fn info(place: &Place<'_>) -> Vec<u8> {
+    let (user, service) = (place.user.as_str(), place.service.as_str());
+    parts(&["mcpm sealing key", user, service])
+}
+
+/// The vault's own key.
+fn own_info() -> Vec<u8> {
+    parts(&["mcpm own sealing key"])
+}
+
+/// Parts with their lengths before them.
+fn parts(texts: &[&str]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for text in texts {
+        push(&mut all, text.as_bytes());
+    }
+    all
 }
 
 /// What is authenticated beside the ciphertext: its head, and the identity of its row.
@@ -147,8 +202,16 @@ fn context(head: &[u8], place: &Place<'_>) -> Vec<u8> {
     context
 }
 
+/// The same for a value of the vault's own.
+fn own_context(head: &[u8], name: &str) -> Vec<u8> {
+    let mut context = Vec::new();
+    push(&mut context, head);
+    push(&mut context, name.as_bytes());
+    context
+}
+
 /// A part with its length before it.
-pub(super) fn push(to: &mut Vec<u8>, part: &[u8]) {
+fn push(to: &mut Vec<u8>, part: &[u8]) {
     to.extend_from_slice(&(part.len() as u64).to_le_bytes());
     to.extend_from_slice(part);
 }
@@ -227,6 +290,24 @@ mod tests {
             key(1).seal(&here, [2; NONCE], b"x"),
         );
         assert_ne!(one[HEAD + NONCE..], two[HEAD + NONCE..]);
+    }
+
+    #[test]
+    fn a_value_of_the_vaults_own_opens_under_its_name_and_in_no_place() {
+        let sealed = key(1).seal_own("a", [3; NONCE], b"x");
+        assert_eq!(sealed.len(), 1 + OVERHEAD);
+        assert_eq!(&**key(1).open_own("a", &sealed).unwrap(), b"x");
+        assert!(key(1).has_sealed(&sealed) && !key(2).has_sealed(&sealed));
+        assert_eq!(key(1).open_own("b", &sealed), Err(SealError::Broken));
+        assert_eq!(key(2).open_own("a", &sealed), Err(SealError::OtherKey));
+        let words = (
+            UserId::parse("a").unwrap(),
+            ServiceType::parse("a").unwrap(),
+            PublicId::parse("ins_aaaabbbbcccc").unwrap(),
+            Purpose::Credential,
+        );
+        let moved = key(1).open(&place(&words), &sealed);
+        assert_eq!(moved, Err(SealError::Broken));
     }
 
     proptest! {

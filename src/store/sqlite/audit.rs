@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::column::optional_column;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
-use crate::store::{AuditEntry, AuditRow};
+use crate::store::{AuditEntry, AuditRow, Setting};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -66,4 +66,20 @@ pub(super) fn keep_setting(conn: &Connection, name: &str, value: Vec<u8>) -> Res
     let sql = "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
     conn.prepare_cached(sql)?.execute(params![name, value])?;
     Ok(setting(conn, name)?.unwrap_or(value))
+}
+
+pub(super) fn swap_settings(conn: &Connection, guard: &Setting, changes: &[Setting]) -> Result<bool> {
+    if setting(conn, &guard.name)? != guard.value {
+        return Ok(false);
+    }
+    for change in changes {
+        match &change.value {
+            Some(value) => put_setting(conn, &change.name, value)?,
+            None => {
+                conn.prepare_cached("DELETE FROM settings WHERE name = ?1")?
+                    .execute([change.name.as_str()])?;
+            }
+        }
+    }
+    Ok(true)
 }

@@ -6,7 +6,7 @@ use super::column::column;
 use super::users;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, InstanceCursor, InstanceRow, NewInstance, Page, Rotation, StoredInstance,
+    Added, InstanceCursor, InstanceRow, NewInstance, Page, Reseal, Rotation, StoredInstance,
 };
 
 type Result<T> = rusqlite::Result<T>;
@@ -164,6 +164,38 @@ pub(super) fn active(
         |row| Ok((InstanceCursor(row.get(0)?), stored(row)?)),
     )?;
     Ok(cut(rows.collect::<Result<_>>()?, limit))
+}
+
+pub(super) fn stored_page(
+    conn: &Connection,
+    after: Option<InstanceCursor>,
+    limit: u32,
+) -> Result<Page<StoredInstance, InstanceCursor>> {
+    let sql = format!("{STORED} WHERE number > ?1 ORDER BY number LIMIT ?2");
+    let mut query = conn.prepare_cached(&sql)?;
+    let after = after.map_or(0, |cursor| cursor.0);
+    let rows = query.query_map(params![after, i64::from(limit) + 1], |row| {
+        Ok((InstanceCursor(row.get(0)?), stored(row)?))
+    })?;
+    Ok(cut(rows.collect::<Result<_>>()?, limit))
+}
+
+pub(super) fn reseal(conn: &Connection, values: &[Reseal]) -> Result<()> {
+    let sql = "UPDATE user_service_instances SET sealed_id = ?3
+               WHERE public_id = ?1 AND sealed_id = ?2";
+    let mut ids = conn.prepare_cached(sql)?;
+    let sql = "UPDATE credentials SET sealed = ?3 WHERE public_id = ?1 AND sealed = ?2";
+    let mut credentials = conn.prepare_cached(sql)?;
+    for value in values {
+        let public = value.public.as_str();
+        if let Some(swap) = &value.id {
+            ids.execute(params![public, swap.old, swap.new])?;
+        }
+        if let Some(swap) = &value.credential {
+            credentials.execute(params![public, swap.old, swap.new])?;
+        }
+    }
+    Ok(())
 }
 
 /// One row more than asked for was read: it says whether there is a next page.

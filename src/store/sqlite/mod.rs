@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, OpenError, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance,
-    TokenOwner, TokenRow, UserRow,
+    NewToken, NewUser, OpenError, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
+    StoredInstance, TokenOwner, TokenRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -192,6 +192,18 @@ impl Store for Sqlite {
         self.read(move |conn| instances::active(conn, now, after, limit))
     }
 
+    fn stored_instances(
+        &self,
+        after: Option<InstanceCursor>,
+        limit: u32,
+    ) -> Answer<'_, Page<StoredInstance, InstanceCursor>> {
+        self.read(move |conn| instances::stored_page(conn, after, limit))
+    }
+
+    fn reseal(&self, values: Vec<Reseal>) -> Answer<'_, ()> {
+        self.write(move |conn| instances::reseal(conn, &values))
+    }
+
     fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
         let public = public.clone();
         self.write(move |conn| instances::remove(conn, &public))
@@ -242,6 +254,10 @@ impl Store for Sqlite {
     fn keep_setting(&self, name: &str, value: Vec<u8>) -> Answer<'_, Vec<u8>> {
         let name = name.to_owned();
         self.write(move |conn| audit::keep_setting(conn, &name, value))
+    }
+
+    fn swap_settings(&self, guard: Setting, changes: Vec<Setting>) -> Answer<'_, bool> {
+        self.write(move |conn| audit::swap_settings(conn, &guard, &changes))
     }
 
     fn close(&self) -> Answer<'_, ()> {
