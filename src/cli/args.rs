@@ -7,8 +7,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving, scale, serve,
-    services, start, startup, update, users, why,
+    init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving, scale,
+    serve, services, start, startup, update, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.

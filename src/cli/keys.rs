@@ -103,7 +103,11 @@ fn next_key(info: &MasterKeyInfo) -> anyhow::Result<Option<String>> {
 async fn settled(daemon: &mut Client) -> anyhow::Result<MasterKeyInfo> {
     loop {
         let info: MasterKeyInfo = daemon.get(KEYS).await?;
-        if info.rotation.as_ref().is_none_or(|rotation| rotation.waits_for_key) {
+        if info
+            .rotation
+            .as_ref()
+            .is_none_or(|rotation| rotation.waits_for_key)
+        {
             return Ok(info);
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -117,7 +121,11 @@ fn show(info: &MasterKeyInfo, json: bool, session: &Session) -> anyhow::Result<E
     }
     let palette = session.output.palette();
     session.output.text(&table(info).render(palette))?;
-    if let Some(rotation) = info.rotation.as_ref().filter(|rotation| rotation.waits_for_key) {
+    if let Some(rotation) = info
+        .rotation
+        .as_ref()
+        .filter(|rotation| rotation.waits_for_key)
+    {
         session.output.text(&steps(info, rotation))?;
     }
     Ok(Exit::Fine)
@@ -129,8 +137,14 @@ fn table(info: &MasterKeyInfo) -> Grid {
     row("number", info.number.clone());
     row("from", place(info));
     let since = info.since.map(|at| at.to_string());
-    row("since", since.unwrap_or_else(|| "before mcpm wrote that down".to_owned()));
-    row("rotation", info.rotation.as_ref().map_or("none".to_owned(), progress));
+    row(
+        "since",
+        since.unwrap_or_else(|| "before mcpm wrote that down".to_owned()),
+    );
+    row(
+        "rotation",
+        info.rotation.as_ref().map_or("none".to_owned(), progress),
+    );
     grid
 }
 
@@ -180,7 +194,10 @@ fn told(before: &MasterKeyInfo, after: &MasterKeyInfo) -> String {
             place(after)
         ),
     };
-    let unreadable = after.rotation.as_ref().map_or(0, |rotation| rotation.unreadable);
+    let unreadable = after
+        .rotation
+        .as_ref()
+        .map_or(0, |rotation| rotation.unreadable);
     if unreadable > 0 {
         text += &format!(
             "{unreadable} values open with no key, and did not before; mcpm.log names their instances\n"
@@ -209,7 +226,10 @@ fn steps(info: &MasterKeyInfo, rotation: &KeyRotation) -> String {
             "start the daemon anew: `systemctl restart` (`systemctl reload` keeps the old credential)",
         ),
         _ => (
-            format!("write the new key into {}", info.path.as_deref().unwrap_or_default()),
+            format!(
+                "write the new key into {}",
+                info.path.as_deref().unwrap_or_default()
+            ),
             "have the daemon read it: `mcpm update`",
         ),
     };
@@ -267,7 +287,10 @@ mod tests {
 
     #[test]
     fn how_far_it_is_stands_in_the_table() {
-        assert_eq!(progress(&rotation(false)), "to 02020202; 4 of 9 instances are sealed");
+        assert_eq!(
+            progress(&rotation(false)),
+            "to 02020202; 4 of 9 instances are sealed"
+        );
         assert!(progress(&rotation(true)).contains("not in its place"));
         let called_off = KeyRotation {
             called_off: true,

@@ -26,7 +26,11 @@ enum RekeyError {
 pub(super) async fn run(keys: MasterKeys, instances: Instances, gate: Gate) {
     let mut news = keys.rotation();
     loop {
-        let due = news.borrow_and_update().as_ref().filter(|now| !now.waits).map(|now| now.round);
+        let due = news
+            .borrow_and_update()
+            .as_ref()
+            .filter(|now| !now.waits)
+            .map(|now| now.round);
         if let Some(round) = due {
             if !gate.opened().await {
                 // Another daemon goes on with it.

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError, StoredInstance,
-    Swap, TokenOwner, TokenRow, UserRow,
+    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
+    StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
 };
 
 /// A store that lives as long as its handle.

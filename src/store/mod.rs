@@ -25,8 +25,8 @@ pub use error::{OpenError, StoreError};
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance, NewToken,
-    NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap, TokenOwner, TokenRow,
-    UserRow,
+    NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap, TokenOwner,
+    TokenRow, UserRow,
 };
 pub use sqlite::Sqlite;
 

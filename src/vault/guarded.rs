@@ -20,7 +20,12 @@ impl<T> Guarded<T> {
     /// Moves a value into pages of its own.
     #[expect(unsafe_code, reason = "a mapping is memory without an owner")]
     pub(super) fn new(value: T) -> Self {
-        const { assert!(align_of::<T>() <= 4096, "pages are aligned to 4 KiB at least") };
+        const {
+            assert!(
+                align_of::<T>() <= 4096,
+                "pages are aligned to 4 KiB at least"
+            )
+        };
         let bytes = size_of::<T>()
             .max(1)
             .next_multiple_of(rustix::param::page_size());

@@ -40,7 +40,9 @@ pub enum RotateError {
     #[error("the rotation was called off already; `mcpm keys` shows how far it is")]
     CalledOff,
     /// Somebody else keeps the key, so they must bring the next one.
-    #[error("the master key comes from {place}: give the next one, as 64 hex digits or 44 of base64")]
+    #[error(
+        "the master key comes from {place}: give the next one, as 64 hex digits or 44 of base64"
+    )]
     Needed {
         /// Where the key comes from.
         place: String,
@@ -191,7 +193,9 @@ impl MasterKeys {
         failpoint::reach("keys.before_record");
         self.change(None, Some(&record), Vec::new()).await?;
         failpoint::reach("keys.recorded");
-        self.0.vault.set_ring(Ring::clone(&ring).joined(next, false));
+        self.0
+            .vault
+            .set_ring(Ring::clone(&ring).joined(next, false));
         self.say(Some(&record));
         *current = Some(record);
         tracing::info!("the master key is being rotated");
@@ -244,8 +248,12 @@ impl MasterKeys {
     /// The key's file could not be read or written, or nothing could be stored. It may be called again.
     pub async fn finish(&self, round: u64) -> Result<(), RotateError> {
         let mut current = self.0.record.lock().await;
-        let is_this_round = |shown: &Option<Rotation>| shown.as_ref().map(|s| s.round) == Some(round);
-        let Some(record) = current.as_ref().filter(|_| is_this_round(&self.0.shown.borrow())) else {
+        let is_this_round =
+            |shown: &Option<Rotation>| shown.as_ref().map(|s| s.round) == Some(round);
+        let Some(record) = current
+            .as_ref()
+            .filter(|_| is_this_round(&self.0.shown.borrow()))
+        else {
             return Ok(());
         };
         let ring = self.0.vault.ring();
@@ -284,9 +292,7 @@ impl MasterKeys {
         match (&self.0.source, given) {
             (KeySource::Home(_), None) => Ok(MasterKey::generate()?),
             (KeySource::Home(_), Some(_)) => Err(RotateError::NotNeeded { place }),
-            (_, Some(text)) => {
-                MasterKey::parse(text.expose().as_bytes()).ok_or(RotateError::NoKey)
-            }
+            (_, Some(text)) => MasterKey::parse(text.expose().as_bytes()).ok_or(RotateError::NoKey),
             (_, None) => Err(RotateError::Needed { place }),
         }
     }

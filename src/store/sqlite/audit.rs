@@ -68,7 +68,11 @@ pub(super) fn keep_setting(conn: &Connection, name: &str, value: Vec<u8>) -> Res
     Ok(setting(conn, name)?.unwrap_or(value))
 }
 
-pub(super) fn swap_settings(conn: &Connection, guard: &Setting, changes: &[Setting]) -> Result<bool> {
+pub(super) fn swap_settings(
+    conn: &Connection,
+    guard: &Setting,
+    changes: &[Setting],
+) -> Result<bool> {
     if setting(conn, &guard.name)? != guard.value {
         return Ok(false);
     }
