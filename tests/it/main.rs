@@ -20,6 +20,8 @@ mod verbs;
 mod reloading;
 mod replicas;
 mod instances;
+mod keys;
+mod secrets;
 mod foreground;
 mod startup;
 mod routing;
