@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 from .managers import Mcpm
@@ -79,6 +80,7 @@ def round_for(name, fleet):
         "rotate": Round("a log is full", count=2),
         "give": Round("update", ["update"]),
         "take": Round("update", ["update"]),
+        "keys": Round("rotation of the master key", ["keys", "rotate"]),
     }[room]
 
 
@@ -116,6 +118,8 @@ class Fleet(Mcpm):
 
     def start(self):
         self.run(self.program, "start", "apps.json")
+        self.run(self.program, "users", "add", "ann")
+        self.url = self.run(self.program, "instances", "add", "demo", "--user", "ann", input="a-key\n").strip()
 
     def listed(self):
         return {p["name"]: p for p in json.loads(self.run(self.program, "jlist"))}
@@ -227,6 +231,8 @@ def look(fleet, how, before):
             wrong.append(f"port {port} of {name} is owned by {owners}, not {pid}")
     running = [fleet.logs / f"{name}.log" for name in fleet.services if name in after and fleet.is_up(after[name])]
     wrong += [f"{name} is heard no more" for name in silent(running)]
+    if how.command[:1] == ["keys"]:
+        wrong += of_keys(fleet)
     for name in fleet.services:
         lost, bad = faults(fleet.logs / f"{name}.log")
         if lost or bad:
@@ -235,6 +241,17 @@ def look(fleet, how, before):
             for path in fleet.logs.glob(f"{name}*"):
                 path.unlink()
     return wrong
+
+
+def of_keys(fleet):
+    """What was sealed opens, and no rotation is left half done."""
+    is_over = lambda: json.loads(fleet.run(fleet.program, "keys", "--json"))["rotation"] is None
+    try:
+        wait_for("the end of the rotation", is_over, SETTLED_WITHIN_S)
+        with urllib.request.urlopen(f"{fleet.url}/health", timeout=30) as answer:
+            answer.read()
+    except (TimeoutError, OSError) as error:
+        yield f"after the rotation: {error}"
 
 
 def of_processes(fleet, how, before, after):
