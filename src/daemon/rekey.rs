@@ -61,7 +61,7 @@ pub(super) async fn run(keys: MasterKeys, instances: Instances, gate: Gate) {
 
 async fn walk(round: u64, keys: &MasterKeys, instances: &Instances) -> Result<(), RekeyError> {
     let count = || instances.counts().into_values().sum::<u64>();
-    let told = |walk: &Walk| keys.tell(round, count(), walk.seen, walk.unreadable);
+    let told = |walk: Walk| keys.tell(round, count(), walk.seen, walk.unreadable);
     instances.reseal(told).await?;
     Ok(())
 }

@@ -38,14 +38,14 @@ impl Instances {
     ///
     /// # Errors
     /// Something could not be read or written; what was done stays done.
-    pub async fn reseal(&self, mut told: impl FnMut(&Walk)) -> Result<Walk, InstanceError> {
+    pub async fn reseal(&self, mut told: impl FnMut(Walk)) -> Result<Walk, InstanceError> {
         // What is being written now may have been sealed before the keys changed.
         self.settle().await?;
         let mut walk = Walk::default();
         let mut after = None;
         loop {
             after = self.reseal_page(after, PAGE, &mut walk).await?;
-            told(&walk);
+            told(walk);
             if after.is_none() {
                 break;
             }

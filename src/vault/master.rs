@@ -250,7 +250,7 @@ fn read_file(path: &Path, forbidden: u32) -> Result<MasterKey, KeyError> {
 pub(super) fn create(path: &Path) -> Result<MasterKey, KeyError> {
     let key = MasterKey::generate()?;
     // A link, because a rename would replace a key that appeared meanwhile.
-    let linked = |draft: &Path| {
+    let linked = |draft: &Path| -> io::Result<()> {
         let linked = fs::hard_link(draft, path);
         fs::remove_file(draft)?;
         linked

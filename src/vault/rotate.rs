@@ -301,7 +301,7 @@ impl MasterKeys {
     /// has to be.
     async fn put_in_place(&self, ring: &Arc<Ring>) -> Result<bool, RotateError> {
         let (keys, ring) = (self.clone(), Arc::clone(ring));
-        let look = move || {
+        let look = move || -> Result<bool, KeyError> {
             let number = ring.seals.number();
             let lies_there = || -> Result<bool, KeyError> {
                 let found = keys.0.source.read()?.map(Held::new);

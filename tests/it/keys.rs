@@ -157,7 +157,7 @@ fn a_key_from_the_environment_is_rotated_in_steps_and_each_of_them_can_wait() {
 
     // With the new key it is over.
     mcpm.ok(&["kill", "--keep"]);
-    let wrong = with_key(&mcpm, &"c3".repeat(32), &["ping"], "");
+    let wrong = with_key(&mcpm, &"c3".repeat(32), &["ls"], "");
     assert!(
         wrong
             .stderr
@@ -174,7 +174,7 @@ fn a_key_from_the_environment_is_rotated_in_steps_and_each_of_them_can_wait() {
     mcpm.wait_until(|list| list["web"].is_up());
     answers(&mcpm, &url);
     mcpm.ok(&["kill", "--keep"]);
-    let former = with_key(&mcpm, &old, &["ping"], "");
+    let former = with_key(&mcpm, &old, &["ls"], "");
     assert!(
         former.stderr.contains("from before the last rotation"),
         "{former}"
