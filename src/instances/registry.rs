@@ -246,6 +246,22 @@ impl Instances {
             .await
     }
 
+    /// Switches a user off, since this time, or on. Off, none of their URLs and tokens opens
+    /// anything when this answers, and what goes on in their name is told to end; what is theirs
+    /// stays, and is back when they are on again. `None` when there is no such user, else whether
+    /// that has changed anything.
+    ///
+    /// # Errors
+    /// Nothing could be written; all is as it was.
+    pub async fn switch_user(
+        &self,
+        user: &UserId,
+        off: Option<Timestamp>,
+    ) -> Result<Option<bool>, InstanceError> {
+        self.ask(user, |user, caller| Order::Switch { user, off, caller })
+            .await
+    }
+
     /// The user's instance of a service, with its id.
     ///
     /// # Errors
