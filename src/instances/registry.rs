@@ -284,6 +284,19 @@ impl Instances {
         all.into_iter().map(|stored| self.own(stored)).collect()
     }
 
+    /// All of a user, in the order of their services, without their ids: for the operator.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn rows_of_user(&self, user: &UserId) -> Result<Vec<InstanceRow>, StoreError> {
+        let all = self.rooms.store.instances_of(user).await?;
+        let mut rows: Vec<_> = all.into_iter().map(|stored| stored.row).collect();
+        for row in &mut rows {
+            row.last_used_at = self.last_use(row);
+        }
+        Ok(rows)
+    }
+
     /// A page of all instances, oldest first, without their ids: for the operator.
     ///
     /// # Errors
