@@ -59,6 +59,9 @@ mod prompt;
 mod credentials;
 mod services;
 mod instances;
+mod expiry;
+mod pages;
+mod tokens;
 mod users;
 mod config;
 
