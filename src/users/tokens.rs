@@ -222,10 +222,15 @@ impl Users {
         owner: &TokenOwner,
         which: TokenChoice,
     ) -> Result<Option<Vec<i64>>, StoreError> {
-        let ending = self.store.revoke_tokens(owner, which, Timestamp::now());
-        let ended = ending.await?;
-        self.live.end(ended.as_deref().unwrap_or_default());
-        Ok(ended)
+        let (users, owner) = (self.clone(), owner.clone());
+        // A caller that goes away does not keep those who hold them from hearing it.
+        let ending = tokio::spawn(async move {
+            let revoking = users.store.revoke_tokens(&owner, which, Timestamp::now());
+            let ended = revoking.await?;
+            users.live.end(ended.as_deref().unwrap_or_default());
+            Ok(ended)
+        });
+        ending.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Writes the last uses that the store has not got yet. A crash loses those since the last
