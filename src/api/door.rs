@@ -1,6 +1,8 @@
 //! What every call passes on its way in and out: who is asking, how much it may send, and errors
 //! as problem JSON with the request's id.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -16,9 +18,9 @@ use serde::de::DeserializeOwned;
 use super::ends::AskedWith;
 use super::error::ApiError;
 use super::state::Api;
-use crate::ids::{Timestamp, UserId};
+use crate::ids::UserId;
 use crate::problem::Problem;
-use crate::users::{AuthError, Caller, Peer, Shown};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Shown};
 
 /// Largest body of a call over TCP, in bytes: a key and a few fields.
 const BODY_MAX_TCP: usize = 256 * 1024;
@@ -119,13 +121,13 @@ pub struct Admin;
 #[derive(Clone, Debug)]
 pub struct User(pub UserId);
 
-/// A user, and when the token that says so ends.
+/// A user, and the token that says so.
 #[derive(Clone, Debug)]
 pub struct UserToken {
     /// Who.
     pub user: UserId,
-    /// When; `None` for never.
-    pub until: Option<Timestamp>,
+    /// By which; `None` for a proof that is no token of ours.
+    pub token: Option<Arc<LiveToken>>,
 }
 
 /// Anyone who has shown who they are.
@@ -172,9 +174,9 @@ async fn caller(parts: &Parts, api: &Api) -> Result<Option<Shown>, ApiError> {
 async fn user(parts: &Parts, api: &Api) -> Result<UserToken, ApiError> {
     let shown = caller(parts, api).await?;
     let shown = shown.ok_or_else(ApiError::unauthorized)?;
-    let until = shown.token.and_then(|token| token.expires_at);
+    let token = shown.token;
     match shown.caller {
-        Caller::User(user) => Ok(UserToken { user, until }),
+        Caller::User(user) => Ok(UserToken { user, token }),
         Caller::Admin => {
             let detail = "this call is a user's own; with an admin token use `/api/v1/admin/…`";
             Err(ApiError::forbidden(detail))

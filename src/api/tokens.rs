@@ -266,14 +266,25 @@ pub(super) async fn mine(User(user): User, State(api): State<Api>) -> Answer<Rep
 #[utoipa::path(post, path = "/api/v1/user/tokens", tag = "users", request_body = TokenRequest,
     responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
 pub(super) async fn add_mine(
-    UserToken { user, until }: UserToken,
+    UserToken { user, token: maker }: UserToken,
     State(api): State<Api>,
     Json(request): Json<TokenRequest>,
 ) -> Answer<Reply<NewToken>> {
     let owner = own(user);
+    let until = maker.as_ref().and_then(|maker| maker.expires_at);
     let wanted = request.wanted().for_oneself(until, Timestamp::now());
     let wanted = wanted.map_err(UserError::from)?;
     let token = api.users.add_token(&owner, wanted).await?;
+    if let Some(maker) = maker {
+        let all = listed(&api, &owner).await?;
+        let maker = all.iter().find(|token| token.number == maker.number);
+        // Whoever has revoked all of them while this one was made has not seen it.
+        if !maker.is_some_and(|maker| maker.active) {
+            let this = TokenChoice::One(token.number);
+            api.users.revoke(&owner, this).await?;
+            return Err(ApiError::unauthorized());
+        }
+    }
     Ok(made(&owner, &token))
 }
 

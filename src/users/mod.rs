@@ -15,4 +15,4 @@ mod wanted;
 pub use live::LiveToken;
 pub use suspects::{Peer, Suspects};
 pub use tokens::{AuthError, Caller, Made, Shown, UserError, Users};
-pub use wanted::{OWN_DAYS, OWN_DAYS_MAX, Unfit, Wanted};
+pub use wanted::{Bound, OWN_DAYS, OWN_DAYS_MAX, Unfit, Wanted};

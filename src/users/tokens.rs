@@ -228,7 +228,7 @@ impl Users {
             let revoking = users.store.revoke_tokens(&owner, which, Timestamp::now());
             let ended = revoking.await?;
             users.live.end(ended.as_deref().unwrap_or_default());
-            Ok(ended)
+            Ok::<_, StoreError>(ended)
         });
         ending.await.unwrap_or(Err(StoreError::Stopped))
     }
