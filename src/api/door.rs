@@ -1,6 +1,8 @@
 //! What every call passes on its way in and out: who is asking, how much it may send, and errors
 //! as problem JSON with the request's id.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -13,11 +15,12 @@ use http_body_util::LengthLimitError;
 use http_body_util::Limited;
 use serde::de::DeserializeOwned;
 
+use super::ends::AskedWith;
 use super::error::ApiError;
 use super::state::Api;
 use crate::ids::UserId;
 use crate::problem::Problem;
-use crate::users::{AuthError, Caller};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Shown};
 
 /// Largest body of a call over TCP, in bytes: a key and a few fields.
 const BODY_MAX_TCP: usize = 256 * 1024;
@@ -118,11 +121,20 @@ pub struct Admin;
 #[derive(Clone, Debug)]
 pub struct User(pub UserId);
 
+/// A user, and the token that says so.
+#[derive(Clone, Debug)]
+pub struct UserToken {
+    /// Who.
+    pub user: UserId,
+    /// By which; `None` for a proof that is no token of ours.
+    pub token: Option<Arc<LiveToken>>,
+}
+
 /// Anyone who has shown who they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Known;
 
-async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
+async fn caller(parts: &Parts, api: &Api) -> Result<Option<Shown>, ApiError> {
     let Some(value) = parts.headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -135,10 +147,40 @@ async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
     let Some(token) = token else {
         return Err(ApiError::unauthorized());
     };
+    // None over the socket, where nobody guesses.
+    let peer = parts.extensions.get::<Peer>().copied();
+    let suspects = api.users.suspects();
+    let _turn = match peer {
+        Some(Peer(from)) => suspects.turn(from).await,
+        None => None,
+    };
     match api.users.authenticate(token).await {
-        Ok(caller) => Ok(Some(caller)),
-        Err(AuthError::Unknown) => Err(ApiError::unauthorized()),
+        Ok(shown) => {
+            let asked = parts.extensions.get::<AskedWith>();
+            if let (Some(asked), Some(token)) = (asked, &shown.token) {
+                asked.note(token);
+            }
+            Ok(Some(shown))
+        }
+        Err(AuthError::Unknown) => {
+            let guess = peer.and_then(|Peer(from)| suspects.wrong(from));
+            Err(guess.map_or_else(ApiError::unauthorized, ApiError::guessing))
+        }
         Err(AuthError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// A user who has shown a token.
+async fn user(parts: &Parts, api: &Api) -> Result<UserToken, ApiError> {
+    let shown = caller(parts, api).await?;
+    let shown = shown.ok_or_else(ApiError::unauthorized)?;
+    let token = shown.token;
+    match shown.caller {
+        Caller::User(user) => Ok(UserToken { user, token }),
+        Caller::Admin => {
+            let detail = "this call is a user's own; with an admin token use `/api/v1/admin/…`";
+            Err(ApiError::forbidden(detail))
+        }
     }
 }
 
@@ -152,7 +194,7 @@ impl FromRequestParts<Api> for Admin {
         if over_socket(parts) {
             return Ok(Self);
         }
-        match caller(parts, api).await? {
+        match caller(parts, api).await?.map(|shown| shown.caller) {
             Some(Caller::Admin) => Ok(Self),
             Some(Caller::User(_)) => Err(ApiError::forbidden("this call is for operators")),
             None => Err(ApiError::unauthorized()),
@@ -163,14 +205,14 @@ impl FromRequestParts<Api> for Admin {
 impl FromRequestParts<Api> for User {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        match caller(parts, api).await? {
-            Some(Caller::User(user)) => Ok(Self(user)),
-            Some(Caller::Admin) => {
-                let detail = "this call is a user's own; with an admin token use `/api/v1/admin/…`";
-                Err(ApiError::forbidden(detail))
-            }
-            None => Err(ApiError::unauthorized()),
-        }
+        Ok(Self(user(parts, api).await?.user))
+    }
+}
+
+impl FromRequestParts<Api> for UserToken {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        user(parts, api).await
     }
 }
 

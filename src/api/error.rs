@@ -1,6 +1,8 @@
 //! What goes wrong in a call: a status, a stable code, a sentence. Turned into problem JSON by
 //! `door.rs`, which knows the request's id.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
@@ -56,6 +58,17 @@ impl ApiError {
         let detail =
             "show a token: `Authorization: Bearer mcpm_u_…` (`mcpm users add ID` makes one)";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 429: a wrong token, as too many of this address before.
+    pub fn guessing(wait: Duration) -> Self {
+        let detail = "too many wrong tokens and URLs have come from this address; one that is right \
+                      passes, wrong ones are looked at again after the time in `Retry-After`";
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "guessing", detail)
+        }
     }
 
     /// 403: this caller may not.
@@ -116,6 +129,9 @@ impl From<InstanceError> for ApiError {
     fn from(error: InstanceError) -> Self {
         match error {
             InstanceError::UnknownUser(_) => Self::not_found("unknown_user", error.to_string()),
+            InstanceError::UserDisabled(_) => {
+                Self::new(StatusCode::CONFLICT, "user_disabled", error.to_string())
+            }
             InstanceError::Store(error) => error.into(),
             InstanceError::Stopped => Self::stopping(),
             InstanceError::Contended => Self::later("contended", error.to_string()),
@@ -146,6 +162,10 @@ impl From<UserError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "user_exists", detail)
             }
             UserError::Unknown(_) => Self::not_found("unknown_user", error.to_string()),
+            UserError::Unfit(_) => Self::bad_request(error.to_string()),
+            UserError::TooMany => {
+                Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string())
+            }
             UserError::Store(error) => error.into(),
             other => Self::internal(&other),
         }

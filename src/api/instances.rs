@@ -17,6 +17,7 @@ use crate::ids::{InstanceId, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::validate::{Verdict, validate};
 use crate::instances::{OwnInstance, credentials};
 use crate::secret::Secret;
+use crate::store::InstanceRow;
 use crate::vault::Fields;
 
 /// Answer of `authenticate`, of `rotate` and of `POST /api/v1/admin/instances`. Its first two
@@ -275,6 +276,17 @@ impl PageQuery {
     }
 }
 
+pub(super) fn shown(row: InstanceRow, now: Timestamp) -> AdminInstance {
+    AdminInstance {
+        id: row.public.to_string(),
+        user: row.user.to_string(),
+        service: row.service.to_string(),
+        active: row.is_active(now),
+        created_at: row.created_at,
+        last_used_at: row.last_used_at,
+    }
+}
+
 /// All instances, without their URLs.
 #[utoipa::path(get, path = "/api/v1/admin/instances", params(PageQuery), tag = "instances",
     responses((status = 200, body = List<AdminInstance>)))]
@@ -288,14 +300,7 @@ pub(super) async fn admin_list(
     let cursor = cursor.map_err(|_| ApiError::bad_request("`cursor` is none of ours"))?;
     let found = api.instances.all(cursor, limit).await?;
     let now = Timestamp::now();
-    let items = found.items.into_iter().map(|row| AdminInstance {
-        id: row.public.to_string(),
-        user: row.user.to_string(),
-        service: row.service.to_string(),
-        active: row.is_active(now),
-        created_at: row.created_at,
-        last_used_at: row.last_used_at,
-    });
+    let items = found.items.into_iter().map(|row| shown(row, now));
     let next_cursor = found.next.map(|next| next.to_string());
     Ok(Reply(List {
         items: items.collect(),

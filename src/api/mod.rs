@@ -2,7 +2,7 @@
 //!
 //! One door for people and programs: the CLI (over `$MCPM_HOME/mcpm.sock`), the web page and
 //! scripts use the same calls. camelCase, lists as [`List`], times RFC 3339, errors as [`Problem`].
-//! `door.rs` checks who is asking, `gate.rs` holds calls while the daemon hands over, `routes.rs` is
+//! `door.rs` checks who is asking, `ends.rs` ends answers with their token, `gate.rs` holds calls while the daemon hands over, `routes.rs` is
 //! the table of all calls and makes the OpenAPI document, `state.rs` holds the handles that handlers
 //! work with.
 
@@ -18,10 +18,12 @@ pub mod services;
 pub mod instances;
 pub mod users;
 pub mod keys;
+pub mod tokens;
 pub mod error;
 pub mod door;
 pub mod gate;
 pub mod state;
+mod ends;
 mod openapi;
 pub mod routes;
 

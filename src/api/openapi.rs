@@ -58,6 +58,7 @@ fn finish(path: &str, operation: &mut Operation) {
     if operation.security.is_none() {
         refusals.push(StatusCode::UNAUTHORIZED);
         refusals.push(StatusCode::SERVICE_UNAVAILABLE);
+        refusals.push(StatusCode::TOO_MANY_REQUESTS);
         if !FOR_ALL.contains(&path) {
             refusals.push(StatusCode::FORBIDDEN);
         }
@@ -106,6 +107,7 @@ fn describe(parameter: &mut Parameter) {
     let words = match parameter.name.as_str() {
         "service" => "Service type, as `GET /api/v1/services` lists it",
         "id" => "Public number of the instance, or id of the user",
+        "number" => "Number of the token, as the list of tokens shows it",
         _ => return,
     };
     parameter

@@ -10,8 +10,8 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    daemon, exits, instances, keys, logs, openapi, process_orders, process_table, processes, saved,
-    services, users,
+    daemon, ends, exits, instances, keys, logs, openapi, process_orders, process_table, processes,
+    saved, services, tokens, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -55,9 +55,23 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(instances::admin_list, instances::admin_create))
         .routes(routes!(instances::admin_remove))
         .routes(routes!(users::list, users::add))
-        .routes(routes!(users::remove))
-        .routes(routes!(users::add_token))
-        .routes(routes!(users::add_admin_token))
+        .routes(routes!(users::get, users::remove))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(tokens::list, tokens::add, tokens::revoke_all))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(
+            tokens::admin_list,
+            tokens::admin_add,
+            tokens::admin_revoke_all
+        ))
+        .routes(routes!(tokens::admin_revoke))
+        .routes(routes!(
+            tokens::mine,
+            tokens::add_mine,
+            tokens::revoke_all_mine
+        ))
+        .routes(routes!(tokens::revoke_mine))
         .routes(routes!(keys::get))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::cancel))
@@ -78,6 +92,7 @@ async fn document(_: Known, State(_): State<Api>) -> Reply<utoipa::openapi::Open
 pub fn service(api: Api, door: Door, gate: Gate) -> axum::Router {
     let (router, _) = table().split_for_parts();
     router
+        .layer(from_fn(ends::with_token))
         .layer(from_fn_with_state(gate, gate::pass))
         .layer(from_fn_with_state(door, door::came_through))
         .layer(from_fn(door::dress))
@@ -100,6 +115,8 @@ mod tests {
             "/api/v1/user/instances",
             "/api/v1/admin/processes/{action}",
             "/api/v1/admin/processes/exits",
+            "/api/v1/admin/users/{id}/tokens/{number}",
+            "/api/v1/user/tokens",
             "/api/v1/openapi.json",
         ] {
             assert!(document["paths"].get(path).is_some(), "{path}");

@@ -1,4 +1,4 @@
-//! `/api/v1/admin/users`: who may own instances.
+//! `/api/v1/admin/users`: who may own instances. Their tokens: `tokens.rs`.
 
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -7,11 +7,12 @@ use utoipa::ToSchema;
 
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
-use super::instances::PageQuery;
+use super::instances::{AdminInstance, PageQuery};
 use super::state::Api;
+use super::tokens::{self, Token};
 use super::{List, Problem};
 use crate::ids::{Timestamp, UserId};
-use crate::secret::Secret;
+use crate::store::{TokenOwner, UserRow};
 use crate::users::UserError;
 
 /// A user as the operator sees it.
@@ -25,6 +26,22 @@ pub struct User {
     pub created_at: Timestamp,
     /// How many instances.
     pub instances: u64,
+    /// Since when they are switched off; `null` when they are not.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// A user, and all that is theirs.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserDetails {
+    /// Who.
+    pub user: User,
+    /// Their instances, in the order of their services.
+    pub instances: Vec<AdminInstance>,
+    /// Their tokens, oldest first.
+    pub tokens: Vec<Token>,
 }
 
 /// `POST /api/v1/admin/users`.
@@ -35,8 +52,7 @@ pub struct AddUser {
     pub id: String,
 }
 
-/// Answer of `POST /api/v1/admin/users` and of `POST /api/v1/admin/tokens`: the token is shown
-/// here once and is stored as a hash only.
+/// A token that was just made: it is shown here once and is stored as a hash only.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewToken {
@@ -44,19 +60,38 @@ pub struct NewToken {
     pub user: Option<String>,
     /// `mcpm_u_…` or `mcpm_a_…`.
     pub token: String,
+    /// For revoking it; `null` when it has to be looked up in the list of tokens.
+    #[serde(default)]
+    pub number: Option<i64>,
+    /// For people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// From when on it opens nothing; `null` for never.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
 }
 
 // ── handlers ──
 
-fn parse(id: &str) -> Answer<UserId> {
+pub(super) fn parse(id: &str) -> Answer<UserId> {
     UserId::parse(id).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
-fn shown(user: Option<&UserId>, token: &Secret<String>) -> Reply<NewToken> {
-    Reply(NewToken {
-        user: user.map(UserId::to_string),
-        token: token.expose().clone(),
-    })
+fn shown(row: UserRow) -> User {
+    User {
+        id: row.id.to_string(),
+        created_at: row.created_at,
+        instances: row.instances,
+        disabled_at: row.disabled_at,
+    }
+}
+
+/// The user, who must be there.
+async fn find(api: &Api, user: &UserId) -> Answer<User> {
+    let found = api.users.get(user).await?;
+    let found = found.ok_or_else(|| UserError::Unknown(user.clone()))?;
+    Ok(shown(found))
 }
 
 /// All users, in the order of their ids.
@@ -74,13 +109,8 @@ pub(super) async fn list(
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next_cursor = found.last().filter(|_| more).map(|row| row.id.to_string());
-    let one = |row: crate::store::UserRow| User {
-        id: row.id.to_string(),
-        created_at: row.created_at,
-        instances: row.instances,
-    };
     Ok(Reply(List {
-        items: found.into_iter().map(one).collect(),
+        items: found.into_iter().map(shown).collect(),
         next_cursor,
     }))
 }
@@ -95,7 +125,72 @@ pub(super) async fn add(
 ) -> Answer<Reply<NewToken>> {
     let user = parse(&request.id)?;
     let token = api.users.add(&user).await?;
-    Ok(shown(Some(&user), &token))
+    // They are there, and their token is known to nobody else: whatever happens now, it is told.
+    let owner = TokenOwner::User(user.clone());
+    let tokens = api.users.tokens(&owner).await.unwrap_or_default();
+    Ok(Reply(NewToken {
+        user: Some(user.to_string()),
+        token: token.expose().clone(),
+        number: tokens.first().map(|token| token.number),
+        name: None,
+        expires_at: None,
+    }))
+}
+
+/// A user with their instances and tokens.
+#[utoipa::path(get, path = "/api/v1/admin/users/{id}", tag = "users",
+    params(("id" = String, Path)),
+    responses((status = 200, body = UserDetails), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Answer<Reply<UserDetails>> {
+    let user = parse(&id)?;
+    let found = find(&api, &user).await?;
+    let rows = api.instances.rows_of_user(&user).await?;
+    let now = Timestamp::now();
+    let instances = rows
+        .into_iter()
+        .map(|row| super::instances::shown(row, now));
+    Ok(Reply(UserDetails {
+        user: found,
+        instances: instances.collect(),
+        tokens: tokens::listed(&api, &TokenOwner::User(user)).await?,
+    }))
+}
+
+/// Switches a user off: their tokens and URLs open nothing from now on, what goes on ends, and all
+/// that is theirs is kept.
+#[utoipa::path(post, path = "/api/v1/admin/users/{id}/disable", tag = "users",
+    params(("id" = String, Path)),
+    responses((status = 200, body = User), (status = 404, body = Problem)))]
+pub(super) async fn disable(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Answer<Reply<User>> {
+    switch(&api, &id, Some(Timestamp::now())).await
+}
+
+/// Switches a user on again.
+#[utoipa::path(post, path = "/api/v1/admin/users/{id}/enable", tag = "users",
+    params(("id" = String, Path)),
+    responses((status = 200, body = User), (status = 404, body = Problem)))]
+pub(super) async fn enable(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Answer<Reply<User>> {
+    switch(&api, &id, None).await
+}
+
+async fn switch(api: &Api, id: &str, off: Option<Timestamp>) -> Answer<Reply<User>> {
+    let user = parse(id)?;
+    if api.instances.switch_user(&user, off).await?.is_none() {
+        return Err(UserError::Unknown(user).into());
+    }
+    Ok(Reply(find(api, &user).await?))
 }
 
 /// Removes a user with their tokens, instances and credentials, for good.
@@ -111,26 +206,4 @@ pub(super) async fn remove(
         return Err(UserError::Unknown(user).into());
     }
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Makes another token for a user.
-#[utoipa::path(post, path = "/api/v1/admin/users/{id}/tokens", tag = "users",
-    params(("id" = String, Path)),
-    responses((status = 200, body = NewToken), (status = 404, body = Problem)))]
-pub(super) async fn add_token(
-    _: Admin,
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Answer<Reply<NewToken>> {
-    let user = parse(&id)?;
-    let token = api.users.add_token(&user).await?;
-    Ok(shown(Some(&user), &token))
-}
-
-/// Makes an admin token.
-#[utoipa::path(post, path = "/api/v1/admin/tokens", tag = "users",
-    responses((status = 200, body = NewToken)))]
-pub(super) async fn add_admin_token(_: Admin, State(api): State<Api>) -> Answer<Reply<NewToken>> {
-    let token = api.users.add_admin_token().await?;
-    Ok(shown(None, &token))
 }

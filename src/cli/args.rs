@@ -8,7 +8,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving, scale,
-    serve, services, start, startup, update, users, why,
+    serve, services, start, startup, tokens, update, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -118,10 +118,10 @@ pub(crate) enum Command {
     Services(services::Args),
     /// List, add and remove users' instances of services
     Instances(instances::Args),
-    /// List, add and remove users
+    /// List, show, add, switch off and remove users, and their tokens
     Users(users::Args),
-    /// Make tokens for the REST API
-    Tokens(users::TokensArgs),
+    /// List, make and end administrators' tokens for the REST API
+    Tokens(tokens::Args),
     /// Show the master key's place, and rotate it
     Keys(keys::Args),
     /// Write a first ecosystem.config.js into this folder
@@ -206,6 +206,13 @@ mod tests {
             "mcpm startup systemd -u www --hp /home/www",
             "mcpm unstartup systemd",
             "mcpm --no-color jlist",
+            "mcpm users token alice --name laptop --expires 90d",
+            "mcpm users revoke alice 3 5",
+            "mcpm users revoke alice --all --json",
+            "mcpm tokens",
+            "mcpm tokens ls --json",
+            "mcpm tokens add --expires 2027-01-31T00:00:00Z",
+            "mcpm tokens revoke --all-but 3",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -221,6 +228,11 @@ mod tests {
             "mcpm logs --err --out",
             "mcpm instances add demo",
             "mcpm users add",
+            "mcpm users revoke alice",
+            "mcpm users revoke alice 3 --all",
+            "mcpm users token alice --expires soon",
+            "mcpm tokens revoke",
+            "mcpm tokens revoke --all --all-but 3",
             "mcpm ls --nope",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -157,7 +157,7 @@ async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Res
     Ok(Exit::Fine)
 }
 
-fn table(instances: &[AdminInstance]) -> Grid {
+pub(super) fn table(instances: &[AdminInstance]) -> Grid {
     let columns = ["instance", "user", "service", "state", "made", "last used"];
     let mut grid = Grid::new(columns.map(Column::fit).into());
     for instance in instances {

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, keys, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
-    report, runtime, saving, scale, serve, services, start, startup, update, users, why,
+    report, runtime, saving, scale, serve, services, start, startup, tokens, update, users, why,
 };
 
 /// How the name that containers use is typed: it takes no command.
@@ -177,7 +177,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Services(args) => services::run(&args, session).await,
         Command::Instances(args) => instances::run(args, session).await,
         Command::Users(args) => users::run(args, session).await,
-        Command::Tokens(args) => users::tokens(&args, session).await,
+        Command::Tokens(args) => tokens::run(args, session).await,
         Command::Keys(args) => keys::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
         Command::Config(args) => config::run(&args, session).await,

@@ -1,17 +1,19 @@
-//! `mcpm users` and `mcpm tokens`: who may own instances, and who may administer.
+//! `mcpm users`: who may own instances.
 //!
 //! A token is printed alone on stdout, once: `TOKEN=$(mcpm users add alice)`.
 
 use clap::Subcommand;
-use serde_json::json;
 
 use crate::api::List;
-use crate::api::users::{AddUser, NewToken, User};
+use crate::api::users::{AddUser, NewToken, User, UserDetails};
 use crate::control::client::{Client, segment};
+use crate::ids::Timestamp;
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
 use super::session::Session;
+use super::style::Paint;
+use super::{instances, pages, tokens};
 
 const USERS: &str = "/api/v1/admin/users";
 
@@ -35,11 +37,20 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Show a user with their instances and tokens
+    Show(OneArgs),
     /// Add a user, and print their token
     Add {
         /// Your own name for them: 1 to 255 bytes
         id: String,
+        /// Print the whole answer as JSON
+        #[arg(long)]
+        json: bool,
     },
+    /// Switch a user off: their tokens and URLs open nothing, and all that is theirs is kept
+    Disable(OneArgs),
+    /// Switch a user on again
+    Enable(OneArgs),
     /// Remove a user with all their instances, credentials and tokens
     #[command(visible_aliases = ["remove", "delete"])]
     Rm {
@@ -50,66 +61,105 @@ enum Action {
     Token {
         /// For whom
         id: String,
+        #[command(flatten)]
+        new: tokens::NewArgs,
+    },
+    /// List the tokens of a user
+    Tokens(OneArgs),
+    /// End tokens of a user: they open nothing from then on
+    Revoke {
+        /// Whose
+        id: String,
+        #[command(flatten)]
+        which: tokens::RevokeArgs,
     },
 }
 
-/// Arguments of `tokens`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct TokensArgs {
-    #[command(subcommand)]
-    action: TokenAction,
+struct OneArgs {
+    /// Whom
+    id: String,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum TokenAction {
-    /// Make an administrator's token, and print it
-    Add,
-}
-
-/// Lists, adds, removes.
+/// Lists, shows, adds, switches, removes; and what there is to do with their tokens.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
+    let daemon = &mut daemon;
     match args.action {
-        None => list(args.json, &mut daemon, session).await,
-        Some(Action::List { json }) => list(json, &mut daemon, session).await,
-        Some(Action::Add { id }) => {
+        None => list(args.json, daemon, session).await,
+        Some(Action::List { json }) => list(json, daemon, session).await,
+        Some(Action::Show(args)) => show(&args, daemon, session).await,
+        Some(Action::Add { id, json }) => {
             let added: NewToken = daemon.post(USERS, &AddUser { id }).await?;
-            print_token(&added, session)
+            tokens::print(&added, json, session)
         }
-        Some(Action::Token { id }) => {
-            let path = format!("{USERS}/{}/tokens", segment(&id));
-            let made: NewToken = daemon.post(&path, &json!({})).await?;
-            print_token(&made, session)
+        Some(Action::Disable(args)) => {
+            switch("disable", "switched off", &args, daemon, session).await
         }
+        Some(Action::Enable(args)) => switch("enable", "switched on", &args, daemon, session).await,
         Some(Action::Rm { id }) => {
-            daemon.delete(&format!("{USERS}/{}", segment(&id))).await?;
+            daemon.delete(&of(&id)).await?;
             session.output.line(format_args!("✓ removed {id}"))?;
             Ok(Exit::Fine)
+        }
+        Some(Action::Token { id, new }) => tokens::add(&tokens_of(&id), new, daemon, session).await,
+        Some(Action::Tokens(args)) => {
+            tokens::list(&tokens_of(&args.id), args.json, daemon, session).await
+        }
+        Some(Action::Revoke { id, which }) => {
+            tokens::revoke(&tokens_of(&id), which, daemon, session).await
         }
     }
 }
 
-/// Makes an administrator's token.
-pub(crate) async fn tokens(args: &TokensArgs, session: &Session) -> anyhow::Result<Exit> {
-    let TokenAction::Add = args.action;
-    let mut daemon = session.daemon().await?;
-    let made: NewToken = daemon.post("/api/v1/admin/tokens", &json!({})).await?;
-    print_token(&made, session)
+fn of(id: &str) -> String {
+    format!("{USERS}/{}", segment(id))
 }
 
-fn print_token(made: &NewToken, session: &Session) -> anyhow::Result<Exit> {
-    session
-        .output
-        .data(format!("{}\n", made.token).as_bytes())?;
-    session.output.hint(match &made.user {
-        Some(user) => format!("the token of {user}, shown this once: Authorization: Bearer TOKEN"),
-        None => "a token for /api/v1/admin, shown this once: Authorization: Bearer TOKEN".into(),
-    });
+fn tokens_of(id: &str) -> String {
+    format!("{}/tokens", of(id))
+}
+
+async fn switch(
+    action: &str,
+    done: &str,
+    args: &OneArgs,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let path = format!("{}/{action}", of(&args.id));
+    let user: User = daemon.post(&path, &serde_json::json!({})).await?;
+    if args.json {
+        session.output.json(&user)?;
+    } else {
+        session.output.line(format_args!("✓ {done} {}", args.id))?;
+    }
+    Ok(Exit::Fine)
+}
+
+async fn show(args: &OneArgs, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
+    let details: UserDetails = daemon.get(&of(&args.id)).await?;
+    if args.json {
+        session.output.json(&details)?;
+        return Ok(Exit::Fine);
+    }
+    let palette = session.output.palette();
+    let mut text = table(std::slice::from_ref(&details.user)).render(palette);
+    if !details.instances.is_empty() {
+        text += &instances::table(&details.instances).render(palette);
+    }
+    if !details.tokens.is_empty() {
+        text += &tokens::table(&details.tokens, Timestamp::now()).render(palette);
+    }
+    session.output.text(&text)?;
     Ok(Exit::Fine)
 }
 
 async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
-    let users: List<User> = daemon.get(USERS).await?;
+    let users: List<User> = pages::all(daemon, USERS).await?;
     if json {
         session.output.json(&users)?;
     } else {
@@ -121,12 +171,20 @@ async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Res
 }
 
 fn table(users: &[User]) -> Grid {
-    let mut grid = Grid::new(["user", "instances", "added"].map(Column::fit).into());
+    let columns = ["user", "state", "instances", "added", "disabled"];
+    let mut grid = Grid::new(columns.map(Column::fit).into());
     for user in users {
+        let state = match user.disabled_at {
+            None => Cell::painted("active", Paint::Good),
+            Some(_) => Cell::painted("disabled", Paint::Bad),
+        };
+        let since = user.disabled_at.map(|at| at.to_string());
         grid.row(vec![
             Cell::new(&user.id),
+            state,
             Cell::new(user.instances.to_string()),
             Cell::new(user.created_at.to_string()),
+            Cell::new(since.as_deref().unwrap_or("-")),
         ]);
     }
     grid

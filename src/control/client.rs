@@ -173,8 +173,16 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] lists them.
     pub async fn delete(&mut self, path: &str) -> Result<(), ClientError> {
-        let serde::de::IgnoredAny = self.ask(Method::DELETE, path, Bytes::new()).await?;
+        let serde::de::IgnoredAny = self.delete_for(path).await?;
         Ok(())
+    }
+
+    /// Removes something, and reads what that was.
+    ///
+    /// # Errors
+    /// As [`ClientError`] lists them.
+    pub async fn delete_for<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await
     }
 
     /// Opens an answer that goes on: one JSON value per line.

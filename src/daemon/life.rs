@@ -36,6 +36,7 @@ use crate::logs::append::Rules;
 use crate::store::StoreHandle;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spawn::OperatorLimits;
+use crate::users::Users;
 
 /// How long commands under way are waited for when all is to come to rest; one that stops a slow
 /// service is cut after it.
@@ -64,6 +65,7 @@ pub(super) struct Life<'a> {
     pub(super) supervisor: &'a Supervisor,
     pub(super) logs: &'a Logs,
     pub(super) instances: &'a Instances,
+    pub(super) users: &'a Users,
     pub(super) recorder: &'a Recorder,
     pub(super) store: &'a StoreHandle,
     pub(super) sources: Sources,
@@ -341,6 +343,7 @@ impl Life<'_> {
             supervisor: self.supervisor,
             logs: self.logs,
             instances: self.instances,
+            users: self.users,
             recorder: self.recorder,
         };
         self.beside(coming.take(going, thawed), Settable::No, wishes)

@@ -348,7 +348,7 @@ async fn live(
         Parts {
             services,
             instances: instances.clone(),
-            users,
+            users: users.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
@@ -383,12 +383,13 @@ async fn live(
     tasks.spawn(crate::supervisor::guard(supervisor.clone()));
     tasks.spawn(clock::run(supervisor.clone()));
     tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
-    tasks.spawn(keep_last_used(instances.clone()));
+    tasks.spawn(keep_last_used(instances.clone(), users.clone()));
     tasks.spawn(rekey::run(master_keys, instances.clone(), gate.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     if let Some(line) = line.clone() {
         tasks.spawn(take::pass_on_revocations(line.clone(), instances.endings()));
+        tasks.spawn(take::pass_on_revocations(line.clone(), users.endings()));
         tasks.spawn(follow::tell(line, supervisor.subscribe()));
     }
     if options.resurrect {
@@ -430,6 +431,7 @@ async fn live(
             supervisor: &supervisor,
             logs: &logs,
             instances: &instances,
+            users: &users,
             recorder: &recorder,
             store: &store,
             sources,
@@ -480,6 +482,7 @@ async fn live(
             recorder,
             supervisor,
             instances,
+            users,
             store,
         },
         reason,
@@ -527,10 +530,11 @@ async fn resurrect(home: &Home, supervisor: &Supervisor) {
     }
 }
 
-async fn keep_last_used(instances: Instances) {
+async fn keep_last_used(instances: Instances, users: Users) {
     loop {
         tokio::time::sleep(LAST_USED_EVERY).await;
-        if let Err(error) = instances.flush_last_used().await {
+        let written = instances.flush_last_used().await;
+        if let Err(error) = written.and(users.flush_last_used().await) {
             tracing::warn!(%error, "cannot write times of last use; trying again");
         }
     }

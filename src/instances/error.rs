@@ -10,6 +10,9 @@ pub enum InstanceError {
     /// Only users have instances.
     #[error("there is no user `{0}`; add them with `mcpm users add`")]
     UnknownUser(UserId),
+    /// What they would get would not answer.
+    #[error("user `{0}` is switched off; `mcpm users enable` switches them on")]
+    UserDisabled(UserId),
     /// Not read, or not written.
     #[error("the instance could not be read or written")]
     Store(#[from] StoreError),

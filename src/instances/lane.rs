@@ -58,6 +58,15 @@ pub(super) enum Order {
         /// Who waits.
         caller: oneshot::Sender<Answer<bool>>,
     },
+    /// Switch the user off, since this time, or on.
+    Switch {
+        /// Who.
+        user: UserId,
+        /// Since when.
+        off: Option<Timestamp>,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<Option<bool>>>,
+    },
     /// Remove the user with all that is theirs.
     Forget {
         /// Who.
@@ -102,6 +111,9 @@ pub(super) async fn run(rooms: Arc<Rooms>, mut orders: mpsc::Receiver<Order>) {
             } => {
                 let _ = caller.send(rooms.remove(&user, &service, public.as_ref()).await);
             }
+            Order::Switch { user, off, caller } => {
+                let _ = caller.send(rooms.switch(&user, off).await);
+            }
             Order::Forget { user, caller } => {
                 let _ = caller.send(rooms.forget(&user).await);
             }
@@ -122,6 +134,9 @@ impl Rooms {
     ) -> Answer<Granted> {
         for _ in 0..TRIES {
             let granted = match self.store.instance_of(user, service).await? {
+                Some(stored) if stored.row.owner_disabled => {
+                    return Err(InstanceError::UserDisabled(user.clone()));
+                }
                 Some(stored) => self.replace(stored, fields).await?,
                 None => self.create(user, service, prefix, fields).await?,
             };
@@ -161,6 +176,7 @@ impl Rooms {
         };
         match self.store.add_instance(new.clone()).await? {
             Added::NoUser => return Err(InstanceError::UnknownUser(user.clone())),
+            Added::UserDisabled => return Err(InstanceError::UserDisabled(user.clone())),
             Added::Taken => return Ok(None),
             Added::Done => {}
         }
@@ -258,6 +274,34 @@ impl Rooms {
             self.count(&row.service, |count| count.saturating_sub(1));
         }
         Ok(gone.is_some())
+    }
+
+    async fn switch(&self, user: &UserId, off: Option<Timestamp>) -> Answer<Option<bool>> {
+        // Read first, so that nothing can fail between store and table: no other lane changes them.
+        let all = self.store.instances_of(user).await?;
+        let changed = self.store.switch_user(user, off).await?;
+        if changed.is_none() {
+            return Ok(None);
+        }
+        let mut used = Vec::new();
+        for mut stored in all {
+            stored.row.owner_disabled = off.is_some();
+            if !stored.row.is_active(Timestamp::now()) {
+                let older = self.hide(&stored.row.hash);
+                used.extend(
+                    older.and_then(|older| Some((older.public.clone(), older.unflushed()?))),
+                );
+            } else if self.table.get(&stored.row.hash).is_none() {
+                self.show(stored, None);
+            }
+        }
+        // What was used last is not known by anybody else now; it is no reason for a refusal.
+        if !used.is_empty()
+            && let Err(error) = self.store.touch_instances(used).await
+        {
+            tracing::warn!(%error, "cannot write times of last use");
+        }
+        Ok(changed)
     }
 
     async fn forget(&self, user: &UserId) -> Answer<bool> {

@@ -246,6 +246,22 @@ impl Instances {
             .await
     }
 
+    /// Switches a user off, since this time, or on. Off, none of their URLs and tokens opens
+    /// anything when this answers, and what goes on in their name is told to end; what is theirs
+    /// stays, and is back when they are on again. `None` when there is no such user, else whether
+    /// that has changed anything.
+    ///
+    /// # Errors
+    /// Nothing could be written; all is as it was.
+    pub async fn switch_user(
+        &self,
+        user: &UserId,
+        off: Option<Timestamp>,
+    ) -> Result<Option<bool>, InstanceError> {
+        self.ask(user, |user, caller| Order::Switch { user, off, caller })
+            .await
+    }
+
     /// The user's instance of a service, with its id.
     ///
     /// # Errors
@@ -266,6 +282,19 @@ impl Instances {
     pub async fn of_user(&self, user: &UserId) -> Result<Vec<OwnInstance>, InstanceError> {
         let all = self.rooms.store.instances_of(user).await?;
         all.into_iter().map(|stored| self.own(stored)).collect()
+    }
+
+    /// All of a user, in the order of their services, without their ids: for the operator.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn rows_of_user(&self, user: &UserId) -> Result<Vec<InstanceRow>, StoreError> {
+        let all = self.rooms.store.instances_of(user).await?;
+        let mut rows: Vec<_> = all.into_iter().map(|stored| stored.row).collect();
+        for row in &mut rows {
+            row.last_used_at = self.last_use(row);
+        }
+        Ok(rows)
     }
 
     /// A page of all instances, oldest first, without their ids: for the operator.

@@ -172,6 +172,7 @@ mod tests {
             last_used_at: None,
             expires_at: None,
             disabled_at: None,
+            owner_disabled: false,
         };
         let stored = StoredInstance {
             row,

@@ -27,6 +27,7 @@ mod upstream;
 mod tables;
 mod drain;
 mod hold;
+mod pass;
 mod stream;
 mod upgrade;
 mod service;

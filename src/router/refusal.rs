@@ -26,6 +26,8 @@ pub(super) enum Refusal {
         /// One was shown.
         shown: bool,
     },
+    /// A wrong URL or token, as too many of this address before.
+    Guessing(Duration),
     /// `Host` is none of our names.
     UnknownHost,
     /// A page of another origin.
@@ -66,7 +68,7 @@ impl Refusal {
             Self::BadPath | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited(_) | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -82,6 +84,7 @@ impl Refusal {
             Self::UnknownInstance => "unknown_instance",
             Self::NoDiscovery => "not_found",
             Self::Token { .. } => "unauthorized",
+            Self::Guessing(_) => "guessing",
             Self::UnknownHost => "unknown_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::BadPath => "bad_path",
@@ -109,6 +112,11 @@ impl Refusal {
                     .to_owned()
             }
             Self::Token { shown: true } => "the token is not valid".to_owned(),
+            Self::Guessing(_) => {
+                "too many wrong URLs and tokens have come from this address; copy the URL again: one \
+                 that is right passes, wrong ones are looked at again after the time in `Retry-After`"
+                    .to_owned()
+            }
             Self::UnknownHost => {
                 "this host name is not one of ours; the operator can set it as `public_url`"
                     .to_owned()
@@ -138,7 +146,9 @@ impl Refusal {
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(wait) => Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            Self::RateLimited(wait) | Self::Guessing(wait) => {
+                Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),
             _ => None,
         }

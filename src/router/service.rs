@@ -15,6 +15,7 @@ use super::drain::{Flight, Phase, reached};
 use super::headers::{self, Facts, REQUEST_ID};
 use super::hold;
 use super::origin::{self, Stranger};
+use super::pass::Pass;
 use super::path::{self, Route, Target};
 use super::refusal::Refusal;
 use super::stream::{Body, Cut, Fate, RequestBody};
@@ -25,7 +26,7 @@ use super::{limit, serve::RouterConfig};
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances};
 use crate::problem;
-use crate::users::{Caller, Users};
+use crate::users::{Caller, LiveToken, Peer, Users};
 
 /// Until the head of an answer: tools may work for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -51,7 +52,7 @@ enum Unsent {
 
 /// An instance and its service, which this caller may use.
 struct Found {
-    instance: Arc<InstanceEntry>,
+    instance: Pass,
     service: Arc<ServiceEntry>,
 }
 
@@ -91,18 +92,24 @@ impl Service {
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
-            Route::Own => Ok(self.api(request, id).await),
+            Route::Own => Ok(self.api(request, id, peer).await),
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Instance(target) => {
-                let found = self.find(&target, request.headers()).await?;
+                let found = self.find(&target, request.headers(), peer).await?;
                 self.admit(&found, request.headers())?;
                 self.forward(request, &target, found, id, peer).await
             }
         }
     }
 
-    async fn api(&self, mut request: Request<Incoming>, id: &HeaderValue) -> Response<Body> {
+    async fn api(
+        &self,
+        mut request: Request<Incoming>,
+        id: &HeaderValue,
+        peer: IpAddr,
+    ) -> Response<Body> {
         request.headers_mut().insert(REQUEST_ID, id.clone());
+        request.extensions_mut().insert(Peer(peer));
         let answered = self
             .api
             .clone()
@@ -117,8 +124,13 @@ impl Service {
 
     /// Finds the instance of a URL, if this caller may use it. Every refusal that must not tell
     /// anything takes the same steps: one hash, one look into the table, the token if one was
-    /// shown, and one look-up in the store.
-    async fn find(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Found, Refusal> {
+    /// shown, and one look-up in the store; but for those who guess, who are all told to wait.
+    async fn find(
+        &self,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) -> Result<Found, Refusal> {
         let hash = self.instances.hash(target.id);
         let instance = self
             .instances
@@ -135,10 +147,10 @@ impl Service {
             .as_ref()
             .is_some_and(|it| it.service.as_str() == target.service);
         // Whoever is let in by the URL alone is not asked; whoever is refused costs the same.
-        let shown = if matches && !demands {
-            Shown::Nothing
+        let (shown, token) = if matches && !demands {
+            (Shown::Nothing, None)
         } else {
-            self.shown(headers).await
+            self.shown(headers, peer).await
         };
         if let Some(instance) = instance {
             let (owner, of) = (&instance.user, &instance.service);
@@ -146,21 +158,29 @@ impl Service {
                 Access::Allowed => {
                     // The app was deleted, the instance lives.
                     let service = service.cloned().ok_or(Refusal::Unavailable)?;
+                    let instance = Pass::new(instance, token);
                     return Ok(Found { instance, service });
                 }
-                Access::Token { shown } => return Err(Refusal::Token { shown }),
+                Access::Token { shown: false } => return Err(Refusal::Token { shown: false }),
+                Access::Token { shown: true } => {
+                    let guess = self.users.suspects().wrong(peer);
+                    return Err(guess.map_or(Refusal::Token { shown: true }, Refusal::Guessing));
+                }
                 Access::Unknown => {}
             }
         }
         drop(services);
+        if let Some(wait) = self.users.suspects().wrong(peer) {
+            return Err(Refusal::Guessing(wait));
+        }
         self.instances.refuse(&hash).await;
         Err(Refusal::UnknownInstance)
     }
 
-    /// Whose token a request shows.
-    async fn shown(&self, headers: &HeaderMap) -> Shown {
+    /// Whose token a request shows, and the token when it is a user's.
+    async fn shown(&self, headers: &HeaderMap, peer: IpAddr) -> (Shown, Option<Arc<LiveToken>>) {
         let Some(value) = headers.get(AUTHORIZATION) else {
-            return Shown::Nothing;
+            return (Shown::Nothing, None);
         };
         let token = value.to_str().ok().and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -168,9 +188,13 @@ impl Service {
                 .eq_ignore_ascii_case("bearer")
                 .then_some(token.trim())
         });
+        let _turn = self.users.suspects().turn(peer).await;
         match self.users.authenticate(token.unwrap_or_default()).await {
-            Ok(Caller::User(user)) => Shown::User(user),
-            Ok(Caller::Admin) | Err(_) => Shown::Invalid,
+            Ok(shown) => match shown.caller {
+                Caller::User(user) => (Shown::User(user), shown.token),
+                Caller::Admin => (Shown::Invalid, None),
+            },
+            Err(_) => (Shown::Invalid, None),
         }
     }
 
@@ -222,11 +246,11 @@ impl Service {
         let sent = tokio::select! {
             biased;
             sent = sending => sent,
-            () = instance.revoked() => return Err(Refusal::UnknownInstance),
+            () = instance.revoked() => return Err(instance.refusal()),
         };
         // What was asked on behalf of an instance that is no more is answered to nobody.
         if instance.is_revoked() {
-            return Err(Refusal::UnknownInstance);
+            return Err(instance.refusal());
         }
         let (mut response, lease) = match sent {
             Ok(Ok(answered)) => answered,
@@ -298,7 +322,7 @@ impl Service {
         &self,
         request: Request<Incoming>,
         target: &Target<'_>,
-        instance: &Arc<InstanceEntry>,
+        instance: &Pass,
         service: &ServiceEntry,
         id: &HeaderValue,
         peer: IpAddr,
@@ -336,7 +360,7 @@ impl Service {
         if upgrades {
             upgrade::mark(&mut parts.headers);
         }
-        let (body, fate) = RequestBody::new(body, self.config.max_body, Arc::clone(instance));
+        let (body, fate) = RequestBody::new(body, self.config.max_body, instance.clone());
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // Else a GET's would be left out: for hyper it has none.
             let chunked = HeaderValue::from_static("chunked");
@@ -385,12 +409,8 @@ fn is_usable(entry: &InstanceEntry) -> bool {
 }
 
 /// A push stream ends cleanly when the router drains, an answer only when all ends.
-fn end_of_stream(
-    instance: &Arc<InstanceEntry>,
-    flight: &Flight,
-    is_push: bool,
-) -> super::stream::End {
-    let instance = Arc::clone(instance);
+fn end_of_stream(instance: &Pass, flight: &Flight, is_push: bool) -> super::stream::End {
+    let instance = instance.clone();
     let phase = if is_push {
         Phase::Draining
     } else {

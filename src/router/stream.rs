@@ -4,7 +4,7 @@
 //! * An answer's body passes frame by frame. One that does not end by itself (an event stream) ends
 //!   with its instance, and when the router does. A service that dies in the middle resets the
 //!   client's stream: a clean end would make the answer look complete.
-//! * Nothing passes once the instance has ended, in either direction.
+//! * Nothing passes once the instance has ended, or the token that was needed, in either direction.
 //! * The last frame gives the connection back.
 
 use std::future::Future;
@@ -19,8 +19,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::drain::Busy;
 use super::headers;
+use super::pass::Pass;
 use super::upstream::Lease;
-use crate::instances::InstanceEntry;
 
 /// A client may pause so long within its body.
 const REQUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -41,7 +41,8 @@ pub(super) enum Cut {
     /// No byte for too long.
     #[error("the body has stalled")]
     Stalled,
-    /// The instance was removed, rotated, or got another credential.
+    /// The instance was removed, rotated, or got another credential; or the token that was shown has
+    /// ended.
     #[error("the instance has ended")]
     Revoked,
 }
@@ -50,7 +51,7 @@ pub(super) enum Cut {
 pub(super) struct RequestBody {
     inner: Incoming,
     left: u64,
-    instance: Arc<InstanceEntry>,
+    instance: Pass,
     silence: Silence,
     fate: Fate,
 }
@@ -68,7 +69,7 @@ impl Fate {
 
 impl RequestBody {
     /// Passes at most `max` bytes.
-    pub(super) fn new(inner: Incoming, max: u64, instance: Arc<InstanceEntry>) -> (Self, Fate) {
+    pub(super) fn new(inner: Incoming, max: u64, instance: Pass) -> (Self, Fate) {
         let fate = Fate::default();
         let body = Self {
             inner,
@@ -146,7 +147,7 @@ enum Source {
 pub(super) struct Answer {
     inner: Incoming,
     lease: Option<Lease>,
-    instance: Arc<InstanceEntry>,
+    instance: Pass,
     silence: Option<Silence>,
     end: Option<End>,
 }
@@ -186,7 +187,7 @@ impl Body {
     }
 
     /// A service's, which ends by itself.
-    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Arc<InstanceEntry>) -> Self {
+    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Pass) -> Self {
         Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
@@ -197,12 +198,7 @@ impl Body {
     }
 
     /// A service's event stream, which may be silent for as long as it likes.
-    pub(super) fn event_stream(
-        inner: Incoming,
-        lease: Lease,
-        instance: Arc<InstanceEntry>,
-        end: End,
-    ) -> Self {
+    pub(super) fn event_stream(inner: Incoming, lease: Lease, instance: Pass, end: End) -> Self {
         Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
@@ -234,7 +230,7 @@ impl Answer {
         }
         let instance = &self.instance;
         let end = self.end.get_or_insert_with(|| {
-            let instance = Arc::clone(instance);
+            let instance = instance.clone();
             Box::pin(async move {
                 instance.revoked().await;
                 Err(Cut::Revoked)

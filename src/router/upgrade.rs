@@ -3,7 +3,6 @@
 //! The same checks and the same injection as for any request; then bytes pass both ways until either
 //! side ends, the instance does, or the router drains.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
@@ -16,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::drain::{Flight, Phase, reached};
-use crate::instances::InstanceEntry;
+use super::pass::Pass;
 
 /// How long one half of a WebSocket may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
@@ -50,7 +49,7 @@ pub(super) fn mark(headers: &mut HeaderMap) {
 pub(super) fn join(
     client: OnUpgrade,
     answer: &mut Response<Incoming>,
-    instance: Arc<InstanceEntry>,
+    instance: Pass,
     flight: &Flight,
 ) {
     let service = hyper::upgrade::on(answer);

@@ -30,7 +30,6 @@ macro_rules! for_each_backend {
 for_each_backend! {
     a_user_is_added_once_with_their_token,
     users_come_in_the_order_of_their_ids,
-    tokens_are_found_by_hash_and_revoked_once,
     removing_a_user_takes_all_that_is_theirs_and_nothing_else,
     a_user_has_one_instance_of_a_service,
     an_instance_needs_its_user,
@@ -48,6 +47,8 @@ for_each_backend! {
     many_writers_are_all_acknowledged,
     a_closed_store_says_so,
 }
+
+mod tokens;
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
@@ -116,7 +117,8 @@ async fn a_user_is_added_once_with_their_token(store: StoreHandle) {
         UserRow {
             id: user("alice"),
             created_at: at(5),
-            instances: 0
+            instances: 0,
+            disabled_at: None
         }
     );
     let first = store.token_by_hash(&[1; 32]).await.unwrap().unwrap();
@@ -135,44 +137,6 @@ async fn users_come_in_the_order_of_their_ids(store: StoreHandle) {
     let part: Vec<String> = ids(store.users(Some(&user("alice")), 1).await.unwrap());
     assert_eq!(part, ["carol"]);
     assert_eq!(store.users(Some(&user("émile")), 1).await.unwrap(), []);
-}
-
-async fn tokens_are_found_by_hash_and_revoked_once(store: StoreHandle) {
-    add_user(&store, "alice", 1).await;
-    assert!(
-        !store
-            .add_token(token(2, TokenOwner::User(user("bob"))))
-            .await
-            .unwrap()
-    );
-    assert!(
-        store
-            .add_token(token(3, TokenOwner::User(user("alice"))))
-            .await
-            .unwrap()
-    );
-    let dated = NewToken {
-        expires_at: Some(at(100)),
-        ..token(4, TokenOwner::Admin)
-    };
-    assert!(store.add_token(dated).await.unwrap());
-
-    let own = store
-        .tokens(&TokenOwner::User(user("alice")))
-        .await
-        .unwrap();
-    assert_eq!(own.iter().map(|t| t.hash[0]).collect::<Vec<_>>(), [1, 3]);
-    assert_eq!(own[0].name.as_deref(), Some("token 1"));
-    let admin = store.tokens(&TokenOwner::Admin).await.unwrap();
-    assert_eq!(admin.len(), 1);
-    assert!(admin[0].is_valid(at(99)) && !admin[0].is_valid(at(100)));
-
-    assert!(store.revoke_token(own[1].number, at(50)).await.unwrap());
-    assert!(!store.revoke_token(own[1].number, at(60)).await.unwrap());
-    assert!(!store.revoke_token(4711, at(60)).await.unwrap());
-    let revoked = store.token_by_hash(&[3; 32]).await.unwrap().unwrap();
-    assert_eq!(revoked.revoked_at, Some(at(50)));
-    assert!(!revoked.is_valid(at(1)));
 }
 
 async fn removing_a_user_takes_all_that_is_theirs_and_nothing_else(store: StoreHandle) {
@@ -245,6 +209,7 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         last_used_at: None,
         expires_at: None,
         disabled_at: None,
+        owner_disabled: false,
     };
     assert_eq!(found.row, row);
     assert_eq!(

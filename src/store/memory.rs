@@ -11,6 +11,7 @@ use crate::store::{
     NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
     StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
 };
+use crate::store::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 
 /// A store that lives as long as its handle.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub struct Memory {
 struct State {
     closed: bool,
     users: BTreeMap<UserId, Timestamp>,
+    /// Those that are switched off, and since when.
+    disabled: BTreeMap<UserId, Timestamp>,
     tokens: BTreeMap<i64, TokenRow>,
     instances: BTreeMap<i64, StoredInstance>,
     services: Vec<ServiceRow>,
@@ -58,7 +61,7 @@ impl State {
         self.last_number
     }
 
-    fn push_token(&mut self, new: NewToken) {
+    fn push_token(&mut self, new: NewToken) -> i64 {
         let number = self.number();
         let NewToken {
             hash,
@@ -67,7 +70,10 @@ impl State {
             created_at,
             expires_at,
         } = new;
-        let revoked_at = None;
+        let owner_disabled = match &owner {
+            TokenOwner::User(id) => self.disabled.contains_key(id),
+            TokenOwner::Admin => false,
+        };
         let row = TokenRow {
             number,
             hash,
@@ -75,9 +81,22 @@ impl State {
             name,
             created_at,
             expires_at,
-            revoked_at,
+            revoked_at: None,
+            last_used_at: None,
+            owner_disabled,
         };
         self.tokens.insert(number, row);
+        number
+    }
+
+    fn forget_ended_tokens(&mut self, owner: &TokenOwner, now: Timestamp) {
+        let ended = self.tokens.values();
+        let ended = ended.filter(|token| token.owner == *owner && token.is_ended(now));
+        let numbers: Vec<i64> = ended.map(|token| token.number).collect();
+        let kept = ENDED_TOKENS_KEPT as usize;
+        for number in &numbers[..numbers.len().saturating_sub(kept)] {
+            self.tokens.remove(number);
+        }
     }
 
     fn row(&self, wanted: impl Fn(&InstanceRow) -> bool) -> Option<(i64, &StoredInstance)> {
@@ -102,6 +121,7 @@ impl State {
             id: id.clone(),
             created_at,
             instances: own.count() as u64,
+            disabled_at: self.disabled.get(id).copied(),
         })
     }
 
@@ -167,6 +187,7 @@ impl Store for Memory {
     fn remove_user(&self, id: &UserId) -> Answer<'_, Option<Vec<InstanceRow>>> {
         self.run(|state| {
             state.users.remove(id)?;
+            state.disabled.remove(id);
             state
                 .tokens
                 .retain(|_, token| token.owner != TokenOwner::User(id.clone()));
@@ -180,16 +201,46 @@ impl Store for Memory {
         })
     }
 
-    fn add_token(&self, token: NewToken) -> Answer<'_, bool> {
+    fn switch_user(&self, id: &UserId, off: Option<Timestamp>) -> Answer<'_, Option<bool>> {
         self.run(|state| {
-            let known = match &token.owner {
-                TokenOwner::User(id) => state.users.contains_key(id),
-                TokenOwner::Admin => true,
-            };
-            if known {
-                state.push_token(token);
+            state.users.get(id)?;
+            if state.disabled.contains_key(id) == off.is_some() {
+                return Some(false);
             }
-            known
+            match off {
+                Some(at) => state.disabled.insert(id.clone(), at),
+                None => state.disabled.remove(id),
+            };
+            let owner = TokenOwner::User(id.clone());
+            for token in state.tokens.values_mut() {
+                if token.owner == owner {
+                    token.owner_disabled = off.is_some();
+                }
+            }
+            for stored in state.instances.values_mut() {
+                if stored.row.user == *id {
+                    stored.row.owner_disabled = off.is_some();
+                }
+            }
+            Some(true)
+        })
+    }
+
+    fn add_token(&self, token: NewToken) -> Answer<'_, TokenAdded> {
+        self.run(|state| {
+            if let TokenOwner::User(id) = &token.owner
+                && !state.users.contains_key(id)
+            {
+                return TokenAdded::NoUser;
+            }
+            let (owner, now) = (token.owner.clone(), token.created_at);
+            let own = state.tokens.values().filter(|other| other.owner == owner);
+            if own.filter(|other| !other.is_ended(now)).count() >= TOKENS_MAX as usize {
+                return TokenAdded::TooMany;
+            }
+            let number = state.push_token(token);
+            state.forget_ended_tokens(&owner, now);
+            TokenAdded::Done(number)
         })
     }
 
@@ -214,13 +265,39 @@ impl Store for Memory {
         })
     }
 
-    fn revoke_token(&self, number: i64, at: Timestamp) -> Answer<'_, bool> {
-        self.run(|state| match state.tokens.get_mut(&number) {
-            Some(token) if token.revoked_at.is_none() => {
-                token.revoked_at = Some(at);
-                true
+    fn revoke_tokens(
+        &self,
+        owner: &TokenOwner,
+        which: TokenChoice,
+        at: Timestamp,
+    ) -> Answer<'_, Option<Vec<i64>>> {
+        self.run(|state| {
+            let mut own: Vec<&mut TokenRow> = state
+                .tokens
+                .values_mut()
+                .filter(|token| token.owner == *owner)
+                .collect();
+            if let Some(named) = which.named()
+                && !own.iter().any(|token| token.number == named)
+            {
+                return None;
             }
-            _ => false,
+            own.retain(|token| which.takes(token.number) && !token.is_ended(at));
+            let end = |token: &mut TokenRow| {
+                token.revoked_at = Some(at);
+                token.number
+            };
+            Some(own.into_iter().map(end).collect())
+        })
+    }
+
+    fn touch_tokens(&self, used: Vec<(i64, Timestamp)>) -> Answer<'_, ()> {
+        self.run(|state| {
+            for (number, at) in used {
+                if let Some(token) = state.tokens.get_mut(&number) {
+                    token.last_used_at = token.last_used_at.max(Some(at));
+                }
+            }
         })
     }
 
@@ -228,6 +305,9 @@ impl Store for Memory {
         self.run(|state| {
             if !state.users.contains_key(&new.user) {
                 return Added::NoUser;
+            }
+            if state.disabled.contains_key(&new.user) {
+                return Added::UserDisabled;
             }
             let clash = |row: &InstanceRow| {
                 (row.user == new.user && row.service == new.service)

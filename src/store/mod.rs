@@ -28,6 +28,7 @@ pub use records::{
     NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap, TokenOwner,
     TokenRow, UserRow,
 };
+pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;
 
 /// The store as everybody holds it.
@@ -54,8 +55,13 @@ pub trait Store: Send + Sync + 'static {
     /// `None` when there was no such user. After a crash: all of it or nothing.
     fn remove_user(&self, id: &UserId) -> Answer<'_, Option<Vec<InstanceRow>>>;
 
-    /// Adds a token; `false`, and nothing changed, when its owner does not exist.
-    fn add_token(&self, token: NewToken) -> Answer<'_, bool>;
+    /// Switches a user off, since this time, or on; what is theirs stays. `None` when there is no
+    /// such user, else whether that has changed anything. After a crash: off or on.
+    fn switch_user(&self, id: &UserId, off: Option<Timestamp>) -> Answer<'_, Option<bool>>;
+
+    /// Adds a token, and forgets its owner's that have ended but for the last
+    /// [`ENDED_TOKENS_KEPT`]. Nothing has changed unless it is there. After a crash: all or nothing.
+    fn add_token(&self, token: NewToken) -> Answer<'_, TokenAdded>;
 
     /// The token with this keyed hash, whether it still opens anything or not. One point look-up.
     fn token_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<TokenRow>>;
@@ -63,8 +69,19 @@ pub trait Store: Send + Sync + 'static {
     /// All tokens of an owner, oldest first. Changes nothing.
     fn tokens(&self, owner: &TokenOwner) -> Answer<'_, Vec<TokenRow>>;
 
-    /// Ends a token; `false` when there is none of that number or it was revoked before.
-    fn revoke_token(&self, number: i64, at: Timestamp) -> Answer<'_, bool>;
+    /// Ends tokens of an owner, and answers the numbers of those that had not ended; `None`, and
+    /// nothing changed, when the one that is named is none of the owner's. After a crash: all of
+    /// them or none.
+    fn revoke_tokens(
+        &self,
+        owner: &TokenOwner,
+        which: TokenChoice,
+        at: Timestamp,
+    ) -> Answer<'_, Option<Vec<i64>>>;
+
+    /// Moves the time of last use of tokens forward, never back; those that are gone are passed
+    /// over. After a crash: all of the batch or nothing.
+    fn touch_tokens(&self, used: Vec<(i64, Timestamp)>) -> Answer<'_, ()>;
 
     // ── instances and their credentials ──
 

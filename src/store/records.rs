@@ -35,6 +35,8 @@ pub struct UserRow {
     pub created_at: Timestamp,
     /// How many instances, active or not.
     pub instances: u64,
+    /// Since when nothing of theirs opens anything.
+    pub disabled_at: Option<Timestamp>,
 }
 
 /// Who a token speaks for.
@@ -78,12 +80,68 @@ pub struct TokenRow {
     pub expires_at: Option<Timestamp>,
     /// Since when it opens nothing.
     pub revoked_at: Option<Timestamp>,
+    /// Last use, to the minute, as far as it was written.
+    pub last_used_at: Option<Timestamp>,
+    /// Is its user switched off?
+    pub owner_disabled: bool,
 }
 
 impl TokenRow {
     /// Does it open anything at `now`?
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+        !self.owner_disabled && !self.is_ended(now)
+    }
+
+    /// Will it never open anything again?
+    pub fn is_ended(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+/// Tokens of one owner that open something or may again; a further one is refused.
+pub const TOKENS_MAX: u32 = 100;
+
+/// Tokens of one owner that have ended and are still listed; older ones are forgotten.
+pub const ENDED_TOKENS_KEPT: u32 = 100;
+
+/// What became of a token that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenAdded {
+    /// It is there, and this is its number.
+    Done(i64),
+    /// Its user does not exist.
+    NoUser,
+    /// Its owner has [`TOKENS_MAX`] already.
+    TooMany,
+}
+
+/// Which tokens of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenChoice {
+    /// The one of this number.
+    One(i64),
+    /// All but the one of this number.
+    AllBut(i64),
+    /// All.
+    All,
+}
+
+impl TokenChoice {
+    /// The number it names.
+    pub fn named(self) -> Option<i64> {
+        match self {
+            Self::One(number) | Self::AllBut(number) => Some(number),
+            Self::All => None,
+        }
+    }
+
+    /// Is this number meant?
+    pub fn takes(self, number: i64) -> bool {
+        match self {
+            Self::One(one) => one == number,
+            Self::AllBut(one) => one != number,
+            Self::All => true,
+        }
     }
 }
 
@@ -115,6 +173,8 @@ pub enum Added {
     Taken,
     /// Its user does not exist.
     NoUser,
+    /// Its user is switched off.
+    UserDisabled,
 }
 
 /// Another id for an instance.
@@ -151,12 +211,15 @@ pub struct InstanceRow {
     pub expires_at: Option<Timestamp>,
     /// Since when it has been switched off.
     pub disabled_at: Option<Timestamp>,
+    /// Is its user switched off?
+    pub owner_disabled: bool,
 }
 
 impl InstanceRow {
     /// Does it answer at `now`?
     pub fn is_active(&self, now: Timestamp) -> bool {
-        self.disabled_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+        let switched_off = self.disabled_at.is_some() || self.owner_disabled;
+        !switched_off && self.expires_at.is_none_or(|end| now < end)
     }
 }
 
@@ -184,6 +247,8 @@ impl From<NewInstance> for StoredInstance {
                 last_used_at: None,
                 expires_at: None,
                 disabled_at: None,
+                // Nobody who is switched off gets one.
+                owner_disabled: false,
             },
             sealed_id: new.sealed_id,
             sealed_credential: new.sealed_credential,

@@ -1,8 +1,18 @@
 //! Who is asking: users, and the tokens by which they and the operator are known.
 //!
-//! A token is shown once, when it is made; the store holds its keyed hash. Removing a user is
-//! `instances`' matter, since their URLs have to die with them.
+//! A token is shown once, when it is made; the store holds its keyed hash. Removing a user and
+//! switching one off are `instances`' matter, since their URLs have to die with them.
+//!
+//! `tokens.rs` has the handle, `wanted.rs` (pure) what a token may be like, `live.rs` the tokens
+//! that are in use, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
 
+mod guessing;
+mod live;
+mod suspects;
 mod tokens;
+mod wanted;
 
-pub use tokens::{AuthError, Caller, UserError, Users};
+pub use live::LiveToken;
+pub use suspects::{Peer, Suspects};
+pub use tokens::{AuthError, Caller, Made, Shown, UserError, Users};
+pub use wanted::{Bound, OWN_DAYS, OWN_DAYS_MAX, Unfit, Wanted};

@@ -1,14 +1,26 @@
-//! [`Users`]: adds users, makes tokens, and tells whose a token is.
+//! [`Users`]: adds users, makes and ends tokens, and tells whose a token is.
+
+use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use crate::ids::{Timestamp, UserId};
 use crate::secret::Secret;
-use crate::store::{NewToken, NewUser, StoreError, StoreHandle, TokenOwner, TokenRow, UserRow};
+use crate::store::{
+    NewToken, NewUser, StoreError, StoreHandle, TOKENS_MAX, TokenAdded, TokenChoice, TokenOwner,
+    TokenRow, UserRow,
+};
+use crate::users::live::{Live, LiveToken};
+use crate::users::suspects::Suspects;
+use crate::users::wanted::{Unfit, Wanted};
 use crate::vault::{RandomError, Vault, base32, random};
 
 /// Random letters of a token, 5 bits each: 160 bits.
 const LETTERS: usize = 32;
+
+/// Last uses that are written at once.
+const FLUSH_BATCH: usize = 1000;
 
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,10 +31,43 @@ pub enum Caller {
     Admin,
 }
 
+/// Who is asking, and by which token.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Who.
+    pub caller: Caller,
+    /// What goes on in its name ends with it; `None` for a proof that is no token of ours.
+    pub token: Option<Arc<LiveToken>>,
+}
+
+/// By a proof that ends nothing.
+impl From<Caller> for Shown {
+    fn from(caller: Caller) -> Self {
+        Self {
+            caller,
+            token: None,
+        }
+    }
+}
+
+/// A token that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// Shown this once.
+    pub token: Secret<String>,
+    /// Its number, for revoking it.
+    pub number: i64,
+    /// For people.
+    pub name: Option<String>,
+    /// From when on it opens nothing.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// Why a token tells nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuthError {
-    /// Unknown, revoked or expired: which of them is nobody's business.
+    /// Unknown, revoked, expired, or of a user who is switched off: which of them is nobody's
+    /// business.
     #[error("the token is not valid")]
     Unknown,
     /// It could not be looked up.
@@ -39,6 +84,12 @@ pub enum UserError {
     /// No user of that name is there.
     #[error("there is no user `{0}`; add them with `mcpm users add`")]
     Unknown(UserId),
+    /// Such a token is not made.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Its owner has enough of them.
+    #[error("there are {TOKENS_MAX} tokens of this owner already: revoke one that is not used")]
+    TooMany,
     /// Not written.
     #[error("the user could not be written")]
     Store(#[from] StoreError),
@@ -52,12 +103,29 @@ pub enum UserError {
 pub struct Users {
     store: StoreHandle,
     vault: Vault,
+    live: Arc<Live>,
+    suspects: Arc<Suspects>,
 }
 
 impl Users {
     /// A handle to the users of this store.
     pub fn new(store: StoreHandle, vault: Vault) -> Self {
-        Self { store, vault }
+        Self {
+            store,
+            vault,
+            live: Arc::new(Live::new()),
+            suspects: Arc::new(Suspects::new()),
+        }
+    }
+
+    /// Who guesses tokens and URLs.
+    pub fn suspects(&self) -> &Suspects {
+        &self.suspects
+    }
+
+    /// News of each time that tokens were revoked.
+    pub fn endings(&self) -> watch::Receiver<u64> {
+        self.live.endings()
     }
 
     /// Adds a user and answers their first token, which is not shown again.
@@ -66,7 +134,7 @@ impl Users {
     /// They exist already, or nothing could be written.
     pub async fn add(&self, user: &UserId) -> Result<Secret<String>, UserError> {
         let owner = TokenOwner::User(user.clone());
-        let (token, row) = self.make(owner)?;
+        let (token, row) = self.make(owner, Wanted::default())?;
         let new = NewUser {
             id: user.clone(),
             created_at: row.created_at,
@@ -77,15 +145,25 @@ impl Users {
         }
     }
 
-    /// Makes another token for a user. Their older ones go on working.
+    /// Makes another token for a user or for the operator. Older ones go on working.
     ///
     /// # Errors
-    /// There is no such user, or nothing could be written.
-    pub async fn add_token(&self, user: &UserId) -> Result<Secret<String>, UserError> {
-        let (token, row) = self.make(TokenOwner::User(user.clone()))?;
-        match self.store.add_token(row).await? {
-            true => Ok(token),
-            false => Err(UserError::Unknown(user.clone())),
+    /// There is no such user, they have enough tokens, such a token is not made, or nothing could
+    /// be written.
+    pub async fn add_token(&self, owner: &TokenOwner, wanted: Wanted) -> Result<Made, UserError> {
+        wanted.check(Timestamp::now())?;
+        let (name, expires_at) = (wanted.name.clone(), wanted.expires_at);
+        let (token, row) = self.make(owner.clone(), wanted)?;
+        match (self.store.add_token(row).await?, owner) {
+            (TokenAdded::Done(number), _) => Ok(Made {
+                token,
+                number,
+                name,
+                expires_at,
+            }),
+            (TokenAdded::NoUser, TokenOwner::User(user)) => Err(UserError::Unknown(user.clone())),
+            (TokenAdded::NoUser, TokenOwner::Admin) => unreachable!("the operator is no user"),
+            (TokenAdded::TooMany, _) => Err(UserError::TooMany),
         }
     }
 
@@ -94,19 +172,31 @@ impl Users {
     /// # Errors
     /// Nothing could be written.
     pub async fn add_admin_token(&self) -> Result<Secret<String>, UserError> {
-        let (token, row) = self.make(TokenOwner::Admin)?;
-        self.store.add_token(row).await?;
-        Ok(token)
+        let made = self.add_token(&TokenOwner::Admin, Wanted::default()).await;
+        Ok(made?.token)
     }
 
-    /// Tells whose a token is. Takes the same steps whatever it is given: one hash, one look-up.
+    /// Tells whose a token is, and notes its use. Takes the same steps whatever it is given: one
+    /// hash, one look-up; another one when tokens were revoked meanwhile.
     ///
     /// # Errors
     /// The token is not valid, or could not be looked up.
-    pub async fn authenticate(&self, token: &str) -> Result<Caller, AuthError> {
+    pub async fn authenticate(&self, token: &str) -> Result<Shown, AuthError> {
         let hash = self.vault.token_hash(token);
-        let found = self.store.token_by_hash(&hash).await?;
-        judge(found, &hash, Timestamp::now()).ok_or(AuthError::Unknown)
+        loop {
+            let epoch = self.live.epoch();
+            let found = self.store.token_by_hash(&hash).await?;
+            let now = Timestamp::now();
+            let row = judge(found, &hash, now).ok_or(AuthError::Unknown)?;
+            if let Some(token) = self.live.enter(&row, epoch, now) {
+                let caller = match row.owner {
+                    TokenOwner::User(user) => Caller::User(user),
+                    TokenOwner::Admin => Caller::Admin,
+                };
+                let token = Some(token);
+                return Ok(Shown { caller, token });
+            }
+        }
     }
 
     /// All tokens of an owner, as far as they are known.
@@ -114,15 +204,47 @@ impl Users {
     /// # Errors
     /// The store did not answer.
     pub async fn tokens(&self, owner: &TokenOwner) -> Result<Vec<TokenRow>, StoreError> {
-        self.store.tokens(owner).await
+        let mut all = self.store.tokens(owner).await?;
+        for token in &mut all {
+            token.last_used_at = token.last_used_at.max(self.live.last_use(token.number));
+        }
+        Ok(all)
     }
 
-    /// Ends a token by its number; `false` when there is none to end.
+    /// Ends tokens of an owner: when this answers, they open nothing, and what went on in their
+    /// names is told to end. Answers the numbers of those that had not ended before; `None` when
+    /// the one that is named is none of the owner's.
     ///
     /// # Errors
-    /// Nothing could be written.
-    pub async fn revoke(&self, number: i64) -> Result<bool, StoreError> {
-        self.store.revoke_token(number, Timestamp::now()).await
+    /// Nothing could be written; all of them work on.
+    pub async fn revoke(
+        &self,
+        owner: &TokenOwner,
+        which: TokenChoice,
+    ) -> Result<Option<Vec<i64>>, StoreError> {
+        let (users, owner) = (self.clone(), owner.clone());
+        // A caller that goes away does not keep those who hold them from hearing it.
+        let ending = tokio::spawn(async move {
+            let revoking = users.store.revoke_tokens(&owner, which, Timestamp::now());
+            let ended = revoking.await?;
+            users.live.end(ended.as_deref().unwrap_or_default());
+            Ok::<_, StoreError>(ended)
+        });
+        ending.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Writes the last uses that the store has not got yet. A crash loses those since the last
+    /// call.
+    ///
+    /// # Errors
+    /// Not all could be written; the next call tries again.
+    pub async fn flush_last_used(&self) -> Result<(), StoreError> {
+        let fresh = self.live.unflushed();
+        for batch in fresh.chunks(FLUSH_BATCH) {
+            self.store.touch_tokens(batch.to_vec()).await?;
+        }
+        self.live.flushed(&fresh);
+        Ok(())
     }
 
     /// Up to `limit` users in the order of their ids, those after `after`.
@@ -153,7 +275,11 @@ impl Users {
         Ok(self.get(user).await?.is_some())
     }
 
-    fn make(&self, owner: TokenOwner) -> Result<(Secret<String>, NewToken), RandomError> {
+    fn make(
+        &self,
+        owner: TokenOwner,
+        wanted: Wanted,
+    ) -> Result<(Secret<String>, NewToken), RandomError> {
         let kind = match owner {
             TokenOwner::User(_) => "u",
             TokenOwner::Admin => "a",
@@ -161,7 +287,8 @@ impl Users {
         let letters = Secret::new(base32(&random::<LETTERS>()?));
         let token = Secret::new(format!("mcpm_{kind}_{}", letters.expose()));
         let hash = self.vault.token_hash(token.expose());
-        let (name, created_at, expires_at) = (None, Timestamp::now(), None);
+        let Wanted { name, expires_at } = wanted;
+        let created_at = Timestamp::now();
         Ok((
             token,
             NewToken {
@@ -175,18 +302,12 @@ impl Users {
     }
 }
 
-/// Whose a row is, if it counts for this hash at this time.
-fn judge(found: Option<TokenRow>, hash: &[u8; 32], now: Timestamp) -> Option<Caller> {
+/// The row, if it counts for this hash at this time.
+fn judge(found: Option<TokenRow>, hash: &[u8; 32], now: Timestamp) -> Option<TokenRow> {
     let row = found?;
     // The store compared already, but makes no promise about its time.
     let same: bool = row.hash.ct_eq(hash).into();
-    if !same || !row.is_valid(now) {
-        return None;
-    }
-    Some(match row.owner {
-        TokenOwner::User(user) => Caller::User(user),
-        TokenOwner::Admin => Caller::Admin,
-    })
+    (same && row.is_valid(now)).then_some(row)
 }
 
 #[cfg(test)]
@@ -209,7 +330,15 @@ mod tests {
     }
 
     async fn whose(users: &Users, token: &str) -> Option<Caller> {
-        users.authenticate(token).await.ok()
+        users
+            .authenticate(token)
+            .await
+            .ok()
+            .map(|shown| shown.caller)
+    }
+
+    fn of(user: &str) -> TokenOwner {
+        TokenOwner::User(id(user))
     }
 
     #[tokio::test]
@@ -272,12 +401,12 @@ mod tests {
             Err(UserError::Exists(_))
         ));
         assert!(matches!(
-            users.add_token(&id("bob")).await,
+            users.add_token(&of("bob"), Wanted::default()).await,
             Err(UserError::Unknown(_))
         ));
-        let second = users.add_token(&id("alice")).await.unwrap();
+        let second = users.add_token(&of("alice"), Wanted::default()).await;
         assert_eq!(
-            whose(&users, second.expose()).await,
+            whose(&users, second.unwrap().token.expose()).await,
             Some(Caller::User(id("alice")))
         );
         assert!(users.exists(&id("alice")).await.unwrap());
@@ -288,11 +417,7 @@ mod tests {
     async fn a_revoked_or_expired_token_opens_nothing() {
         let users = users();
         let token = users.add(&id("alice")).await.unwrap();
-        let row = users
-            .tokens(&TokenOwner::User(id("alice")))
-            .await
-            .unwrap()
-            .remove(0);
+        let row = users.tokens(&of("alice")).await.unwrap().remove(0);
         let (hash, end) = (row.hash, Timestamp::from_millis(100));
         let dated = TokenRow {
             expires_at: Some(end),
@@ -300,8 +425,65 @@ mod tests {
         };
         assert!(judge(Some(dated.clone()), &hash, Timestamp::from_millis(99)).is_some());
         assert_eq!(judge(Some(dated), &hash, end), None);
-        assert!(users.revoke(row.number).await.unwrap());
-        assert!(!users.revoke(row.number).await.unwrap());
+        let one = TokenChoice::One(row.number);
+        let revoke = async || users.revoke(&of("alice"), one).await.unwrap();
+        let held = users.authenticate(token.expose()).await.unwrap();
+        let held = held.token.expect("a token of ours");
+        assert!(!held.is_over());
+        assert_eq!(revoke().await, Some(vec![row.number]));
+        assert!(held.is_over(), "who holds it lets go");
+        assert_eq!(revoke().await, Some(vec![]));
         assert_eq!(whose(&users, token.expose()).await, None);
+    }
+
+    #[tokio::test]
+    async fn of_a_user_who_is_switched_off_nothing_opens() {
+        let users = users();
+        let token = users.add(&id("alice")).await.unwrap();
+        let now = Timestamp::now();
+        users
+            .store
+            .switch_user(&id("alice"), Some(now))
+            .await
+            .unwrap();
+        assert_eq!(whose(&users, token.expose()).await, None);
+        users.store.switch_user(&id("alice"), None).await.unwrap();
+        assert!(whose(&users, token.expose()).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_last_use_is_known_at_once_and_written_later() {
+        let users = users();
+        let token = users.add(&id("alice")).await.unwrap();
+        let listed = async || users.tokens(&of("alice")).await.unwrap().remove(0);
+        let stored = async || users.store.tokens(&of("alice")).await.unwrap().remove(0);
+        assert_eq!(listed().await.last_used_at, None);
+        whose(&users, token.expose()).await.unwrap();
+        let used = listed().await.last_used_at;
+        assert!(used.is_some());
+        assert_eq!(stored().await.last_used_at, None);
+        users.flush_last_used().await.unwrap();
+        assert_eq!(stored().await.last_used_at, used);
+        assert_eq!(listed().await.last_used_at, used);
+    }
+
+    #[tokio::test]
+    async fn a_token_has_a_name_and_an_end() {
+        let users = users();
+        let end = Timestamp::from_millis(Timestamp::now().as_millis() + 60_000);
+        let wanted = Wanted {
+            name: Some("laptop".into()),
+            expires_at: Some(end),
+        };
+        let made = users.add_token(&TokenOwner::Admin, wanted).await.unwrap();
+        let row = users.tokens(&TokenOwner::Admin).await.unwrap().remove(0);
+        assert_eq!((row.number, row.expires_at), (made.number, Some(end)));
+        assert_eq!(row.name.as_deref(), Some("laptop"));
+        let past = Wanted {
+            name: None,
+            expires_at: Some(Timestamp::now()),
+        };
+        let refused = users.add_token(&TokenOwner::Admin, past).await;
+        assert!(matches!(refused, Err(UserError::Unfit(_))), "{refused:?}");
     }
 }

@@ -22,6 +22,7 @@ mod replicas;
 mod instances;
 mod keys;
 mod secrets;
+mod tokens;
 mod foreground;
 mod startup;
 mod routing;

@@ -87,7 +87,7 @@ pub(in super::super) async fn failed(line: &Line, why: String) {
     let _ = line.say(&Word::Failed { why }, &[]).await;
 }
 
-/// Tells the daemon that went of each instance that ends.
+/// Tells the daemon that went of each instance or token that ends.
 pub(in super::super) async fn pass_on_revocations(
     line: Arc<Line>,
     mut endings: watch::Receiver<u64>,

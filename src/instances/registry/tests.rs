@@ -236,6 +236,57 @@ async fn last_use_is_written_in_batches_and_survives_rotation() {
 }
 
 #[tokio::test]
+async fn a_user_who_is_switched_off_has_no_urls_until_switched_on() {
+    let world = World::new().await;
+    let alice = user("alice");
+    let figma = world.grant("alice", "figma", "a").await;
+    let bob = world.grant("bob", "figma", "b").await;
+    let entry = world.entry(figma.id.expose()).unwrap();
+    entry.touch(Timestamp::from_millis(1_800_000_123_456));
+    let switch = async |off| world.instances.switch_user(&alice, off).await.unwrap();
+    assert_eq!(switch(None).await, Some(false));
+    assert!(!entry.is_revoked(), "nothing has changed");
+    assert_eq!(switch(Some(Timestamp::now())).await, Some(true));
+    assert_eq!(switch(Some(Timestamp::now())).await, Some(false));
+    assert!(entry.is_revoked() && world.entry(figma.id.expose()).is_none());
+    assert_eq!(world.key(bob.id.expose()).unwrap(), "b");
+    let own = world.instances.of(&alice, &service("figma")).await.unwrap();
+    let own = own.unwrap();
+    assert!(!own.active && own.last_used_at.is_some());
+    // Neither another credential, nor another URL, nor another service opens anything.
+    for of in ["figma", "demo"] {
+        let fields = Credential::new(Fields::new());
+        let refused = world
+            .instances
+            .grant(&alice, &service(of), &prefix(), fields)
+            .await;
+        assert!(
+            matches!(refused, Err(InstanceError::UserDisabled(_))),
+            "{refused:?}"
+        );
+    }
+    let rotated = world
+        .instances
+        .rotate(&alice, &service("figma"), &prefix())
+        .await;
+    let rotated = rotated.unwrap().unwrap();
+    assert!(world.entry(rotated.id.expose()).is_none());
+    // The next daemon finds it so, too.
+    let again = World::open(Arc::clone(&world.store)).await;
+    assert!(again.entry(rotated.id.expose()).is_none());
+    assert!(again.entry(bob.id.expose()).is_some());
+
+    assert_eq!(switch(None).await, Some(true));
+    assert_eq!(world.key(rotated.id.expose()).unwrap(), "a");
+    let nobody = world.instances.switch_user(&user("nobody"), None).await;
+    assert_eq!(nobody.unwrap(), None);
+    assert_eq!(
+        world.instances.counts(),
+        BTreeMap::from([(service("figma"), 2)])
+    );
+}
+
+#[tokio::test]
 async fn a_credential_moved_to_another_row_does_not_open() {
     let world = World::new().await;
     let alice = world.grant("alice", "figma", "alice's").await;

@@ -5,6 +5,16 @@ use rusqlite::types::Type;
 
 use crate::ids::IdError;
 
+/// Whether the user of a row is switched off. A query names the partial index itself: it is empty
+/// or small, while there may be a million users.
+macro_rules! owner_disabled {
+    () => {
+        "EXISTS (SELECT 1 FROM users o INDEXED BY users_disabled
+             WHERE o.id = user_id AND o.disabled_at IS NOT NULL)"
+    };
+}
+pub(super) use owner_disabled;
+
 /// A text column.
 pub(super) fn column<T>(
     row: &Row<'_>,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::column::column;
+use super::column::{column, owner_disabled};
 use super::users;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
@@ -12,8 +12,10 @@ use crate::store::{
 type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
-    if !users::exists(conn, &new.user)? {
-        return Ok(Added::NoUser);
+    match users::is_enabled(conn, &new.user)? {
+        None => return Ok(Added::NoUser),
+        Some(false) => return Ok(Added::UserDisabled),
+        Some(true) => {}
     }
     let sql = "INSERT INTO user_service_instances
                    (public_id, user_id, service, hash, sealed_id, created_at)
@@ -65,13 +67,23 @@ pub(super) fn rotate(conn: &Connection, rotation: &Rotation) -> Result<bool> {
     Ok(changed > 0)
 }
 
-const ROW: &str = "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
-        expires_at, disabled_at
-    FROM user_service_instances";
+const ROW: &str = concat!(
+    "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
+        expires_at, disabled_at, ",
+    owner_disabled!(),
+    " FROM user_service_instances"
+);
 
-const STORED: &str = "SELECT number, i.public_id, user_id, service, hash, created_at,
-        last_used_at, i.expires_at, disabled_at, sealed_id, sealed
-    FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id";
+const STORED: &str = concat!(
+    "SELECT number, i.public_id, user_id, service, hash, created_at,
+        last_used_at, i.expires_at, disabled_at, ",
+    owner_disabled!(),
+    ", sealed_id, sealed
+    FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id"
+);
+
+/// Those whose users are not switched off.
+const ENABLED: &str = concat!("NOT ", owner_disabled!());
 
 fn instance(row: &Row<'_>) -> Result<InstanceRow> {
     let time = |index| -> Result<Option<Timestamp>> {
@@ -88,14 +100,15 @@ fn instance(row: &Row<'_>) -> Result<InstanceRow> {
         last_used_at: time(6)?,
         expires_at: time(7)?,
         disabled_at: time(8)?,
+        owner_disabled: row.get(9)?,
     })
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredInstance> {
     Ok(StoredInstance {
         row: instance(row)?,
-        sealed_id: row.get(9)?,
-        sealed_credential: row.get(10)?,
+        sealed_id: row.get(10)?,
+        sealed_credential: row.get(11)?,
     })
 }
 
@@ -154,7 +167,7 @@ pub(super) fn active(
     limit: u32,
 ) -> Result<Page<StoredInstance, InstanceCursor>> {
     let sql = format!(
-        "{STORED} WHERE number > ?1 AND disabled_at IS NULL
+        "{STORED} WHERE number > ?1 AND disabled_at IS NULL AND {ENABLED}
              AND (i.expires_at IS NULL OR i.expires_at > ?2) ORDER BY number LIMIT ?3"
     );
     let mut query = conn.prepare_cached(&sql)?;

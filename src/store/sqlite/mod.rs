@@ -22,7 +22,7 @@ use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
     NewToken, NewUser, OpenError, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
-    StoredInstance, TokenOwner, TokenRow, UserRow,
+    StoredInstance, TokenAdded, TokenChoice, TokenOwner, TokenRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -115,7 +115,12 @@ impl Store for Sqlite {
         self.write(move |conn| users::remove(conn, &id))
     }
 
-    fn add_token(&self, token: NewToken) -> Answer<'_, bool> {
+    fn switch_user(&self, id: &UserId, off: Option<Timestamp>) -> Answer<'_, Option<bool>> {
+        let id = id.clone();
+        self.write(move |conn| users::switch(conn, &id, off))
+    }
+
+    fn add_token(&self, token: NewToken) -> Answer<'_, TokenAdded> {
         self.write(move |conn| users::add_token(conn, &token))
     }
 
@@ -129,8 +134,18 @@ impl Store for Sqlite {
         self.read(move |conn| users::tokens(conn, &owner))
     }
 
-    fn revoke_token(&self, number: i64, at: Timestamp) -> Answer<'_, bool> {
-        self.write(move |conn| users::revoke_token(conn, number, at))
+    fn revoke_tokens(
+        &self,
+        owner: &TokenOwner,
+        which: TokenChoice,
+        at: Timestamp,
+    ) -> Answer<'_, Option<Vec<i64>>> {
+        let owner = owner.clone();
+        self.write(move |conn| users::revoke_tokens(conn, &owner, which, at))
+    }
+
+    fn touch_tokens(&self, used: Vec<(i64, Timestamp)>) -> Answer<'_, ()> {
+        self.write(move |conn| users::touch_tokens(conn, &used))
     }
 
     fn add_instance(&self, instance: NewInstance) -> Answer<'_, Added> {

@@ -2,10 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::column::column;
+use super::column::{column, owner_disabled};
 use super::instances;
 use crate::ids::{Timestamp, UserId};
-use crate::store::{InstanceRow, NewToken, NewUser, TokenOwner, TokenRow, UserRow};
+use crate::store::{
+    ENDED_TOKENS_KEPT, InstanceRow, NewToken, NewUser, TOKENS_MAX, TokenAdded, TokenChoice,
+    TokenOwner, TokenRow, UserRow,
+};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -22,13 +25,20 @@ pub(super) fn add(conn: &Connection, user: &NewUser, token: &NewToken) -> Result
 }
 
 const USER: &str = "SELECT id, created_at,
-    (SELECT count(*) FROM user_service_instances i WHERE i.user_id = users.id) FROM users";
+    (SELECT count(*) FROM user_service_instances i WHERE i.user_id = users.id), disabled_at
+    FROM users";
+
+fn time(row: &Row<'_>, index: usize) -> Result<Option<Timestamp>> {
+    let millis = row.get::<_, Option<i64>>(index)?;
+    Ok(millis.map(Timestamp::from_millis))
+}
 
 fn user(row: &Row<'_>) -> Result<UserRow> {
     Ok(UserRow {
         id: column(row, 0, UserId::parse)?,
         created_at: Timestamp::from_millis(row.get(1)?),
         instances: row.get::<_, i64>(2)?.unsigned_abs(),
+        disabled_at: time(row, 3)?,
     })
 }
 
@@ -54,20 +64,56 @@ pub(super) fn remove(conn: &Connection, id: &UserId) -> Result<Option<Vec<Instan
     Ok((gone > 0).then_some(instances))
 }
 
-pub(super) fn add_token(conn: &Connection, token: &NewToken) -> Result<bool> {
-    if let TokenOwner::User(id) = &token.owner
-        && !exists(conn, id)?
-    {
-        return Ok(false);
-    }
-    insert_token(conn, token)?;
-    Ok(true)
+pub(super) fn switch(
+    conn: &Connection,
+    id: &UserId,
+    off: Option<Timestamp>,
+) -> Result<Option<bool>> {
+    let sql = "UPDATE users SET disabled_at = ?2
+               WHERE id = ?1 AND (disabled_at IS NULL) <> (?2 IS NULL)";
+    let changed = conn
+        .prepare_cached(sql)?
+        .execute(params![id.as_str(), off.map(Timestamp::as_millis)])?;
+    let changed = changed > 0;
+    Ok((changed || is_enabled(conn, id)?.is_some()).then_some(changed))
 }
 
-pub(super) fn exists(conn: &Connection, id: &UserId) -> Result<bool> {
-    conn.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?
-        .exists([id.as_str()])
+/// `None` when there is no such user.
+pub(super) fn is_enabled(conn: &Connection, id: &UserId) -> Result<Option<bool>> {
+    conn.prepare_cached("SELECT disabled_at IS NULL FROM users WHERE id = ?1")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()
 }
+
+pub(super) fn add_token(conn: &Connection, token: &NewToken) -> Result<TokenAdded> {
+    if let TokenOwner::User(id) = &token.owner
+        && is_enabled(conn, id)?.is_none()
+    {
+        return Ok(TokenAdded::NoUser);
+    }
+    let (_, owner) = owner_columns(&token.owner);
+    let now = token.created_at.as_millis();
+    let sql = format!("SELECT count(*) FROM user_tokens WHERE user_id IS ?1 AND NOT {ENDED}");
+    let live: i64 = conn
+        .prepare_cached(&sql)?
+        .query_row(params![owner, now], |row| row.get(0))?;
+    if live >= i64::from(TOKENS_MAX) {
+        return Ok(TokenAdded::TooMany);
+    }
+    insert_token(conn, token)?;
+    let number = conn.last_insert_rowid();
+    let sql = format!(
+        "DELETE FROM user_tokens WHERE number IN (
+             SELECT number FROM user_tokens WHERE user_id IS ?1 AND {ENDED}
+             ORDER BY number DESC LIMIT -1 OFFSET ?3)"
+    );
+    conn.prepare_cached(&sql)?
+        .execute(params![owner, now, ENDED_TOKENS_KEPT])?;
+    Ok(TokenAdded::Done(number))
+}
+
+/// Of a row of tokens: it opens nothing at the time `?2`, and never will.
+const ENDED: &str = "(revoked_at IS NOT NULL OR ifnull(expires_at <= ?2, 0))";
 
 fn insert_token(conn: &Connection, token: &NewToken) -> Result<()> {
     let (kind, owner) = owner_columns(&token.owner);
@@ -91,8 +137,11 @@ fn owner_columns(owner: &TokenOwner) -> (&'static str, Option<&str>) {
     }
 }
 
-const TOKEN: &str = "SELECT number, hash, user_id, name, created_at, expires_at, revoked_at
-    FROM user_tokens";
+const TOKEN: &str = concat!(
+    "SELECT number, hash, user_id, name, created_at, expires_at, revoked_at, last_used_at, ",
+    owner_disabled!(),
+    " FROM user_tokens"
+);
 
 fn token(row: &Row<'_>) -> Result<TokenRow> {
     let user = row.get::<_, Option<Box<str>>>(2)?;
@@ -106,8 +155,10 @@ fn token(row: &Row<'_>) -> Result<TokenRow> {
         owner,
         name: row.get(3)?,
         created_at: Timestamp::from_millis(row.get(4)?),
-        expires_at: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
-        revoked_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
+        expires_at: time(row, 5)?,
+        revoked_at: time(row, 6)?,
+        last_used_at: time(row, 7)?,
+        owner_disabled: row.get(8)?,
     })
 }
 
@@ -123,10 +174,39 @@ pub(super) fn tokens(conn: &Connection, owner: &TokenOwner) -> Result<Vec<TokenR
     query.query_map([user], token)?.collect()
 }
 
-pub(super) fn revoke_token(conn: &Connection, number: i64, at: Timestamp) -> Result<bool> {
-    let sql = "UPDATE user_tokens SET revoked_at = ?2 WHERE number = ?1 AND revoked_at IS NULL";
-    Ok(conn
-        .prepare_cached(sql)?
-        .execute(params![number, at.as_millis()])?
-        > 0)
+pub(super) fn revoke_tokens(
+    conn: &Connection,
+    owner: &TokenOwner,
+    which: TokenChoice,
+    at: Timestamp,
+) -> Result<Option<Vec<i64>>> {
+    let (_, user) = owner_columns(owner);
+    if let Some(number) = which.named() {
+        let sql = "SELECT 1 FROM user_tokens WHERE number = ?1 AND user_id IS ?2";
+        if !conn.prepare_cached(sql)?.exists(params![number, user])? {
+            return Ok(None);
+        }
+    }
+    let sql = format!("SELECT number FROM user_tokens WHERE user_id IS ?1 AND NOT {ENDED}");
+    let mut query = conn.prepare_cached(&sql)?;
+    let found = query.query_map(params![user, at.as_millis()], |row| row.get(0))?;
+    let mut numbers = found.collect::<Result<Vec<i64>>>()?;
+    numbers.retain(|number| which.takes(*number));
+    numbers.sort_unstable();
+    let sql = "UPDATE user_tokens SET revoked_at = ?2 WHERE number = ?1";
+    let mut update = conn.prepare_cached(sql)?;
+    for number in &numbers {
+        update.execute(params![number, at.as_millis()])?;
+    }
+    Ok(Some(numbers))
+}
+
+pub(super) fn touch_tokens(conn: &Connection, used: &[(i64, Timestamp)]) -> Result<()> {
+    let sql = "UPDATE user_tokens SET last_used_at = max(ifnull(last_used_at, 0), ?2)
+               WHERE number = ?1";
+    let mut update = conn.prepare_cached(sql)?;
+    for (number, at) in used {
+        update.execute(params![number, at.as_millis()])?;
+    }
+    Ok(())
 }
