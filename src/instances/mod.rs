@@ -3,6 +3,7 @@
 //! `registry.rs` owns the rows and keeps the [`InstanceTable`] equal to what the store holds;
 //! the router reads that table and asks nobody. `id.rs` makes the ids. `credentials.rs` (pure)
 //! checks what a user hands over, `validate.rs` asks the external service whether it is right.
+//! `tally.rs` is where the router counts an instance's requests, for `usage` to collect.
 //!
 //! Invariants: what was answered is durable, and the table changes after the commit and before the
 //! answer. One user has at most one instance of a service. No two users share a credential: each
@@ -16,8 +17,10 @@ mod id;
 mod lane;
 mod registry;
 mod table;
+mod tally;
 
 pub use entry::InstanceEntry;
 pub use error::InstanceError;
 pub use registry::{Granted, Instances, OwnInstance};
 pub use table::InstanceTable;
+pub use tally::{Tallies, Tally};
