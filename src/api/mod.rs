@@ -17,6 +17,7 @@ pub mod saved;
 pub mod services;
 pub mod instances;
 pub mod users;
+pub mod usage;
 pub mod error;
 pub mod door;
 pub mod gate;

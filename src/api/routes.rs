@@ -11,7 +11,7 @@ use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
     daemon, exits, instances, logs, openapi, process_orders, process_table, processes, saved,
-    services, users,
+    services, usage, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -31,6 +31,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(instances::get, instances::remove))
         .routes(routes!(instances::rotate))
         .routes(routes!(instances::mine))
+        .routes(routes!(usage::mine))
         .routes(routes!(daemon::info))
         .routes(routes!(daemon::config))
         .routes(routes!(daemon::stop))
@@ -58,6 +59,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(users::remove))
         .routes(routes!(users::add_token))
         .routes(routes!(users::add_admin_token))
+        .routes(routes!(usage::admin_list))
         .routes(routes!(document))
 }
 
@@ -95,6 +97,8 @@ mod tests {
             "/api/v1/services/{service}/authenticate",
             "/api/v1/services/{service}/instance/rotate",
             "/api/v1/user/instances",
+            "/api/v1/user/usage",
+            "/api/v1/admin/usage",
             "/api/v1/admin/processes/{action}",
             "/api/v1/admin/processes/exits",
             "/api/v1/openapi.json",

@@ -20,6 +20,7 @@ use crate::logs::Logs;
 use crate::outbound::Outbound;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
+use crate::usage::Ledger;
 use crate::users::Users;
 
 /// Everything a handler may need. Cheap to clone.
@@ -42,6 +43,8 @@ pub struct Rooms {
     pub users: Users,
     /// Owner of the instances.
     pub instances: Instances,
+    /// How much users have used.
+    pub ledger: Ledger,
     /// Calls to external services, public addresses only.
     pub outbound: Outbound,
     /// The same for services that may reach private addresses.

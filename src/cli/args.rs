@@ -8,7 +8,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, kill, list, logs, man, orders, ping, reload, runtime, saving, scale, serve,
-    services, start, startup, update, users, why,
+    services, start, startup, update, usage, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Users(users::Args),
     /// Make tokens for the REST API
     Tokens(users::TokensArgs),
+    /// Show how much users have used services
+    Usage(usage::Args),
     /// Write a first ecosystem.config.js into this folder
     #[command(visible_alias = "ecosystem")]
     Init(init::Args),

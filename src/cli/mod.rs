@@ -60,6 +60,7 @@ mod credentials;
 mod services;
 mod instances;
 mod users;
+mod usage;
 mod config;
 
 mod daemon;

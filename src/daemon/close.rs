@@ -21,6 +21,7 @@ use crate::instances::Instances;
 use crate::store::StoreHandle;
 use crate::supervisor::orphans;
 use crate::supervisor::{Action, Supervisor, dump};
+use crate::usage::Ledger;
 
 /// How long a process that has ended keeps its status for the daemon that has taken over.
 const STATUS_KEPT: Duration = Duration::from_millis(500);
@@ -35,6 +36,7 @@ pub(super) struct Ending {
     pub(super) recorder: Recorder,
     pub(super) supervisor: Supervisor,
     pub(super) instances: Instances,
+    pub(super) ledger: Ledger,
     pub(super) store: StoreHandle,
 }
 
@@ -57,6 +59,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         recorder,
         supervisor,
         instances,
+        ledger,
         store,
     } = ending;
     if reason == Reason::Signal {
@@ -73,6 +76,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
             supervisor.quiesce().await;
         }
     }
+    ledger.close().await;
     if let Err(error) = instances.flush_last_used().await {
         tracing::warn!(%error, "the times of last use since the last minute are lost");
     }

@@ -7,6 +7,7 @@
 //!   collects what says something about them.
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
 //!   router's table of services, `record.rs` into the store's copy of them and their health.
+//! - `retention.rs` removes usage that is older than it is to be kept.
 //! - `keep.rs` has the service manager keep pipes and the router's listener for the next daemon.
 //! - `handover/` is how the next daemon takes over while everything goes on.
 //! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no
@@ -21,6 +22,7 @@ mod settings;
 mod sources;
 mod publish;
 mod record;
+mod retention;
 mod listen;
 mod keep;
 mod signals;

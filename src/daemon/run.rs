@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch as tokio_watch};
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
@@ -27,6 +27,7 @@ use super::log::OwnLog;
 use super::pid_file;
 use super::publish::Publisher;
 use super::record::{self, Recorder};
+use super::retention;
 use super::settings::{self, Contradiction};
 use super::signals::Signals;
 use super::sources;
@@ -50,6 +51,7 @@ use crate::supervisor::journal::{Journal, JournalError, Left};
 use crate::supervisor::orphans::{self, Orphans};
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
+use crate::usage::Ledger;
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
@@ -257,12 +259,14 @@ async fn live(
     let vault = unlock(&store, &source).await?;
     let users = Users::new(store.clone(), vault.clone());
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
+    let (ledger, writing) = Ledger::start(instances.tallies().clone(), store.clone());
     let strong = match &taken {
         Some(taken) => taken.strong.clone(),
         None => sources::strong(options)?,
     };
     let sources = sources::sources(strong, &home, &store).await?;
     let chosen = settings::choose(&sources)?;
+    let (retain, retained) = tokio_watch::channel(chosen.retention);
 
     // ── processes ──
     let rules = Rules {
@@ -332,6 +336,7 @@ async fn live(
         logs: logs.clone(),
         users: users.clone(),
         instances: instances.clone(),
+        ledger: ledger.clone(),
         outbound: outbound(false),
         outbound_private: outbound(true),
         in_force: in_force.clone(),
@@ -381,8 +386,11 @@ async fn live(
     tasks.spawn(clock::run(supervisor.clone()));
     tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone()));
+    tasks.spawn(retention::run(store.clone(), retained));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
+    // Not ended with the others: requests count as long as the router has any.
+    tasks.spawn(async move { drop(writing.await) });
     if let Some(line) = line.clone() {
         tasks.spawn(take::pass_on_revocations(line.clone(), instances.endings()));
         tasks.spawn(follow::tell(line, supervisor.subscribe()));
@@ -426,7 +434,9 @@ async fn live(
             supervisor: &supervisor,
             logs: &logs,
             instances: &instances,
+            ledger: &ledger,
             recorder: &recorder,
+            retention: &retain,
             store: &store,
             sources,
             rules,
@@ -455,6 +465,7 @@ async fn live(
                 () = leave => {}
                 never = life::answer_late(inbox, &given) => match never {},
             }
+            ledger.close().await;
             if let Err(error) = store.close().await {
                 tracing::debug!(%error, "the database was not closed in order");
             }
@@ -476,6 +487,7 @@ async fn live(
             recorder,
             supervisor,
             instances,
+            ledger,
             store,
         },
         reason,

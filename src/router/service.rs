@@ -23,7 +23,7 @@ use super::upgrade;
 use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
 use crate::ids::Timestamp;
-use crate::instances::{InstanceEntry, Instances};
+use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::problem;
 use crate::users::{Caller, Users};
 
@@ -53,6 +53,8 @@ enum Unsent {
 struct Found {
     instance: Arc<InstanceEntry>,
     service: Arc<ServiceEntry>,
+    /// Where the request counts.
+    tally: Arc<Tally>,
 }
 
 impl Service {
@@ -95,8 +97,13 @@ impl Service {
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Instance(target) => {
                 let found = self.find(&target, request.headers()).await?;
-                self.admit(&found, request.headers())?;
-                self.forward(request, &target, found, id, peer).await
+                let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
+                let answered = match self.admit(&found, request.headers()) {
+                    Ok(()) => self.forward(request, &target, found, id, peer).await,
+                    Err(refusal) => Err(refusal),
+                };
+                count(&tally, &answered, arrived.elapsed());
+                answered
             }
         }
     }
@@ -144,9 +151,17 @@ impl Service {
             let (owner, of) = (&instance.user, &instance.service);
             match access::decide(owner, of, target.service, demands, &shown) {
                 Access::Allowed => {
-                    // The app was deleted, the instance lives.
-                    let service = service.cloned().ok_or(Refusal::Unavailable)?;
-                    return Ok(Found { instance, service });
+                    let tally = Arc::clone(self.instances.tally(&instance));
+                    let Some(service) = service.cloned() else {
+                        // The app was deleted, the instance lives.
+                        tally.answered(Duration::ZERO, true);
+                        return Err(Refusal::Unavailable);
+                    };
+                    return Ok(Found {
+                        instance,
+                        service,
+                        tally,
+                    });
                 }
                 Access::Token { shown } => return Err(Refusal::Token { shown }),
                 Access::Unknown => {}
@@ -205,7 +220,11 @@ impl Service {
         id: &HeaderValue,
         peer: IpAddr,
     ) -> Result<Response<Body>, Refusal> {
-        let Found { instance, service } = found;
+        let Found {
+            instance,
+            service,
+            tally,
+        } = found;
         instance.touch(Timestamp::now());
         let client = upgrade::wanted(&mut request);
         let (prepared, fate) = self.prepare(
@@ -213,6 +232,7 @@ impl Service {
             target,
             &instance,
             &service,
+            &tally,
             id,
             peer,
             client.is_some(),
@@ -241,7 +261,7 @@ impl Service {
             let Some(client) = client else {
                 return Err(Refusal::UpstreamFailed);
             };
-            upgrade::join(client, &mut response, instance.clone(), &self.flight);
+            upgrade::join(client, &mut response, instance.clone(), tally, &self.flight);
             let dressed = self.dress(response, target, &instance, &service, id, true);
             return Ok(dressed.map(|_| Body::empty()));
         }
@@ -251,9 +271,9 @@ impl Service {
             .map(|inner| {
                 if is_stream {
                     let end = end_of_stream(&instance, &self.flight, is_push);
-                    Body::event_stream(inner, lease, instance, end)
+                    Body::event_stream(inner, lease, instance, tally, end)
                 } else {
-                    Body::answer(inner, lease, instance)
+                    Body::answer(inner, lease, instance, tally)
                 }
             }))
     }
@@ -300,6 +320,7 @@ impl Service {
         target: &Target<'_>,
         instance: &Arc<InstanceEntry>,
         service: &ServiceEntry,
+        tally: &Arc<Tally>,
         id: &HeaderValue,
         peer: IpAddr,
         upgrades: bool,
@@ -336,7 +357,8 @@ impl Service {
         if upgrades {
             upgrade::mark(&mut parts.headers);
         }
-        let (body, fate) = RequestBody::new(body, self.config.max_body, Arc::clone(instance));
+        let (instance, tally) = (Arc::clone(instance), Arc::clone(tally));
+        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, tally);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // Else a GET's would be left out: for hyper it has none.
             let chunked = HeaderValue::from_static("chunked");
@@ -370,6 +392,16 @@ impl Service {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         Response::from_parts(parts, body)
+    }
+}
+
+/// What a request counts as: one that its service answered, whatever it said; or one that failed. What
+/// the router refuses for the client's sake (no right, too many, too large) counts as nothing.
+fn count(tally: &Arc<Tally>, answered: &Result<Response<Body>, Refusal>, took: Duration) {
+    match answered {
+        Ok(response) => tally.answered(took, response.status().is_server_error()),
+        Err(refusal) if refusal.is_failure() => tally.answered(took, true),
+        Err(_) => {}
     }
 }
 

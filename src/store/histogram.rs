@@ -237,7 +237,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_refused() {
         assert_eq!(Histogram::decode(&[1]), Ok(Histogram::default()));
-        assert_eq!(Histogram::decode(&[2, 0, 1]), Err(HistogramError::Version(2)));
+        assert_eq!(
+            Histogram::decode(&[2, 0, 1]),
+            Err(HistogramError::Version(2))
+        );
         for bad in [
             &[][..],
             &[1, 0],
@@ -245,9 +248,15 @@ mod tests {
             &[1, 90, 1],
             &[1, 89, 1, 0, 1],
             &[1, 0x80],
-            &[1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+            &[
+                1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
+            ],
         ] {
-            assert_eq!(Histogram::decode(bad), Err(HistogramError::Damaged), "{bad:?}");
+            assert_eq!(
+                Histogram::decode(bad),
+                Err(HistogramError::Damaged),
+                "{bad:?}"
+            );
         }
     }
 

@@ -86,11 +86,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The store did not answer.
-    pub async fn own(
-        &self,
-        user: &UserId,
-        filter: UsageFilter,
-    ) -> Result<UsageFilter, StoreError> {
+    pub async fn own(&self, user: &UserId, filter: UsageFilter) -> Result<UsageFilter, StoreError> {
         let row = self.store.user(user).await?;
         let since = row.map(|row| Day::of(row.created_at));
         Ok(UsageFilter {

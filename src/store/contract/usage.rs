@@ -123,7 +123,10 @@ pub(super) async fn usage_outlives_its_user(store: StoreHandle) {
     let counted = row(Day::of(at(5)), "alice", "figma", &[100]);
     store.add_usage(vec![counted.clone()]).await.unwrap();
     assert!(store.remove_user(&user("alice")).await.unwrap().is_some());
-    assert_eq!(all(&store, &UsageFilter::default()).await, [counted.clone()]);
+    assert_eq!(
+        all(&store, &UsageFilter::default()).await,
+        [counted.clone()]
+    );
     // What was counted before the removal may be written after it.
     store.add_usage(vec![counted.clone()]).await.unwrap();
     let found = all(&store, &UsageFilter::default()).await;
@@ -140,7 +143,10 @@ pub(super) async fn old_usage_is_forgotten_in_parts(store: StoreHandle) {
     assert_eq!(forget(DAY, 2).await, 1);
     assert_eq!(forget(DAY, 2).await, 0);
     let left = all(&store, &UsageFilter::default()).await;
-    assert_eq!(left.iter().map(|row| row.key.day).collect::<Vec<_>>(), [DAY]);
+    assert_eq!(
+        left.iter().map(|row| row.key.day).collect::<Vec<_>>(),
+        [DAY]
+    );
 }
 
 pub(super) async fn many_who_add_usage_lose_nothing(store: StoreHandle) {
