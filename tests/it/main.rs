@@ -20,6 +20,7 @@ mod verbs;
 mod reloading;
 mod replicas;
 mod instances;
+mod usage;
 mod foreground;
 mod startup;
 mod routing;
