@@ -27,7 +27,7 @@ pub(super) async fn run(store: StoreHandle, mut chosen: watch::Receiver<Retentio
     loop {
         tokio::select! {
             () = sleep(wait) => {}
-            // A start may choose several times in a row; the last word is as early as that.
+            // And so long after another time was chosen.
             changed = chosen.changed() => match changed {
                 Ok(()) => {
                     wait = wait.min(FIRST_AFTER);

@@ -52,7 +52,7 @@ pub fn least(bucket: usize) -> u64 {
     let (octave, part) = ((above / PARTS) as u32, (above % PARTS) as u64);
     let part_of = |bits: u32| part << (bits - PART_BITS);
     let bits = FIRST_BITS + octave.min(OCTAVES);
-    (1 << bits) + if octave < OCTAVES { part_of(bits) } else { 0 }
+    (1u64 << bits) + if octave < OCTAVES { part_of(bits) } else { 0 }
 }
 
 /// How many latencies fell into each bucket. Empty buckets take no room.

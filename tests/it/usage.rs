@@ -13,12 +13,11 @@ fn keyed(name: &str) -> App {
 /// What a user sees of their own, once this has come true of its totals.
 #[track_caller]
 fn report(mcpm: &Mcpm, user: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
     let ask = || {
         let answer = mcpm.api(user, "GET", "/api/v1/user/usage", "");
         assert_eq!(answer.status, 200, "{answer:?}");
-        last = answer.json();
-        wanted(&last["totals"]).then(|| last.clone())
+        let report = answer.json();
+        wanted(&report["totals"]).then_some(report)
     };
     wait_for(ask, "usage that is as it should be")
 }
@@ -33,7 +32,7 @@ fn totals(mcpm: &Mcpm, user: &str, requests: u64) -> Value {
 /// The same as the operator sees it, added up over days.
 #[track_caller]
 fn admin(mcpm: &Mcpm, args: &[&str]) -> Vec<Value> {
-    let all = [&["usage", "--json"], args].concat();
+    let all = [&["usage", "--json"][..], args].concat();
     let text = mcpm.ok(&all);
     let mut list: Value = serde_json::from_str(&text).unwrap();
     match list["items"].take() {
