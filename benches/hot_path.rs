@@ -1,15 +1,16 @@
-//! What every request and every log line costs: find an instance, read a path, rewrite headers,
+//! What every request and every log line costs: find an instance, read a path, rewrite headers, count,
 //! split lines. `cargo bench` runs it; a change to these rooms brings its numbers of before and
 //! after.
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use mcpm::config::spec::InjectSpec;
 use mcpm::ids::{InstancePrefix, Port, ServiceType, UserId};
-use mcpm::instances::Instances;
+use mcpm::instances::{Instances, Tallies};
 use mcpm::logs::lines::{self, Partial};
 use mcpm::router::headers::{self, Facts, Injection};
 use mcpm::router::path;
@@ -150,6 +151,32 @@ fn rewrite_headers(criterion: &mut Criterion) {
     });
 }
 
+/// A request, and a piece of a body: most find that theirs is queued already.
+fn count(criterion: &mut Criterion) {
+    let tallies = Arc::new(Tallies::default());
+    let user = UserId::parse("alice").expect("an id");
+    let service = ServiceType::parse("demo").expect("a type");
+    let tally = tallies.tally(&user, &service);
+    let mut group = criterion.benchmark_group("count");
+    group.bench_function("a request", |bench| {
+        bench.iter(|| tally.answered(black_box(Duration::from_micros(1234)), false));
+    });
+    group.bench_function("a piece of a body", |bench| {
+        bench.iter(|| tally.sent(black_box(1024)));
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("collect");
+    group.bench_function("an instance", |bench| {
+        bench.iter(|| {
+            tally.answered(black_box(Duration::from_micros(1234)), false);
+            tallies.collect(|_, _, usage| {
+                black_box(usage);
+            });
+        });
+    });
+    group.finish();
+}
+
 /// A chunk as a pipe gives it: whole lines of 100 bytes, and one that is cut.
 fn split_lines(criterion: &mut Criterion) {
     let mut chunk = Vec::new();
@@ -179,6 +206,7 @@ criterion_group!(
     find_an_instance,
     read_a_path,
     rewrite_headers,
+    count,
     split_lines
 );
 criterion_main!(benches);

@@ -12,6 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::secret::Secret;
 
+mod day;
+
+pub use day::Day;
+
 /// Why a word is not the noun it was meant to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -35,6 +39,9 @@ pub enum IdError {
     /// Not of the form a [`PublicId`] has.
     #[error("`{0}` is not an instance's public number; it looks like `ins_7f3k2m9qxw4t`")]
     PublicId(String),
+    /// Not a date.
+    #[error("`{0}` is not a day; write a date such as `2026-11-26`")]
+    Day(String),
 }
 
 /// A checked text: built only by its `parse`, read by `as_str`, serialised as the text.

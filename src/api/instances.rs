@@ -51,6 +51,8 @@ pub struct Instance {
     /// Last request, to the minute.
     #[schema(value_type = Option<String>)]
     pub last_used_at: Option<Timestamp>,
+    /// Requests of its user to this service, as far as usage is kept; up to a second behind.
+    pub usage_count: u64,
 }
 
 /// An instance as the operator sees it: without its URL.
@@ -100,7 +102,7 @@ fn url(api: &Api, id: &InstanceId, service: &ServiceType) -> String {
     )
 }
 
-fn own(api: &Api, instance: &OwnInstance) -> Instance {
+fn own(api: &Api, instance: &OwnInstance, counts: &BTreeMap<ServiceType, u64>) -> Instance {
     Instance {
         id: instance.public.to_string(),
         service: instance.service.to_string(),
@@ -108,6 +110,7 @@ fn own(api: &Api, instance: &OwnInstance) -> Instance {
         active: instance.active,
         created_at: instance.created_at,
         last_used_at: instance.last_used_at,
+        usage_count: counts.get(&instance.service).copied().unwrap_or(0),
     }
 }
 
@@ -201,7 +204,8 @@ pub(super) async fn get(
 ) -> Answer<Reply<Instance>> {
     let service = ServiceType::parse(&service).map_err(|_| none())?;
     let found = api.instances.of(&user, &service).await?.ok_or_else(none)?;
-    Ok(Reply(own(&api, &found)))
+    let counts = api.ledger.requests(&user).await?;
+    Ok(Reply(own(&api, &found, &counts)))
 }
 
 /// Removes my instance of a service and its credentials, for good.
@@ -250,9 +254,9 @@ pub(super) async fn mine(
     State(api): State<Api>,
 ) -> Answer<Reply<List<Instance>>> {
     let found = api.instances.of_user(&user).await?;
-    Ok(Reply(List::whole(
-        found.iter().map(|instance| own(&api, instance)).collect(),
-    )))
+    let counts = api.ledger.requests(&user).await?;
+    let own = |instance| own(&api, instance, &counts);
+    Ok(Reply(List::whole(found.iter().map(own).collect())))
 }
 
 /// Entries of a page when nobody says, and at most.

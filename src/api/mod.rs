@@ -19,6 +19,7 @@ pub mod instances;
 pub mod users;
 pub mod keys;
 pub mod tokens;
+pub mod usage;
 pub mod error;
 pub mod door;
 pub mod gate;

@@ -11,7 +11,7 @@ use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
     daemon, ends, exits, instances, keys, logs, openapi, process_orders, process_table, processes,
-    saved, services, tokens, users,
+    saved, services, tokens, usage, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -31,6 +31,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(instances::get, instances::remove))
         .routes(routes!(instances::rotate))
         .routes(routes!(instances::mine))
+        .routes(routes!(usage::mine))
         .routes(routes!(daemon::info))
         .routes(routes!(daemon::config))
         .routes(routes!(daemon::stop))
@@ -75,6 +76,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(keys::get))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::cancel))
+        .routes(routes!(usage::admin_list))
         .routes(routes!(document))
 }
 
@@ -113,6 +115,8 @@ mod tests {
             "/api/v1/services/{service}/authenticate",
             "/api/v1/services/{service}/instance/rotate",
             "/api/v1/user/instances",
+            "/api/v1/user/usage",
+            "/api/v1/admin/usage",
             "/api/v1/admin/processes/{action}",
             "/api/v1/admin/processes/exits",
             "/api/v1/admin/users/{id}/tokens/{number}",

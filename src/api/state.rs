@@ -20,6 +20,7 @@ use crate::logs::Logs;
 use crate::outbound::Outbound;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
+use crate::usage::Ledger;
 use crate::users::Users;
 use crate::vault::MasterKeys;
 
@@ -45,6 +46,8 @@ pub struct Rooms {
     pub instances: Instances,
     /// The master keys.
     pub keys: MasterKeys,
+    /// How much users have used.
+    pub ledger: Ledger,
     /// Calls to external services, public addresses only.
     pub outbound: Outbound,
     /// The same for services that may reach private addresses.

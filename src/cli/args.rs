@@ -8,7 +8,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
     init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving, scale,
-    serve, services, start, startup, tokens, update, users, why,
+    serve, services, start, startup, tokens, update, usage, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Users(users::Args),
     /// List, make and end administrators' tokens for the REST API
     Tokens(tokens::Args),
+    /// Show how much users have used services
+    Usage(usage::Args),
     /// Show the master key's place, and rotate it
     Keys(keys::Args),
     /// Write a first ecosystem.config.js into this folder

@@ -64,6 +64,7 @@ mod pages;
 mod tokens;
 mod users;
 mod keys;
+mod usage;
 mod config;
 
 mod daemon;

@@ -6,6 +6,7 @@ use super::error::{Report, shown};
 use super::fields;
 use super::keys::DAEMON;
 use super::logs;
+use super::retention;
 use super::settings::Settings;
 use super::syntax::{Entry, Place};
 
@@ -24,6 +25,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         require_auth: fields.flag("require_auth"),
         max_body: fields.size("max_body"),
         log_rotate: logs::rotate(&fields, report),
+        retention: retention::read(&fields, report),
         ..Settings::default()
     };
     if let Some(text) = fields.text("listen") {

@@ -21,6 +21,7 @@ mod auth;
 mod health;
 mod mcp;
 mod logs;
+mod retention;
 pub mod cron;
 pub mod watch;
 mod triggers;
@@ -41,6 +42,6 @@ pub use error::{AppFailure, ConfigError, Position, Warning};
 pub use load::{
     GivenAttribute, LoadOptions, Loaded, Shell, is_ecosystem_file, load_app, load_file, load_text,
 };
-pub use settings::Settings;
+pub use settings::{RetentionSpec, Settings};
 pub use spec::AppSpec;
 pub mod pm2_env;

@@ -24,4 +24,17 @@ pub struct Settings {
     /// When logs are put aside. Default 10 MiB, 30 files, compressed.
     #[serde(default)]
     pub log_rotate: Option<RotateSpec>,
+    /// How long books are kept. Default 180 days of usage, 365 of audit.
+    #[serde(default)]
+    pub retention: Option<RetentionSpec>,
+}
+
+/// How long books are kept, in days, today not counted; 0 is for ever, and `None` says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionSpec {
+    /// Usage.
+    pub usage_days: Option<u32>,
+    /// The audit log.
+    pub audit_days: Option<u32>,
 }

@@ -21,6 +21,7 @@ use crate::instances::Instances;
 use crate::store::StoreHandle;
 use crate::supervisor::orphans;
 use crate::supervisor::{Action, Supervisor, dump};
+use crate::usage::Ledger;
 use crate::users::Users;
 
 /// How long a process that has ended keeps its status for the daemon that has taken over.
@@ -37,6 +38,7 @@ pub(super) struct Ending {
     pub(super) supervisor: Supervisor,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) ledger: Ledger,
     pub(super) store: StoreHandle,
 }
 
@@ -60,6 +62,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         supervisor,
         instances,
         users,
+        ledger,
         store,
     } = ending;
     if reason == Reason::Signal {
@@ -76,6 +79,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
             supervisor.quiesce().await;
         }
     }
+    ledger.close().await;
     let written = instances.flush_last_used().await;
     if let Err(error) = written.and(users.flush_last_used().await) {
         tracing::warn!(%error, "the times of last use since the last minute are lost");

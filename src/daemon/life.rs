@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -22,7 +22,7 @@ use super::lock::Lock;
 use super::log::OwnLog;
 use super::record::Recorder;
 use super::run::DaemonOptions;
-use super::settings::Sources;
+use super::settings::{Retention, Sources};
 use super::signals::Signals;
 use super::sources::{self, Asked, Block};
 use crate::api::Gate;
@@ -36,6 +36,7 @@ use crate::logs::append::Rules;
 use crate::store::StoreHandle;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spawn::OperatorLimits;
+use crate::usage::Ledger;
 use crate::users::Users;
 
 /// How long commands under way are waited for when all is to come to rest; one that stops a slow
@@ -66,7 +67,9 @@ pub(super) struct Life<'a> {
     pub(super) logs: &'a Logs,
     pub(super) instances: &'a Instances,
     pub(super) users: &'a Users,
+    pub(super) ledger: &'a Ledger,
     pub(super) recorder: &'a Recorder,
+    pub(super) retention: &'a watch::Sender<Retention>,
     pub(super) store: &'a StoreHandle,
     pub(super) sources: Sources,
     pub(super) rules: Rules,
@@ -216,6 +219,11 @@ impl Life<'_> {
         let own = self.home.settings().display().to_string();
         let (front, store) = (self.front, self.store);
         let applied = sources::apply(&mut self.sources, asked, idle, &own, front, store).await;
+        if let Ok(Some(chosen)) = &applied {
+            let kept = chosen.retention;
+            self.retention
+                .send_if_modified(|now| std::mem::replace(now, kept) != kept);
+        }
         if let Ok(Some(chosen)) = &applied
             && chosen.log_rotate != self.rules.daemon
         {
@@ -344,6 +352,7 @@ impl Life<'_> {
             logs: self.logs,
             instances: self.instances,
             users: self.users,
+            ledger: self.ledger,
             recorder: self.recorder,
         };
         self.beside(coming.take(going, thawed), Settable::No, wishes)

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch as tokio_watch};
 use tokio::task::JoinSet;
 
 use super::close::{self, Ending, Reason};
@@ -28,6 +28,7 @@ use super::pid_file;
 use super::publish::Publisher;
 use super::record::{self, Recorder};
 use super::rekey;
+use super::retention;
 use super::settings::{self, Contradiction};
 use super::signals::Signals;
 use super::sources;
@@ -51,6 +52,7 @@ use crate::supervisor::journal::{Journal, JournalError, Left};
 use crate::supervisor::orphans::{self, Orphans};
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
+use crate::usage::Ledger;
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
@@ -259,12 +261,14 @@ async fn live(
     let vault = master_keys.vault().clone();
     let users = Users::new(store.clone(), vault.clone());
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
+    let (ledger, writing) = Ledger::start(instances.tallies().clone(), store.clone());
     let strong = match &taken {
         Some(taken) => taken.strong.clone(),
         None => sources::strong(options)?,
     };
     let sources = sources::sources(strong, &home, &store).await?;
     let chosen = settings::choose(&sources)?;
+    let (retain, retained) = tokio_watch::channel(chosen.retention);
 
     // ── processes ──
     let rules = Rules {
@@ -335,6 +339,7 @@ async fn live(
         users: users.clone(),
         instances: instances.clone(),
         keys: master_keys.clone(),
+        ledger: ledger.clone(),
         outbound: outbound(false),
         outbound_private: outbound(true),
         in_force: in_force.clone(),
@@ -385,8 +390,11 @@ async fn live(
     tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone(), users.clone()));
     tasks.spawn(rekey::run(master_keys, instances.clone(), gate.clone()));
+    tasks.spawn(retention::run(store.clone(), retained));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
+    // Not ended with the others: requests count as long as the router has any.
+    tasks.spawn(async move { drop(writing.await) });
     if let Some(line) = line.clone() {
         tasks.spawn(take::pass_on_revocations(line.clone(), instances.endings()));
         tasks.spawn(take::pass_on_revocations(line.clone(), users.endings()));
@@ -432,7 +440,9 @@ async fn live(
             logs: &logs,
             instances: &instances,
             users: &users,
+            ledger: &ledger,
             recorder: &recorder,
+            retention: &retain,
             store: &store,
             sources,
             rules,
@@ -461,6 +471,7 @@ async fn live(
                 () = leave => {}
                 never = life::answer_late(inbox, &given) => match never {},
             }
+            ledger.close().await;
             if let Err(error) = store.close().await {
                 tracing::debug!(%error, "the database was not closed in order");
             }
@@ -483,6 +494,7 @@ async fn live(
             supervisor,
             instances,
             users,
+            ledger,
             store,
         },
         reason,

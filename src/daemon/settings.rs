@@ -9,13 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::daemon::Setting;
 use crate::config::spec::RotateSpec;
-use crate::config::{Settings, daemon_settings, units};
+use crate::config::{RetentionSpec, Settings, daemon_settings, units};
 use crate::logs::rotate::Policy;
 
 /// Where the router listens when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Largest request body when nobody says: above the 4 MiB at which MCP servers stop.
 const BODY_MAX: u64 = 8 * 1024 * 1024;
+
+/// Days that usage and the audit log are kept when nobody says: half a year, and one.
+const USAGE_DAYS: u32 = 180;
+const AUDIT_DAYS: u32 = 365;
 
 /// The name of what the command line says.
 pub(super) const FLAG: &str = "flag";
@@ -58,7 +62,35 @@ pub(super) struct Chosen {
     pub(super) require_auth: bool,
     pub(super) max_body: u64,
     pub(super) log_rotate: RotateSpec,
-    origins: [String; 5],
+    pub(super) retention: Retention,
+    origins: [String; 6],
+}
+
+/// Days that books are kept; 0 is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retention {
+    pub(super) usage_days: u32,
+    pub(super) audit_days: u32,
+}
+
+impl From<RetentionSpec> for Retention {
+    fn from(spec: RetentionSpec) -> Self {
+        Self {
+            usage_days: spec.usage_days.unwrap_or(USAGE_DAYS),
+            audit_days: spec.audit_days.unwrap_or(AUDIT_DAYS),
+        }
+    }
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = |days: u32| match days {
+            0 => "for ever".to_owned(),
+            days => format!("{days}d"),
+        };
+        let (usage, audit) = (days(self.usage_days), days(self.audit_days));
+        write!(f, "usage {usage}, audit {audit}")
+    }
 }
 
 /// Two sources of equal strength contradict each other.
@@ -86,13 +118,17 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (log_rotate, e) = pick(sources, "log_rotate", |settings| {
         settings.log_rotate.map(Rotation)
     })?;
+    let (retention, f) = pick(sources, "retention", |settings| {
+        settings.retention.map(Retention::from)
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
         require_auth: require_auth.unwrap_or(false),
         max_body: max_body.unwrap_or(BODY_MAX),
         log_rotate: log_rotate.map_or_else(RotateSpec::default, |rotation| rotation.0),
-        origins: [a, b, c, d, e],
+        retention: retention.unwrap_or_else(|| RetentionSpec::default().into()),
+        origins: [a, b, c, d, e, f],
     })
 }
 
@@ -192,13 +228,14 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 5] {
+    fn values(&self) -> [(&'static str, String); 6] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
             ("require_auth", self.require_auth.to_string()),
             ("max_body", self.max_body.to_string()),
             ("log_rotate", Rotation(self.log_rotate).to_string()),
+            ("retention", self.retention.to_string()),
         ]
     }
 
@@ -334,6 +371,40 @@ mod tests {
         let now = choose(&sources).unwrap();
         assert_eq!(now.listen.port(), 5);
         assert_ne!(now.refused(&wish("MCPM_LISTEN", "127.0.0.1:6")), "");
+    }
+
+    #[test]
+    fn books_are_kept_as_long_as_somebody_says() {
+        let shown = |retention| {
+            let settings = Settings {
+                retention,
+                ..Settings::default()
+            };
+            let file = Source {
+                name: "/e.json".into(),
+                settings,
+            };
+            let sources = Sources {
+                strong: Vec::new(),
+                files: vec![file],
+            };
+            let rows = choose(&sources).unwrap().rows("u");
+            let row = rows.into_iter().find(|row| row.name == "retention");
+            let row = row.unwrap();
+            (row.name, row.value, row.source)
+        };
+        let row = |value: &str, source: &str| {
+            ("retention".to_owned(), value.to_owned(), source.to_owned())
+        };
+        assert_eq!(shown(None), row("usage 180d, audit 365d", "default"));
+        let spec = RetentionSpec {
+            usage_days: Some(0),
+            audit_days: None,
+        };
+        assert_eq!(
+            shown(Some(spec)),
+            row("usage for ever, audit 365d", "/e.json")
+        );
     }
 
     #[test]

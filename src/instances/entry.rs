@@ -3,11 +3,12 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::tally::{Tallies, Tally};
 use crate::store::StoredInstance;
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
@@ -39,6 +40,7 @@ pub struct InstanceEntry {
     flushed: AtomicI64,
     meter: AtomicU64,
     held: AtomicUsize,
+    tally: OnceLock<Arc<Tally>>,
 }
 
 impl InstanceEntry {
@@ -63,6 +65,7 @@ impl InstanceEntry {
             flushed: AtomicI64::new(used),
             meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
+            tally: OnceLock::new(),
         }
     }
 
@@ -74,6 +77,12 @@ impl InstanceEntry {
     /// The state of the instance's rate limit: `router/limit.rs` reads and writes it, nobody else.
     pub fn meter(&self) -> &AtomicU64 {
         &self.meter
+    }
+
+    /// Where its requests are counted. Made at the first call.
+    pub(super) fn tally(&self, tallies: &Arc<Tallies>) -> &Arc<Tally> {
+        self.tally
+            .get_or_init(|| tallies.tally(&self.user, &self.service))
     }
 
     /// What to inject. Opened at the first call, and kept as long as the entry.

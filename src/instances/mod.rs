@@ -4,6 +4,7 @@
 //! the router reads that table and asks nobody. `id.rs` makes the ids. `credentials.rs` (pure)
 //! checks what a user hands over, `validate.rs` asks the external service whether it is right.
 //! `reseal.rs` seals all of it anew when the master key is rotated.
+//! `tally.rs` is where the router counts an instance's requests, for `usage` to collect.
 //!
 //! Invariants: what was answered is durable, and the table changes after the commit and before the
 //! answer. One user has at most one instance of a service. No two users share a credential: each
@@ -18,9 +19,11 @@ mod lane;
 mod registry;
 mod reseal;
 mod table;
+mod tally;
 
 pub use entry::InstanceEntry;
 pub use error::InstanceError;
 pub use registry::{Granted, Instances, OwnInstance};
 pub use reseal::Walk;
 pub use table::InstanceTable;
+pub use tally::{Tallies, Tally};

@@ -17,6 +17,7 @@ use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::lane::{self, Order};
 use crate::instances::table::{InstanceTable, SHARDS};
+use crate::instances::tally::{Tallies, Tally};
 use crate::store::{InstanceCursor, InstanceRow, Page, StoreError, StoreHandle, StoredInstance};
 use crate::vault::{Credential, Vault};
 
@@ -69,6 +70,7 @@ pub(super) struct Rooms {
     pub(super) store: StoreHandle,
     pub(super) vault: Vault,
     pub(super) table: Arc<InstanceTable>,
+    tallies: Arc<Tallies>,
     counts: Mutex<BTreeMap<ServiceType, u64>>,
     refusals: Semaphore,
     /// Spreads users over lanes; per process, so that nobody can choose their neighbours.
@@ -119,6 +121,7 @@ impl Instances {
             store,
             vault,
             table,
+            tallies: Arc::default(),
             counts,
             refusals,
             spread,
@@ -146,6 +149,16 @@ impl Instances {
     /// What the router looks requests up in.
     pub fn table(&self) -> &Arc<InstanceTable> {
         &self.rooms.table
+    }
+
+    /// What was counted, for whoever collects it.
+    pub fn tallies(&self) -> &Arc<Tallies> {
+        &self.rooms.tallies
+    }
+
+    /// Where an instance's requests are counted.
+    pub fn tally<'a>(&self, instance: &'a InstanceEntry) -> &'a Arc<Tally> {
+        instance.tally(&self.rooms.tallies)
     }
 
     /// Keyed hash of an id, as the table is keyed.

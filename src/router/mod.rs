@@ -4,7 +4,7 @@
 //! (`origin.rs`), parse the path (`path.rs`), find the instance, access (`access.rs`), limit
 //! (`limit.rs`), wait for a service that
 //! restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
-//! (`stream.rs`, `refusal.rs`). All that it needs lies in two tables, [`ServiceTable`] and
+//! (`stream.rs`, `refusal.rs`), count. All that it needs lies in two tables, [`ServiceTable`] and
 //! `instances::InstanceTable`: nothing is asked and nothing is locked on the way of a request that
 //! is let through, and no body is collected.
 //!
@@ -29,6 +29,7 @@ mod drain;
 mod hold;
 mod pass;
 mod stream;
+mod counted;
 mod upgrade;
 mod service;
 mod serve;

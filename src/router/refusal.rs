@@ -101,6 +101,15 @@ impl Refusal {
         }
     }
 
+    /// Is it ours or the service's fault, so that it counts as a failed request? All others are the
+    /// client's, and no request of the instance.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable | Self::Draining | Self::UpstreamFailed | Self::UpstreamTimeout
+        )
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::UnknownInstance => {

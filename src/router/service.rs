@@ -24,7 +24,7 @@ use super::upgrade;
 use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
 use crate::ids::Timestamp;
-use crate::instances::{InstanceEntry, Instances};
+use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::problem;
 use crate::users::{Caller, LiveToken, Peer, Users};
 
@@ -54,6 +54,8 @@ enum Unsent {
 struct Found {
     instance: Pass,
     service: Arc<ServiceEntry>,
+    /// Where the request counts.
+    tally: Arc<Tally>,
 }
 
 impl Service {
@@ -96,8 +98,13 @@ impl Service {
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Instance(target) => {
                 let found = self.find(&target, request.headers(), peer).await?;
-                self.admit(&found, request.headers())?;
-                self.forward(request, &target, found, id, peer).await
+                let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
+                let answered = match self.admit(&found, request.headers()) {
+                    Ok(()) => self.forward(request, &target, found, id, peer).await,
+                    Err(refusal) => Err(refusal),
+                };
+                count(&tally, &answered, arrived.elapsed());
+                answered
             }
         }
     }
@@ -156,10 +163,17 @@ impl Service {
             let (owner, of) = (&instance.user, &instance.service);
             match access::decide(owner, of, target.service, demands, &shown) {
                 Access::Allowed => {
-                    // The app was deleted, the instance lives.
-                    let service = service.cloned().ok_or(Refusal::Unavailable)?;
-                    let instance = Pass::new(instance, token);
-                    return Ok(Found { instance, service });
+                    let tally = Arc::clone(self.instances.tally(&instance));
+                    let Some(service) = service.cloned() else {
+                        // The app was deleted, the instance lives.
+                        tally.answered(Duration::ZERO, true);
+                        return Err(Refusal::Unavailable);
+                    };
+                    return Ok(Found {
+                        instance: Pass::new(instance, token),
+                        service,
+                        tally,
+                    });
                 }
                 Access::Token { shown: false } => return Err(Refusal::Token { shown: false }),
                 Access::Token { shown: true } => {
@@ -229,7 +243,11 @@ impl Service {
         id: &HeaderValue,
         peer: IpAddr,
     ) -> Result<Response<Body>, Refusal> {
-        let Found { instance, service } = found;
+        let Found {
+            instance,
+            service,
+            tally,
+        } = found;
         instance.touch(Timestamp::now());
         let client = upgrade::wanted(&mut request);
         let (prepared, fate) = self.prepare(
@@ -237,6 +255,7 @@ impl Service {
             target,
             &instance,
             &service,
+            &tally,
             id,
             peer,
             client.is_some(),
@@ -265,7 +284,7 @@ impl Service {
             let Some(client) = client else {
                 return Err(Refusal::UpstreamFailed);
             };
-            upgrade::join(client, &mut response, instance.clone(), &self.flight);
+            upgrade::join(client, &mut response, instance.clone(), tally, &self.flight);
             let dressed = self.dress(response, target, &instance, &service, id, true);
             return Ok(dressed.map(|_| Body::empty()));
         }
@@ -275,9 +294,9 @@ impl Service {
             .map(|inner| {
                 if is_stream {
                     let end = end_of_stream(&instance, &self.flight, is_push);
-                    Body::event_stream(inner, lease, instance, end)
+                    Body::event_stream(inner, lease, instance, tally, end)
                 } else {
-                    Body::answer(inner, lease, instance)
+                    Body::answer(inner, lease, instance, tally)
                 }
             }))
     }
@@ -324,6 +343,7 @@ impl Service {
         target: &Target<'_>,
         instance: &Pass,
         service: &ServiceEntry,
+        tally: &Arc<Tally>,
         id: &HeaderValue,
         peer: IpAddr,
         upgrades: bool,
@@ -360,7 +380,8 @@ impl Service {
         if upgrades {
             upgrade::mark(&mut parts.headers);
         }
-        let (body, fate) = RequestBody::new(body, self.config.max_body, instance.clone());
+        let (instance, tally) = (instance.clone(), Arc::clone(tally));
+        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, tally);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // Else a GET's would be left out: for hyper it has none.
             let chunked = HeaderValue::from_static("chunked");
@@ -394,6 +415,16 @@ impl Service {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         Response::from_parts(parts, body)
+    }
+}
+
+/// What a request counts as: one that its service answered, whatever it said; or one that failed. What
+/// the router refuses for the client's sake (no right, too many, too large) counts as nothing.
+fn count(tally: &Arc<Tally>, answered: &Result<Response<Body>, Refusal>, took: Duration) {
+    match answered {
+        Ok(response) => tally.answered(took, response.status().is_server_error()),
+        Err(refusal) if refusal.is_failure() => tally.answered(took, true),
+        Err(_) => {}
     }
 }
 

@@ -4,7 +4,8 @@
 //! * An answer's body passes frame by frame. One that does not end by itself (an event stream) ends
 //!   with its instance, and when the router does. A service that dies in the middle resets the
 //!   client's stream: a clean end would make the answer look complete.
-//! * Nothing passes once the instance has ended, or the token that was needed, in either direction.
+//! * Nothing passes once the instance has ended, or the token that was needed, in either direction;
+//!   what has passed is counted.
 //! * The last frame gives the connection back.
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use super::drain::Busy;
 use super::headers;
 use super::pass::Pass;
 use super::upstream::Lease;
+use crate::instances::Tally;
 
 /// A client may pause so long within its body.
 const REQUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -52,6 +54,7 @@ pub(super) struct RequestBody {
     inner: Incoming,
     left: u64,
     instance: Pass,
+    tally: Arc<Tally>,
     silence: Silence,
     fate: Fate,
 }
@@ -69,12 +72,18 @@ impl Fate {
 
 impl RequestBody {
     /// Passes at most `max` bytes.
-    pub(super) fn new(inner: Incoming, max: u64, instance: Pass) -> (Self, Fate) {
+    pub(super) fn new(
+        inner: Incoming,
+        max: u64,
+        instance: Pass,
+        tally: Arc<Tally>,
+    ) -> (Self, Fate) {
         let fate = Fate::default();
         let body = Self {
             inner,
             left: max,
             instance,
+            tally,
             silence: Silence::new(REQUEST_SILENCE_MAX),
             fate: fate.clone(),
         };
@@ -115,6 +124,9 @@ impl HttpBody for RequestBody {
             Some(left) => this.left = left,
             None => return this.cut(Cut::TooLarge),
         }
+        if length > 0 {
+            this.tally.received(length);
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -148,6 +160,7 @@ pub(super) struct Answer {
     inner: Incoming,
     lease: Option<Lease>,
     instance: Pass,
+    tally: Arc<Tally>,
     silence: Option<Silence>,
     end: Option<End>,
 }
@@ -187,22 +200,30 @@ impl Body {
     }
 
     /// A service's, which ends by itself.
-    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Pass) -> Self {
+    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Pass, tally: Arc<Tally>) -> Self {
         Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
+            tally,
             silence: Some(Silence::new(ANSWER_SILENCE_MAX)),
             end: None,
         })))
     }
 
     /// A service's event stream, which may be silent for as long as it likes.
-    pub(super) fn event_stream(inner: Incoming, lease: Lease, instance: Pass, end: End) -> Self {
+    pub(super) fn event_stream(
+        inner: Incoming,
+        lease: Lease,
+        instance: Pass,
+        tally: Arc<Tally>,
+        end: End,
+    ) -> Self {
         Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
+            tally,
             silence: None,
             end: Some(end),
         })))
@@ -222,6 +243,11 @@ impl Answer {
             let mut frame = frame.transpose()?;
             if frame.is_none() {
                 self.give_back();
+            }
+            if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
+                && !data.is_empty()
+            {
+                self.tally.sent(data.len() as u64);
             }
             if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
                 headers::strip_response(trailers);

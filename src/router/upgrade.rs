@@ -14,8 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::counted::Counted;
 use super::drain::{Flight, Phase, reached};
 use super::pass::Pass;
+use crate::instances::Tally;
 
 /// How long one half of a WebSocket may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
@@ -50,6 +52,7 @@ pub(super) fn join(
     client: OnUpgrade,
     answer: &mut Response<Incoming>,
     instance: Pass,
+    tally: Arc<Tally>,
     flight: &Flight,
 ) {
     let service = hyper::upgrade::on(answer);
@@ -59,6 +62,8 @@ pub(super) fn join(
             let (client, service) = tokio::try_join!(client, service)?;
             let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
             let (from_service, to_service) = tokio::io::split(TokioIo::new(service));
+            let from_client = Counted::new(from_client, Arc::clone(&tally), Tally::received);
+            let from_service = Counted::new(from_service, tally, Tally::sent);
             let mut up = std::pin::pin!(pass(from_client, to_service));
             let mut down = std::pin::pin!(pass(from_service, to_client));
             // When one side has said all, the other has a moment for its last words.

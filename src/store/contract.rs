@@ -7,6 +7,13 @@ use std::sync::Arc;
 use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::*;
 
+mod usage;
+
+use self::usage::{
+    many_who_add_usage_lose_nothing, old_usage_is_forgotten_in_parts, usage_adds_up,
+    usage_is_filtered_and_comes_in_pages, usage_outlives_its_user,
+};
+
 /// Names each test once per backend.
 macro_rules! for_each_backend {
     ($($test:ident,)*) => {
@@ -42,6 +49,11 @@ for_each_backend! {
     last_use_moves_forward_only,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
+    usage_adds_up,
+    usage_is_filtered_and_comes_in_pages,
+    usage_outlives_its_user,
+    old_usage_is_forgotten_in_parts,
+    many_who_add_usage_lose_nothing,
     the_audit_log_is_read_backwards,
     settings_are_set_and_kept,
     many_writers_are_all_acknowledged,

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
     NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
-    StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
+    StoredInstance, Swap, TokenOwner, TokenRow, Usage, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use crate::store::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 
@@ -29,6 +29,7 @@ struct State {
     instances: BTreeMap<i64, StoredInstance>,
     services: Vec<ServiceRow>,
     health: BTreeMap<ServiceType, HealthRow>,
+    usage: BTreeMap<UsageKey, Usage>,
     audit: Vec<AuditEntry>,
     settings: BTreeMap<String, Vec<u8>>,
     last_number: i64,
@@ -477,6 +478,63 @@ impl Store for Memory {
 
     fn health(&self) -> Answer<'_, Vec<HealthRow>> {
         self.run(|state| state.health.values().cloned().collect())
+    }
+
+    fn add_usage(&self, rows: Vec<UsageRow>) -> Answer<'_, ()> {
+        self.run(|state| {
+            for UsageRow { key, usage } in rows {
+                state.usage.entry(key).or_default().add(&usage);
+            }
+        })
+    }
+
+    fn usage(
+        &self,
+        filter: &UsageFilter,
+        after: Option<&UsageKey>,
+        limit: u32,
+    ) -> Answer<'_, Page<UsageRow, UsageKey>> {
+        self.run(|state| {
+            let behind = |key: &UsageKey| after.is_none_or(|after| key > after);
+            let mut found = state
+                .usage
+                .iter()
+                .filter(|&(key, _)| behind(key) && filter.takes(key));
+            let items: Vec<_> = found
+                .by_ref()
+                .take(limit as usize)
+                .map(|(key, usage)| UsageRow {
+                    key: key.clone(),
+                    usage: usage.clone(),
+                })
+                .collect();
+            let last = items.last().map(|row| row.key.clone());
+            let next = found.next().and(last);
+            Page { items, next }
+        })
+    }
+
+    fn request_counts(&self, user: &UserId, from: Day) -> Answer<'_, Vec<(ServiceType, u64)>> {
+        self.run(|state| {
+            let mut counts: BTreeMap<ServiceType, u64> = BTreeMap::new();
+            for (key, usage) in &state.usage {
+                if key.user == *user && key.day >= from {
+                    *counts.entry(key.service.clone()).or_default() += usage.requests;
+                }
+            }
+            counts.into_iter().collect()
+        })
+    }
+
+    fn forget_usage_before(&self, day: Day, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| {
+            let old = state.usage.keys().filter(|key| key.day < day);
+            let old: Vec<_> = old.take(limit as usize).cloned().collect();
+            for key in &old {
+                state.usage.remove(key);
+            }
+            old.len() as u64
+        })
     }
 
     fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()> {

@@ -1,4 +1,4 @@
-//! What must survive a restart: users, tokens, instances, credentials (sealed), health, audit.
+//! What must survive a restart: users, tokens, instances, credentials (sealed), health, usage, audit.
 //!
 //! [`Store`] is a promise in the program's words, never in SQL's. The backends keep it alike:
 //! [`Sqlite`] in a file, [`Memory`] without one; `contract.rs` holds the tests that all of them
@@ -11,6 +11,8 @@
 
 mod error;
 mod records;
+pub mod histogram;
+mod usage;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -19,9 +21,10 @@ mod contract;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 
 pub use error::{OpenError, StoreError};
+pub use histogram::Histogram;
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance, NewToken,
@@ -30,6 +33,7 @@ pub use records::{
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;
+pub use usage::{BadCursor, Usage, UsageFilter, UsageKey, UsageRow};
 
 /// The store as everybody holds it.
 pub type StoreHandle = Arc<dyn Store>;
@@ -52,7 +56,8 @@ pub trait Store: Send + Sync + 'static {
     fn users(&self, after: Option<&UserId>, limit: u32) -> Answer<'_, Vec<UserRow>>;
 
     /// Removes a user with their tokens, instances and credentials, and answers what was removed;
-    /// `None` when there was no such user. After a crash: all of it or nothing.
+    /// `None` when there was no such user. Their usage stays, for the operator's books. After a
+    /// crash: all of it or nothing.
     fn remove_user(&self, id: &UserId) -> Answer<'_, Option<Vec<InstanceRow>>>;
 
     /// Switches a user off, since this time, or on; what is theirs stays. `None` when there is no
@@ -171,6 +176,28 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is known of each service's health, in the order of their types. Changes nothing.
     fn health(&self) -> Answer<'_, Vec<HealthRow>>;
+
+    // ── usage ──
+
+    /// Adds these numbers to the rows of their keys. After a crash: all of the batch or nothing;
+    /// the same when it fails.
+    fn add_usage(&self, rows: Vec<UsageRow>) -> Answer<'_, ()>;
+
+    /// A page of the rows that the filter lets through, the oldest day first. Changes nothing.
+    fn usage(
+        &self,
+        filter: &UsageFilter,
+        after: Option<&UsageKey>,
+        limit: u32,
+    ) -> Answer<'_, Page<UsageRow, UsageKey>>;
+
+    /// How many requests a user has sent to each service, as far as usage is kept and from this day
+    /// on. Changes nothing.
+    fn request_counts(&self, user: &UserId, from: Day) -> Answer<'_, Vec<(ServiceType, u64)>>;
+
+    /// Removes up to `limit` rows of days before this one, and answers how many those were. After a
+    /// crash: all of them or none.
+    fn forget_usage_before(&self, day: Day, limit: u32) -> Answer<'_, u64>;
 
     // ── audit and settings ──
 

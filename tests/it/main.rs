@@ -23,6 +23,7 @@ mod instances;
 mod keys;
 mod secrets;
 mod tokens;
+mod usage;
 mod foreground;
 mod startup;
 mod routing;

@@ -75,11 +75,29 @@ pub static DAEMON: Table = Table::new(
         Key::new("limits", Kind::Any, "", "bounds of the router").but(NotYet),
         Key::new(
             "retention",
-            Kind::Any,
+            Kind::Block(&RETENTION, &[]),
             "",
             "how long usage and audit are kept",
-        )
-        .but(NotYet),
+        ),
+    ],
+);
+
+/// `retention`
+pub static RETENTION: Table = Table::new(
+    "retention",
+    &[
+        Key::new(
+            "usage",
+            Kind::Duration,
+            "`180d`",
+            "usage of a day is removed after so many days; 0: never",
+        ),
+        Key::new(
+            "audit",
+            Kind::Duration,
+            "`365d`",
+            "an entry of the audit log is removed after so many days; 0: never",
+        ),
     ],
 );
 

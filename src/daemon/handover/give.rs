@@ -23,6 +23,7 @@ use crate::logs::Logs;
 use crate::problem::chain;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spawn::OperatorLimits;
+use crate::usage::Ledger;
 use crate::users::Users;
 
 /// How long the coming daemon may say nothing: before it can run here, and while it opens the store and
@@ -48,6 +49,7 @@ pub(in super::super) struct Going<'a> {
     pub(in super::super) logs: &'a Logs,
     pub(in super::super) instances: &'a Instances,
     pub(in super::super) users: &'a Users,
+    pub(in super::super) ledger: &'a Ledger,
     pub(in super::super) recorder: &'a Recorder,
 }
 
@@ -221,6 +223,7 @@ async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), Fa
     }
     going.logs.pause().await;
     going.recorder.flush().await;
+    going.ledger.flush().await;
     let written = going.instances.flush_last_used().await;
     if let Err(error) = written.and(going.users.flush_last_used().await) {
         tracing::warn!(%error, "the times of last use since the last minute are lost");

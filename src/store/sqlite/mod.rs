@@ -10,6 +10,7 @@ mod instances;
 mod open;
 mod queue;
 mod services;
+mod usage;
 mod users;
 
 use std::path::Path;
@@ -18,11 +19,12 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
     NewToken, NewUser, OpenError, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
-    StoredInstance, TokenAdded, TokenChoice, TokenOwner, TokenRow, UserRow,
+    StoredInstance, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow,
+    UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -246,6 +248,29 @@ impl Store for Sqlite {
 
     fn health(&self) -> Answer<'_, Vec<HealthRow>> {
         self.read(services::health)
+    }
+
+    fn add_usage(&self, rows: Vec<UsageRow>) -> Answer<'_, ()> {
+        self.write(move |conn| usage::add(conn, &rows))
+    }
+
+    fn usage(
+        &self,
+        filter: &UsageFilter,
+        after: Option<&UsageKey>,
+        limit: u32,
+    ) -> Answer<'_, Page<UsageRow, UsageKey>> {
+        let (filter, after) = (filter.clone(), after.cloned());
+        self.read(move |conn| usage::page(conn, &filter, after.as_ref(), limit))
+    }
+
+    fn request_counts(&self, user: &UserId, from: Day) -> Answer<'_, Vec<(ServiceType, u64)>> {
+        let user = user.clone();
+        self.read(move |conn| usage::counts(conn, &user, from))
+    }
+
+    fn forget_usage_before(&self, day: Day, limit: u32) -> Answer<'_, u64> {
+        self.write(move |conn| usage::forget_before(conn, day, limit))
     }
 
     fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()> {

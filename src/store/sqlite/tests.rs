@@ -6,8 +6,11 @@ use std::sync::mpsc;
 
 use rusqlite::Connection;
 
-use crate::ids::{Timestamp, UserId};
-use crate::store::{Answer, NewToken, NewUser, Sqlite, Store, StoreError, TokenOwner};
+use crate::ids::{Day, ServiceType, Timestamp, UserId};
+use crate::store::{
+    Answer, NewToken, NewUser, Sqlite, Store, StoreError, TokenOwner, Usage, UsageFilter, UsageKey,
+    UsageRow,
+};
 
 fn home() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
@@ -164,6 +167,36 @@ async fn a_row_that_makes_no_sense_is_an_error_not_a_panic() {
         store.users(None, 9).await,
         Err(StoreError::Unexpected(_))
     ));
+}
+
+#[tokio::test]
+async fn a_histogram_of_another_release_stays_and_the_numbers_count_on() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    let row = UsageRow {
+        key: UsageKey {
+            day: Day::from_number(20_000),
+            user: UserId::parse("alice").unwrap(),
+            service: ServiceType::parse("figma").unwrap(),
+        },
+        usage: Usage {
+            requests: 1,
+            ..Usage::default()
+        },
+    };
+    store.add_usage(vec![row.clone()]).await.unwrap();
+    let scribble =
+        |conn: &Connection| conn.execute_batch("UPDATE service_usage SET histogram = x'02aa'");
+    store.write(scribble).await.unwrap();
+    store.add_usage(vec![row]).await.unwrap();
+    let look = |conn: &Connection| {
+        let sql = "SELECT requests, histogram FROM service_usage";
+        conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+    };
+    let found: (i64, Vec<u8>) = store.read(look).await.unwrap();
+    assert_eq!(found, (2, vec![2, 0xaa]));
+    let read = store.usage(&UsageFilter::default(), None, 1).await;
+    assert!(matches!(read, Err(StoreError::Unexpected(_))));
 }
 
 /// A disk that lost power keeps any part of what was not yet synced. The log is cut at every place
