@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
     NewToken, NewUser, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance, TokenOwner,
     TokenRow, UserRow,
 };
@@ -26,7 +26,7 @@ struct State {
     instances: BTreeMap<i64, StoredInstance>,
     services: Vec<ServiceRow>,
     health: BTreeMap<ServiceType, HealthRow>,
-    audit: Vec<AuditEntry>,
+    audit: BTreeMap<i64, AuditEntry>,
     settings: BTreeMap<String, Vec<u8>>,
     last_number: i64,
 }
@@ -371,19 +371,41 @@ impl Store for Memory {
     }
 
     fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()> {
-        self.run(|state| state.audit.extend(entries))
+        self.run(|state| {
+            for entry in entries {
+                let number = state.number();
+                state.audit.insert(number, entry);
+            }
+        })
     }
 
-    fn audit(&self, before: Option<i64>, limit: u32) -> Answer<'_, Vec<AuditRow>> {
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Answer<'_, Vec<AuditRow>> {
         self.run(|state| {
-            let numbered = (1..).zip(state.audit.iter().cloned());
-            let rows = numbered.map(|(number, entry)| AuditRow { number, entry });
-            let mut rows: Vec<_> = rows
-                .filter(|row| before.is_none_or(|before| row.number < before))
-                .collect();
-            rows.reverse();
-            rows.truncate(limit as usize);
-            rows
+            let earlier = state.audit.range(..before.unwrap_or(i64::MAX)).rev();
+            let wanted = earlier.filter(|(_, entry)| filter.admits(entry));
+            let rows = wanted.map(|(number, entry)| AuditRow {
+                number: *number,
+                entry: entry.clone(),
+            });
+            rows.take(limit as usize).collect()
+        })
+    }
+
+    fn forget_audit_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| {
+            let old = state.audit.iter().filter(|(_, entry)| entry.at < before);
+            let mut old: Vec<(Timestamp, i64)> = old.map(|(n, entry)| (entry.at, *n)).collect();
+            old.sort_unstable();
+            old.truncate(limit as usize);
+            for (_, number) in &old {
+                state.audit.remove(number);
+            }
+            old.len() as u64
         })
     }
 
