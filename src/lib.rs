@@ -22,6 +22,7 @@ pub mod supervisor;
 pub mod health;
 pub mod users;
 pub mod instances;
+pub mod audit;
 pub mod bridge;
 pub mod site;
 pub mod router;

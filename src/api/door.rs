@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use super::state::Api;
+use crate::audit::{Actor, By, Peer, Visit, words};
 use crate::ids::UserId;
 use crate::problem::Problem;
 use crate::users::{AuthError, Caller};
@@ -122,24 +123,57 @@ pub struct User(pub UserId);
 #[derive(Clone, Copy, Debug)]
 pub struct Known;
 
-async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
-    let Some(value) = parts.headers.get(AUTHORIZATION) else {
+/// Who shows a token, left in the call's extensions for those who tell of it.
+async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
+    if !parts.headers.contains_key(AUTHORIZATION) {
         return Ok(None);
-    };
-    let token = value.to_str().ok().and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then_some(token.trim())
-    });
-    let Some(token) = token else {
+    }
+    let Some(token) = bearer(parts) else {
         return Err(ApiError::unauthorized());
     };
     match api.users.authenticate(token).await {
-        Ok(caller) => Ok(Some(caller)),
-        Err(AuthError::Unknown) => Err(ApiError::unauthorized()),
+        Ok(caller) => {
+            parts.extensions.insert(caller.clone());
+            Ok(Some(caller))
+        }
+        Err(AuthError::Unknown) => {
+            let refused = ApiError::unauthorized();
+            if let Some(visit) = visit(parts) {
+                api.audit.refused(words::API_REFUSED, refused.code, visit);
+                api.audit.wrong_token(visit);
+            }
+            Err(refused)
+        }
         Err(AuthError::Store(error)) => Err(error.into()),
     }
+}
+
+/// The token of a call.
+fn bearer(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// A call over TCP, as it is told of; `None` for one that came by the socket.
+fn visit(parts: &Parts) -> Option<Visit<'_>> {
+    let Peer(address) = *parts.extensions.get::<Peer>()?;
+    let RequestId(request_id) = parts.extensions.get::<RequestId>()?;
+    Some(Visit {
+        address,
+        request_id,
+    })
+}
+
+/// Refuses somebody who is known and may not.
+fn forbidden(parts: &Parts, api: &Api, detail: &str) -> ApiError {
+    let refused = ApiError::forbidden(detail);
+    if let Some(visit) = visit(parts) {
+        api.audit.refused(words::API_REFUSED, refused.code, visit);
+    }
+    refused
 }
 
 fn over_socket(parts: &Parts) -> bool {
@@ -154,7 +188,7 @@ impl FromRequestParts<Api> for Admin {
         }
         match caller(parts, api).await? {
             Some(Caller::Admin) => Ok(Self),
-            Some(Caller::User(_)) => Err(ApiError::forbidden("this call is for operators")),
+            Some(Caller::User(_)) => Err(forbidden(parts, api, "this call is for operators")),
             None => Err(ApiError::unauthorized()),
         }
     }
@@ -167,7 +201,7 @@ impl FromRequestParts<Api> for User {
             Some(Caller::User(user)) => Ok(Self(user)),
             Some(Caller::Admin) => {
                 let detail = "this call is a user's own; with an admin token use `/api/v1/admin/…`";
-                Err(ApiError::forbidden(detail))
+                Err(forbidden(parts, api, detail))
             }
             None => Err(ApiError::unauthorized()),
         }
@@ -181,6 +215,26 @@ impl FromRequestParts<Api> for Known {
             return Ok(Self);
         }
         Err(ApiError::unauthorized())
+    }
+}
+
+/// Who calls, for the audit log. Stands behind [`Admin`] or [`User`], which find out.
+impl FromRequestParts<Api> for By {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let request_id = parts.extensions.get::<RequestId>();
+        let request_id = request_id.map(|RequestId(id)| id.clone());
+        let actor = match parts.extensions.get::<Caller>() {
+            Some(Caller::User(user)) => Actor::User(user.clone()),
+            Some(Caller::Admin) => {
+                let token = bearer(parts).unwrap_or_default();
+                Actor::AdminToken(api.users.number(token).await?)
+            }
+            None if over_socket(parts) => Actor::Operator,
+            None => Actor::Nobody,
+        };
+        let peer = parts.extensions.get::<Peer>().copied();
+        Ok(Self::caller(actor, peer, request_id))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod saved;
 pub mod services;
 pub mod instances;
 pub mod users;
+pub mod audit;
 pub mod error;
 pub mod door;
 pub mod gate;

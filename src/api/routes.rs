@@ -10,8 +10,8 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    daemon, exits, instances, logs, openapi, process_orders, process_table, processes, saved,
-    services, users,
+    audit, daemon, exits, instances, logs, openapi, process_orders, process_table, processes,
+    saved, services, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -58,6 +58,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(users::remove))
         .routes(routes!(users::add_token))
         .routes(routes!(users::add_admin_token))
+        .routes(routes!(audit::list))
         .routes(routes!(document))
 }
 
@@ -97,6 +98,7 @@ mod tests {
             "/api/v1/user/instances",
             "/api/v1/admin/processes/{action}",
             "/api/v1/admin/processes/exits",
+            "/api/v1/admin/audit",
             "/api/v1/openapi.json",
         ] {
             assert!(document["paths"].get(path).is_some(), "{path}");

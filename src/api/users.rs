@@ -10,6 +10,7 @@ use super::error::{Answer, ApiError};
 use super::instances::PageQuery;
 use super::state::Api;
 use super::{List, Problem};
+use crate::audit::{By, words};
 use crate::ids::{Timestamp, UserId};
 use crate::secret::Secret;
 use crate::users::UserError;
@@ -90,11 +91,14 @@ pub(super) async fn list(
     responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
 pub(super) async fn add(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<AddUser>,
 ) -> Answer<Reply<NewToken>> {
     let user = parse(&request.id)?;
     let token = api.users.add(&user).await?;
+    let entry = by.entry(words::USER_ADD).with_user(&user);
+    api.audit.record_now(entry).await;
     Ok(shown(Some(&user), &token))
 }
 
@@ -103,6 +107,7 @@ pub(super) async fn add(
     params(("id" = String, Path)), responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn remove(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
@@ -110,6 +115,8 @@ pub(super) async fn remove(
     if !api.instances.forget_user(&user).await? {
         return Err(UserError::Unknown(user).into());
     }
+    let entry = by.entry(words::USER_REMOVE).with_user(&user);
+    api.audit.record_now(entry).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -119,18 +126,27 @@ pub(super) async fn remove(
     responses((status = 200, body = NewToken), (status = 404, body = Problem)))]
 pub(super) async fn add_token(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<Reply<NewToken>> {
     let user = parse(&id)?;
     let token = api.users.add_token(&user).await?;
+    let entry = by.entry(words::TOKEN_ADD).with_user(&user);
+    api.audit.record_now(entry).await;
     Ok(shown(Some(&user), &token))
 }
 
 /// Makes an admin token.
 #[utoipa::path(post, path = "/api/v1/admin/tokens", tag = "users",
     responses((status = 200, body = NewToken)))]
-pub(super) async fn add_admin_token(_: Admin, State(api): State<Api>) -> Answer<Reply<NewToken>> {
+pub(super) async fn add_admin_token(
+    _: Admin,
+    by: By,
+    State(api): State<Api>,
+) -> Answer<Reply<NewToken>> {
     let token = api.users.add_admin_token().await?;
+    let entry = by.entry(words::TOKEN_ADD).with_detail("for admins");
+    api.audit.record_now(entry).await;
     Ok(shown(None, &token))
 }

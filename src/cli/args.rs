@@ -6,9 +6,9 @@
 use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
-    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, kill, list, logs, man, orders, ping, reload, runtime, saving, scale, serve,
-    services, start, startup, update, users, why,
+    actions, attach, audit, bridge, completions, conf, config, daemon, describe, facts, flush,
+    import, init, instances, kill, list, logs, man, orders, ping, reload, runtime, saving, scale,
+    serve, services, start, startup, update, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Users(users::Args),
     /// Make tokens for the REST API
     Tokens(users::TokensArgs),
+    /// Tell who has done what, from where and when
+    Audit(audit::Args),
     /// Write a first ecosystem.config.js into this folder
     #[command(visible_alias = "ecosystem")]
     Init(init::Args),
@@ -204,6 +206,8 @@ mod tests {
             "mcpm startup systemd -u www --hp /home/www",
             "mcpm unstartup systemd",
             "mcpm --no-color jlist",
+            "mcpm audit --since 2h --action isolation. --user alice --json",
+            "mcpm audit --follow --limit 5 --until 2026-11-22T23:49:07Z",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -220,6 +224,8 @@ mod tests {
             "mcpm instances add demo",
             "mcpm users add",
             "mcpm ls --nope",
+            "mcpm audit --since yesterday",
+            "mcpm audit --limit 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -60,6 +60,7 @@ mod credentials;
 mod services;
 mod instances;
 mod users;
+mod audit;
 mod config;
 
 mod daemon;

@@ -11,9 +11,10 @@ use super::exit::{Exit, is_closed_pipe};
 use super::render::Output;
 use super::session::Session;
 use super::{
-    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
-    report, runtime, saving, scale, serve, services, start, startup, update, users, why,
+    actions, attach, audit, bridge, completions, conf, config, daemon, describe, facts, flush,
+    import, init, instances, kill, line, list, logs, man, orders, ping, refused, reload,
+    reload_logs, report, runtime, saving, scale, serve, services, start, startup, update, users,
+    why,
 };
 
 /// How the name that containers use is typed: it takes no command.
@@ -178,6 +179,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Instances(args) => instances::run(args, session).await,
         Command::Users(args) => users::run(args, session).await,
         Command::Tokens(args) => users::tokens(&args, session).await,
+        Command::Audit(args) => audit::run(&args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
         Command::Config(args) => config::run(&args, session).await,
         Command::Daemon(_)

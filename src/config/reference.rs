@@ -1,8 +1,8 @@
 //! The tables of `docs/ecosystem-file.md`, made from `keys.rs`.
 
 use super::keys::{
-    APP, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, LOG_ROTATE, MCP, RATE_LIMIT, TOP,
-    Table, Treatment, VALIDATE,
+    APP, AUDIT, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, LOG_ROTATE, MCP, RATE_LIMIT,
+    TOP, Table, Treatment, VALIDATE,
 };
 
 /// Every table of the paper, in its order.
@@ -19,6 +19,7 @@ pub const TABLES: &[&Table] = &[
     &RATE_LIMIT,
     &DAEMON,
     &LOG_ROTATE,
+    &AUDIT,
 ];
 
 /// A line that begins the table in the paper; [`end_mark`] ends it.

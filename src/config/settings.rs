@@ -24,4 +24,7 @@ pub struct Settings {
     /// When logs are put aside. Default 10 MiB, 30 files, compressed.
     #[serde(default)]
     pub log_rotate: Option<RotateSpec>,
+    /// Where isolation events are posted to. Default: nowhere.
+    #[serde(default)]
+    pub audit_webhook: Option<String>,
 }

@@ -16,6 +16,7 @@ use super::handover::give::Given;
 use super::listen::Front;
 use super::record::Recorder;
 use super::signals::Signals;
+use crate::audit::Audit;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::store::StoreHandle;
@@ -35,6 +36,7 @@ pub(super) struct Ending {
     pub(super) recorder: Recorder,
     pub(super) supervisor: Supervisor,
     pub(super) instances: Instances,
+    pub(super) audit: Audit,
     pub(super) store: StoreHandle,
 }
 
@@ -57,6 +59,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         recorder,
         supervisor,
         instances,
+        audit,
         store,
     } = ending;
     if reason == Reason::Signal {
@@ -77,6 +80,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         tracing::warn!(%error, "the times of last use since the last minute are lost");
     }
     drop(instances);
+    audit.close().await;
     if let Err(error) = store.close().await {
         tracing::warn!(%error, "the database was not closed in order; nothing is lost");
     }

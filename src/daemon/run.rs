@@ -32,6 +32,7 @@ use super::signals::Signals;
 use super::sources;
 use crate::api::state::{InForce, Rooms};
 use crate::api::{Api, Door, Gate, routes};
+use crate::audit::{Audit, By, words};
 use crate::control::readiness::{Starter, Word};
 use crate::control::{server, service_manager};
 use crate::health;
@@ -324,6 +325,8 @@ async fn live(
             max_answer: VALIDATION_ANSWER_MAX,
         })
     };
+    let (audit, writer, poster) = Audit::new(store.clone(), outbound(true));
+    audit.set_webhook(chosen.webhook());
     let api = Api::new(Rooms {
         home: home.clone(),
         started_at: Timestamp::now(),
@@ -332,6 +335,7 @@ async fn live(
         logs: logs.clone(),
         users: users.clone(),
         instances: instances.clone(),
+        audit: audit.clone(),
         outbound: outbound(false),
         outbound_private: outbound(true),
         in_force: in_force.clone(),
@@ -346,6 +350,7 @@ async fn live(
             services,
             instances: instances.clone(),
             users,
+            audit: audit.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
@@ -368,6 +373,10 @@ async fn live(
     }
 
     let mut tasks = JoinSet::new();
+    // These write as long as there are requests, of a daemon that has handed over, too.
+    let mut scribes = JoinSet::new();
+    scribes.spawn(writer.run());
+    scribes.spawn(poster.run());
     let called = Arc::new(Notify::new());
     let api = routes::service(api, Door::Socket, gate.clone());
     let mut doors = JoinSet::new();
@@ -427,6 +436,7 @@ async fn live(
             logs: &logs,
             instances: &instances,
             recorder: &recorder,
+            audit: &audit,
             store: &store,
             sources,
             rules,
@@ -434,6 +444,7 @@ async fn live(
             signals,
             reopen_asked,
             tasks: &mut tasks,
+            scribes: &mut scribes,
             doors: &mut doors,
         };
         (life.run().await, life.inbox, life.signals)
@@ -455,6 +466,7 @@ async fn live(
                 () = leave => {}
                 never = life::answer_late(inbox, &given) => match never {},
             }
+            audit.close().await;
             if let Err(error) = store.close().await {
                 tracing::debug!(%error, "the database was not closed in order");
             }
@@ -462,6 +474,10 @@ async fn live(
             return Ok(());
         }
     };
+    if reason == Reason::Signal {
+        let entry = By::system().entry(words::DAEMON_STOP);
+        audit.record(entry.with_detail("told by a signal"));
+    }
     if managed {
         service_manager::tell(service_manager::STOPPING);
     }
@@ -476,6 +492,7 @@ async fn live(
             recorder,
             supervisor,
             instances,
+            audit,
             store,
         },
         reason,

@@ -5,12 +5,14 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::api::daemon::Setting;
 use crate::config::spec::RotateSpec;
 use crate::config::{Settings, daemon_settings, units};
 use crate::logs::rotate::Policy;
+use crate::outbound::origin;
 
 /// Where the router listens when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -58,7 +60,8 @@ pub(super) struct Chosen {
     pub(super) require_auth: bool,
     pub(super) max_body: u64,
     pub(super) log_rotate: RotateSpec,
-    origins: [String; 5],
+    audit_webhook: Option<Webhook>,
+    origins: [String; 6],
 }
 
 /// Two sources of equal strength contradict each other.
@@ -86,14 +89,36 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (log_rotate, e) = pick(sources, "log_rotate", |settings| {
         settings.log_rotate.map(Rotation)
     })?;
+    let (audit_webhook, f) = pick(sources, "audit.webhook", |settings| {
+        settings.audit_webhook.clone().map(Webhook)
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
         require_auth: require_auth.unwrap_or(false),
         max_body: max_body.unwrap_or(BODY_MAX),
         log_rotate: log_rotate.map_or_else(RotateSpec::default, |rotation| rotation.0),
-        origins: [a, b, c, d, e],
+        audit_webhook,
+        origins: [a, b, c, d, e, f],
     })
+}
+
+/// Shown without what may be a secret in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Webhook(String);
+
+impl Webhook {
+    /// Where to call; `None` when it is no address.
+    fn uri(&self) -> Option<Uri> {
+        self.0.parse().ok()
+    }
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = self.uri().unwrap_or_default();
+        write!(f, "{}/…", origin(&uri))
+    }
 }
 
 /// Shown with its defaults.
@@ -152,9 +177,15 @@ fn pick<T: PartialEq + ToString>(
 }
 
 impl Chosen {
+    /// Where isolation events are posted to.
+    pub(super) fn webhook(&self) -> Option<Uri> {
+        self.audit_webhook.as_ref()?.uri()
+    }
+
     /// The same settings, wherever they come from.
     pub(super) fn same_values(&self, other: &Self) -> bool {
-        self.values() == other.values()
+        // What is shown of a webhook is not all of it.
+        self.values() == other.values() && self.audit_webhook == other.audit_webhook
     }
 
     /// Nobody had chosen any of what is different in `next`.
@@ -192,13 +223,20 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 5] {
+    fn values(&self) -> [(&'static str, String); 6] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
             ("require_auth", self.require_auth.to_string()),
             ("max_body", self.max_body.to_string()),
             ("log_rotate", Rotation(self.log_rotate).to_string()),
+            (
+                "audit.webhook",
+                self.audit_webhook
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            ),
         ]
     }
 
@@ -352,6 +390,33 @@ mod tests {
             error.contains("/e.json") && error.contains("/h/mcpm.json"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_webhook_is_shown_without_its_path_and_another_path_is_another_one() {
+        let said = |url: &str| {
+            let settings = Settings {
+                audit_webhook: Some(url.to_owned()),
+                ..Settings::default()
+            };
+            let file = Source {
+                name: "/e.json".into(),
+                settings,
+            };
+            choose(&Sources {
+                strong: Vec::new(),
+                files: vec![file],
+            })
+            .unwrap()
+        };
+        let one = said("https://hooks.example.com/T0/hunter2");
+        let shown = one.rows("u");
+        let row = shown.iter().find(|row| row.name == "audit.webhook");
+        assert_eq!(row.unwrap().value, "https://hooks.example.com/…");
+        let other = said("https://hooks.example.com/T0/hunter3");
+        assert!(one.same_values(&one) && !one.same_values(&other));
+        assert!(!other.difference(&one).contains("hunter"));
+        assert_eq!(one.webhook().unwrap().path(), "/T0/hunter2");
     }
 
     #[test]

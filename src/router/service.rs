@@ -22,6 +22,7 @@ use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
+use crate::audit::{Audit, Peer, Visit, words};
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances};
 use crate::problem;
@@ -36,6 +37,7 @@ pub(super) struct Service {
     pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) audit: Audit,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     pub(super) began: Instant,
@@ -67,6 +69,11 @@ impl Service {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
+                if refusal.is_audited() {
+                    let visit = visit(peer.ip(), &id);
+                    self.audit
+                        .refused(words::ROUTER_REFUSED, refusal.code(), visit);
+                }
                 refusal.response(&id)
             }
         }
@@ -91,18 +98,25 @@ impl Service {
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
-            Route::Own => Ok(self.api(request, id).await),
+            Route::Own => Ok(self.api(request, id, peer).await),
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Instance(target) => {
-                let found = self.find(&target, request.headers()).await?;
+                let visit = visit(peer, id);
+                let found = self.find(&target, request.headers(), visit).await?;
                 self.admit(&found, request.headers())?;
                 self.forward(request, &target, found, id, peer).await
             }
         }
     }
 
-    async fn api(&self, mut request: Request<Incoming>, id: &HeaderValue) -> Response<Body> {
+    async fn api(
+        &self,
+        mut request: Request<Incoming>,
+        id: &HeaderValue,
+        peer: IpAddr,
+    ) -> Response<Body> {
         request.headers_mut().insert(REQUEST_ID, id.clone());
+        request.extensions_mut().insert(Peer(peer));
         let answered = self
             .api
             .clone()
@@ -118,7 +132,12 @@ impl Service {
     /// Finds the instance of a URL, if this caller may use it. Every refusal that must not tell
     /// anything takes the same steps: one hash, one look into the table, the token if one was
     /// shown, and one look-up in the store.
-    async fn find(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Found, Refusal> {
+    async fn find(
+        &self,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+        visit: Visit<'_>,
+    ) -> Result<Found, Refusal> {
         let hash = self.instances.hash(target.id);
         let instance = self
             .instances
@@ -148,11 +167,18 @@ impl Service {
                     let service = service.cloned().ok_or(Refusal::Unavailable)?;
                     return Ok(Found { instance, service });
                 }
-                Access::Token { shown } => return Err(Refusal::Token { shown }),
+                Access::Token { shown } => {
+                    if shown {
+                        self.audit.wrong_token(visit);
+                    }
+                    return Err(Refusal::Token { shown });
+                }
+                Access::Foreign(by) => self.audit.foreign_token(&instance, by, visit),
                 Access::Unknown => {}
             }
         }
         drop(services);
+        self.audit.unknown_id(target.id.len(), &hash, visit);
         self.instances.refuse(&hash).await;
         Err(Refusal::UnknownInstance)
     }
@@ -206,7 +232,9 @@ impl Service {
         peer: IpAddr,
     ) -> Result<Response<Body>, Refusal> {
         let Found { instance, service } = found;
-        instance.touch(Timestamp::now());
+        if instance.touch(Timestamp::now()) {
+            self.audit.first_use(&instance, visit(peer, id));
+        }
         let client = upgrade::wanted(&mut request);
         let (prepared, fate) = self.prepare(
             request,
@@ -370,6 +398,14 @@ impl Service {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         Response::from_parts(parts, body)
+    }
+}
+
+/// The request, as it is told of.
+fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
+    Visit {
+        address,
+        request_id: id.to_str().unwrap_or_default(),
     }
 }
 

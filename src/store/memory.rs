@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance, TokenOwner,
-    TokenRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow,
+    NewInstance, NewToken, NewUser, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance,
+    TokenOwner, TokenRow, UserRow,
 };
 
 /// A store that lives as long as its handle.

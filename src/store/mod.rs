@@ -24,8 +24,8 @@ use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 pub use error::{OpenError, StoreError};
 pub use memory::Memory;
 pub use records::{
-    Added, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance, NewToken,
-    NewUser, Page, Rotation, ServiceRow, StoredInstance, TokenOwner, TokenRow, UserRow,
+    Added, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
+    NewToken, NewUser, Page, Rotation, ServiceRow, StoredInstance, TokenOwner, TokenRow, UserRow,
 };
 pub use sqlite::Sqlite;
 

@@ -109,6 +109,18 @@ impl Users {
         judge(found, &hash, Timestamp::now()).ok_or(AuthError::Unknown)
     }
 
+    /// The number of a token, valid or not, for those who tell of it; `None` when it is none.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn number(&self, token: &str) -> Result<Option<i64>, StoreError> {
+        let found = self
+            .store
+            .token_by_hash(&self.vault.token_hash(token))
+            .await?;
+        Ok(found.map(|row| row.number))
+    }
+
     /// All tokens of an owner, as far as they are known.
     ///
     /// # Errors
@@ -293,6 +305,9 @@ mod tests {
             .await
             .unwrap()
             .remove(0);
+        let number = users.number(token.expose()).await.unwrap();
+        assert_eq!(number, Some(row.number));
+        assert_eq!(users.number("mcpm_u_x").await.unwrap(), None);
         let (hash, end) = (row.hash, Timestamp::from_millis(100));
         let dated = TokenRow {
             expires_at: Some(end),

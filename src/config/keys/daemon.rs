@@ -80,7 +80,24 @@ pub static DAEMON: Table = Table::new(
             "how long usage and audit are kept",
         )
         .but(NotYet),
+        Key::new(
+            "audit",
+            Kind::Block(&AUDIT, &[]),
+            "",
+            "who else is told of what is done",
+        ),
     ],
+);
+
+/// `audit`
+pub static AUDIT: Table = Table::new(
+    "audit",
+    &[Key::new(
+        "webhook",
+        Kind::Text,
+        "",
+        "an address to which isolation events are posted as JSON; private ones are allowed",
+    )],
 );
 
 /// `log_rotate` of an app or of the daemon: a block, or on or off.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::super::record::Recorder;
 use super::super::settings::Source;
 use super::{Line, PROTOCOL, SOCKET_FD, Word};
+use crate::audit::Audit;
 use crate::control::descriptor_store;
 use crate::control::readiness::READY_FD;
 use crate::failpoint;
@@ -47,6 +48,7 @@ pub(in super::super) struct Going<'a> {
     pub(in super::super) logs: &'a Logs,
     pub(in super::super) instances: &'a Instances,
     pub(in super::super) recorder: &'a Recorder,
+    pub(in super::super) audit: &'a Audit,
 }
 
 /// The other daemon has it all.
@@ -219,6 +221,7 @@ async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), Fa
     }
     going.logs.pause().await;
     going.recorder.flush().await;
+    going.audit.flush().await;
     if let Err(error) = going.instances.flush_last_used().await {
         tracing::warn!(%error, "the times of last use since the last minute are lost");
     }

@@ -20,9 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, OpenError, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance,
-    TokenOwner, TokenRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow,
+    NewInstance, NewToken, NewUser, OpenError, Page, Rotation, ServiceRow, Store, StoreError,
+    StoredInstance, TokenOwner, TokenRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
