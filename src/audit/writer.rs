@@ -100,11 +100,11 @@ impl Writer {
         if !self.batch.is_empty() {
             return;
         }
-        let lost;
-        (self.batch, lost) = {
+        let (batch, lost) = {
             let mut desk = self.shared.desk();
             (desk.take(which, Instant::now()), desk.take_lost())
         };
+        self.batch = batch;
         if lost > 0 {
             tracing::warn!(entries = lost, "lost for the audit log, which was full");
         }

@@ -14,7 +14,7 @@ use crate::harness::{App, Mcpm, demo, service, wait_for};
 /// What the command tells, newest first.
 #[track_caller]
 fn told(mcpm: &Mcpm, filters: &[&str]) -> Vec<Value> {
-    let text = mcpm.ok(&[&["audit", "--json", "--limit", "1000"], filters].concat());
+    let text = mcpm.ok(&[&["audit", "--json", "--limit", "1000"][..], filters].concat());
     let list: Value = serde_json::from_str(&text).expect("JSON");
     list["items"].as_array().expect("a list").clone()
 }
