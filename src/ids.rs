@@ -233,6 +233,12 @@ impl Timestamp {
         Self(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// Reads RFC 3339; `None` for what is no such time.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time: JiffTimestamp = text.parse().ok()?;
+        Some(Self(time.as_millisecond()))
+    }
+
     /// Milliseconds since 1970, as stored and as PM2's `jlist` shows times.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -293,5 +299,7 @@ mod tests {
         let text = serde_json::to_string(&time).unwrap();
         assert_eq!(text, "\"2026-11-22T23:49:07.550Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), time);
+        assert_eq!(Timestamp::parse("2026-11-22T23:49:07.550Z"), Some(time));
+        assert_eq!(Timestamp::parse("yesterday"), None);
     }
 }

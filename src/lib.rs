@@ -23,6 +23,7 @@ pub mod health;
 pub mod users;
 pub mod instances;
 pub mod usage;
+pub mod audit;
 pub mod bridge;
 pub mod site;
 pub mod router;

@@ -13,6 +13,7 @@ use super::List;
 use super::door::{Admin, Door, Json, Reply};
 use super::error::{Answer, ApiError};
 use super::state::{Api, DaemonOrder};
+use crate::audit::{By, words};
 use crate::ids::Timestamp;
 
 /// `GET /api/v1/admin/daemon`.
@@ -34,6 +35,10 @@ pub struct DaemonInfo {
     pub public_url: String,
     /// What an operator should act on.
     pub warnings: Vec<String>,
+    /// Isolation events since the daemon has started: `GET /api/v1/admin/audit?action=isolation.`
+    /// tells them.
+    #[serde(default)]
+    pub isolation_events: u64,
 }
 
 /// One setting, and where its value comes from.
@@ -125,6 +130,7 @@ pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> 
         listen: now.listen.map(|address| address.to_string()),
         public_url: now.public_url.clone(),
         warnings: warnings(&api),
+        isolation_events: api.audit.isolation_events(),
     })
 }
 
@@ -167,11 +173,18 @@ pub(super) async fn config(_: Admin, State(api): State<Api>) -> Reply<List<Setti
     request_body = StopRequest, responses((status = 202)))]
 pub(super) async fn stop(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Extension(door): Extension<Door>,
     Json(request): Json<StopRequest>,
 ) -> Answer<StatusCode> {
     let keep = request.keep;
+    // Told before: afterwards there is nobody to tell it.
+    let mut entry = by.entry(words::DAEMON_STOP);
+    if keep {
+        entry = entry.with_detail("the services go on");
+    }
+    api.audit.record(entry);
     if door == Door::Socket {
         let order = |done| DaemonOrder::Stop { keep, done };
         api.order(order, "not_stopped").await?;
@@ -189,6 +202,7 @@ pub(super) async fn stop(
     request_body = UpdateRequest, responses((status = 200, body = Updated)))]
 pub(super) async fn update(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Extension(door): Extension<Door>,
     Json(request): Json<UpdateRequest>,
@@ -207,5 +221,9 @@ pub(super) async fn update(
         drain: Duration::from_secs(drain),
         done,
     };
-    api.order(order, "not_updated").await.map(Reply)
+    let updated: Updated = api.order(order, "not_updated").await?;
+    let detail = format!("{} → {}", updated.from_version, updated.version);
+    let entry = by.entry(words::DAEMON_UPDATE).with_detail(detail);
+    api.audit.record(entry);
+    Ok(Reply(updated))
 }

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::ends::AskedWith;
 use super::error::ApiError;
 use super::state::Api;
+use crate::audit::{Actor, By, Visit, words};
 use crate::ids::UserId;
 use crate::problem::Problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Shown};
@@ -134,17 +135,12 @@ pub struct UserToken {
 #[derive(Clone, Copy, Debug)]
 pub struct Known;
 
-async fn caller(parts: &Parts, api: &Api) -> Result<Option<Shown>, ApiError> {
-    let Some(value) = parts.headers.get(AUTHORIZATION) else {
+/// Who shows a token, left in the call's extensions for those who tell of it.
+async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError> {
+    if !parts.headers.contains_key(AUTHORIZATION) {
         return Ok(None);
-    };
-    let token = value.to_str().ok().and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then_some(token.trim())
-    });
-    let Some(token) = token else {
+    }
+    let Some(token) = bearer(parts) else {
         return Err(ApiError::unauthorized());
     };
     // None over the socket, where nobody guesses.
@@ -160,18 +156,24 @@ async fn caller(parts: &Parts, api: &Api) -> Result<Option<Shown>, ApiError> {
             if let (Some(asked), Some(token)) = (asked, &shown.token) {
                 asked.note(token);
             }
+            parts.extensions.insert(shown.clone());
             Ok(Some(shown))
         }
         Err(AuthError::Unknown) => {
             let guess = peer.and_then(|Peer(from)| suspects.wrong(from));
-            Err(guess.map_or_else(ApiError::unauthorized, ApiError::guessing))
+            let refused = guess.map_or_else(ApiError::unauthorized, ApiError::guessing);
+            if let Some(visit) = visit(parts) {
+                api.audit.refused(words::API_REFUSED, refused.code, visit);
+                api.audit.wrong_token(visit);
+            }
+            Err(refused)
         }
         Err(AuthError::Store(error)) => Err(error.into()),
     }
 }
 
 /// A user who has shown a token.
-async fn user(parts: &Parts, api: &Api) -> Result<UserToken, ApiError> {
+async fn user(parts: &mut Parts, api: &Api) -> Result<UserToken, ApiError> {
     let shown = caller(parts, api).await?;
     let shown = shown.ok_or_else(ApiError::unauthorized)?;
     let token = shown.token;
@@ -179,9 +181,37 @@ async fn user(parts: &Parts, api: &Api) -> Result<UserToken, ApiError> {
         Caller::User(user) => Ok(UserToken { user, token }),
         Caller::Admin => {
             let detail = "this call is a user's own; with an admin token use `/api/v1/admin/…`";
-            Err(ApiError::forbidden(detail))
+            Err(forbidden(parts, api, detail))
         }
     }
+}
+
+/// The token of a call.
+fn bearer(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// A call over TCP, as it is told of; `None` for one that came by the socket.
+fn visit(parts: &Parts) -> Option<Visit<'_>> {
+    let Peer(address) = *parts.extensions.get::<Peer>()?;
+    let RequestId(request_id) = parts.extensions.get::<RequestId>()?;
+    Some(Visit {
+        address,
+        request_id,
+    })
+}
+
+/// Refuses somebody who is known and may not.
+fn forbidden(parts: &Parts, api: &Api, detail: &str) -> ApiError {
+    let refused = ApiError::forbidden(detail);
+    if let Some(visit) = visit(parts) {
+        api.audit.refused(words::API_REFUSED, refused.code, visit);
+    }
+    refused
 }
 
 fn over_socket(parts: &Parts) -> bool {
@@ -196,7 +226,7 @@ impl FromRequestParts<Api> for Admin {
         }
         match caller(parts, api).await?.map(|shown| shown.caller) {
             Some(Caller::Admin) => Ok(Self),
-            Some(Caller::User(_)) => Err(ApiError::forbidden("this call is for operators")),
+            Some(Caller::User(_)) => Err(forbidden(parts, api, "this call is for operators")),
             None => Err(ApiError::unauthorized()),
         }
     }
@@ -223,6 +253,25 @@ impl FromRequestParts<Api> for Known {
             return Ok(Self);
         }
         Err(ApiError::unauthorized())
+    }
+}
+
+/// Who calls, for the audit log. Stands behind [`Admin`] or [`User`], which find out.
+impl FromRequestParts<Api> for By {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        let request_id = parts.extensions.get::<RequestId>();
+        let request_id = request_id.map(|RequestId(id)| id.clone());
+        let actor = match parts.extensions.get::<Shown>() {
+            Some(shown) => match &shown.caller {
+                Caller::User(user) => Actor::User(user.clone()),
+                Caller::Admin => Actor::AdminToken(shown.token.as_ref().map(|token| token.number)),
+            },
+            None if over_socket(parts) => Actor::Operator,
+            None => Actor::Nobody,
+        };
+        let peer = parts.extensions.get::<Peer>().copied();
+        Ok(Self::caller(actor, peer, request_id))
     }
 }
 

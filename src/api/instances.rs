@@ -12,12 +12,13 @@ use super::error::{Answer, ApiError};
 use super::services::find;
 use super::state::Api;
 use super::{List, Problem};
+use crate::audit::{By, words};
 use crate::config::spec::{AuthKind, ServiceSpec};
 use crate::ids::{InstanceId, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::validate::{Verdict, validate};
 use crate::instances::{OwnInstance, credentials};
 use crate::secret::Secret;
-use crate::store::InstanceRow;
+use crate::store::{AuditEntry, InstanceRow};
 use crate::vault::Fields;
 
 /// Answer of `authenticate`, of `rotate` and of `POST /api/v1/admin/instances`. Its first two
@@ -122,6 +123,7 @@ fn none() -> ApiError {
 /// Checks what was given, asks the external service, seals, stores.
 pub(super) async fn grant(
     api: &Api,
+    by: &By,
     user: &UserId,
     service: &str,
     api_key: Option<String>,
@@ -147,6 +149,13 @@ pub(super) async fn grant(
         .instances
         .grant(user, &spec.service, &spec.prefix, Secret::new(fields))
         .await?;
+    let action = if granted.created {
+        words::INSTANCE_CREATE
+    } else {
+        words::INSTANCE_CREDENTIAL
+    };
+    api.audit
+        .record(told(by, action, user, &spec.service, &granted.public));
     let name = &spec.display_name;
     let message = if granted.created {
         format!("{name} is ready: paste the instance URL into your MCP client")
@@ -158,6 +167,20 @@ pub(super) async fn grant(
         instance_id: granted.id.expose().to_owned(),
         message,
     }))
+}
+
+/// What was done with an instance, by its public number.
+fn told(
+    by: &By,
+    action: &str,
+    user: &UserId,
+    service: &ServiceType,
+    public: &PublicId,
+) -> AuditEntry {
+    by.entry(action)
+        .with_user(user)
+        .with_service(service)
+        .with_instance(public)
 }
 
 fn bad_credentials(detail: String) -> ApiError {
@@ -214,13 +237,19 @@ pub(super) async fn get(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn remove(
     User(user): User,
+    by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
 ) -> Answer<StatusCode> {
     let service = ServiceType::parse(&service).map_err(|_| none())?;
+    let row = api.instances.row_of(&user, &service).await?;
+    let row = row.ok_or_else(none)?;
     if !api.instances.remove(&user, &service).await? {
         return Err(none());
     }
+    let action = words::INSTANCE_REMOVE;
+    api.audit
+        .record(told(&by, action, &user, &service, &row.public));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -230,6 +259,7 @@ pub(super) async fn remove(
     responses((status = 200, body = InstanceGrant), (status = 404, body = Problem)))]
 pub(super) async fn rotate(
     User(user): User,
+    by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
 ) -> Answer<Reply<InstanceGrant>> {
@@ -239,6 +269,9 @@ pub(super) async fn rotate(
         .rotate(&user, &spec.service, &spec.prefix)
         .await?;
     let granted = rotated.ok_or_else(none)?;
+    let action = words::INSTANCE_ROTATE;
+    api.audit
+        .record(told(&by, action, &user, &spec.service, &granted.public));
     Ok(Reply(InstanceGrant {
         instance_url: url(&api, &granted.id, &spec.service),
         instance_id: granted.id.expose().to_owned(),
@@ -319,6 +352,7 @@ pub(super) async fn admin_list(
               (status = 404, body = Problem)))]
 pub(super) async fn admin_create(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<AdminCreateInstance>,
 ) -> Answer<Reply<InstanceGrant>> {
@@ -332,7 +366,7 @@ pub(super) async fn admin_create(
     if !api.users.exists(&user).await? {
         return Err(crate::users::UserError::Unknown(user).into());
     }
-    grant(&api, &user, &service, api_key, additional_credentials).await
+    grant(&api, &by, &user, &service, api_key, additional_credentials).await
 }
 
 /// Removes an instance and its credentials, for good.
@@ -341,6 +375,7 @@ pub(super) async fn admin_create(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn admin_remove(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
@@ -349,8 +384,12 @@ pub(super) async fn admin_remove(
         ApiError::not_found("unknown_instance", detail)
     };
     let public = PublicId::parse(&id).map_err(|_| unknown())?;
+    let row = api.instances.row(&public).await?.ok_or_else(unknown)?;
     if !api.instances.remove_public(&public).await? {
         return Err(unknown());
     }
+    let action = words::INSTANCE_REMOVE;
+    let entry = told(&by, action, &row.user, &row.service, &public);
+    api.audit.record_now(entry).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -17,6 +17,7 @@ use super::door::{Admin, Json, Query, Reply};
 use super::error::Answer;
 use super::processes::ndjson;
 use super::state::{Api, DaemonOrder};
+use crate::audit::{By, words};
 use crate::ids::{AppName, PmId, Timestamp};
 use crate::logs::dress::Dates;
 use crate::logs::{self, Following, Origin, history};
@@ -405,6 +406,7 @@ pub struct Reached {
     responses((status = 200, body = Reached), (status = 404, body = Problem)))]
 pub(super) async fn flush(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<FlushRequest>,
 ) -> Answer<Reply<Reached>> {
@@ -422,6 +424,9 @@ pub(super) async fn flush(
     {
         tracing::warn!(%error, "cannot empty the daemon's own log");
     }
+    let target = request.target.unwrap_or_else(|| "all logs".to_owned());
+    api.audit
+        .record(by.entry(words::LOGS_FLUSH).with_detail(target));
     Ok(Reply(Reached {
         processes: processes.len(),
     }))

@@ -20,6 +20,7 @@ pub mod users;
 pub mod keys;
 pub mod tokens;
 pub mod usage;
+pub mod audit;
 pub mod error;
 pub mod door;
 pub mod gate;

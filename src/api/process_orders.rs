@@ -14,6 +14,7 @@ use super::outcomes::{Outcome, outcomes};
 use super::processes::refuse_other_version;
 use super::state::Api;
 use super::{List, Problem, logs};
+use crate::audit::{By, words};
 use crate::config::AppSpec;
 use crate::config::spec::Env;
 use crate::ids::{AppName, PmId};
@@ -127,6 +128,7 @@ pub struct SendRequest {
     (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn scale(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<ScaleRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
@@ -134,9 +136,11 @@ pub(super) async fn scale(
         let detail = format!("`{}`: write a number, `+N` or `-N`", request.count);
         return Err(ApiError::bad_request(detail));
     };
-    Ok(outcomes(
-        api.supervisor.scale(&request.target, count).await?,
-    ))
+    let scaled = api.supervisor.scale(&request.target, count).await?;
+    let detail = format!("{} to {}", request.target, request.count);
+    api.audit
+        .record(by.entry(words::PROCESS_SCALE).with_detail(detail));
+    Ok(outcomes(scaled))
 }
 
 /// Puts a new run in the place of one process's run: beside it where nothing stands in the way, else
@@ -147,6 +151,7 @@ pub(super) async fn scale(
     (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn reload(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<ReloadRequest>,
 ) -> Answer<Reply<Reloaded>> {
@@ -170,6 +175,9 @@ pub(super) async fn reload(
     let Some(outcome) = outcomes.into_iter().next() else {
         return Err(CommandError::Unknown(pm_id.to_string()).into());
     };
+    let detail = format!("{} ({})", outcome.name, outcome.id);
+    api.audit
+        .record(by.entry(words::PROCESS_RELOAD).with_detail(detail));
     Ok(Reply(Reloaded {
         pm_id: outcome.id,
         name: outcome.name,
@@ -188,6 +196,7 @@ pub(super) async fn reload(
     responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
 pub(super) async fn reset(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<ResetRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
@@ -195,6 +204,8 @@ pub(super) async fn reset(
     for process in &reset {
         api.logs.losses().forget(process.id);
     }
+    api.audit
+        .record(by.entry(words::PROCESS_RESET).with_detail(request.target));
     Ok(outcomes(reset))
 }
 
@@ -204,10 +215,14 @@ pub(super) async fn reset(
     responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
 pub(super) async fn unwatch(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<UnwatchRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
-    Ok(outcomes(api.supervisor.unwatch(&request.target).await?))
+    let unwatched = api.supervisor.unwatch(&request.target).await?;
+    api.audit
+        .record(by.entry(words::PROCESS_UNWATCH).with_detail(request.target));
+    Ok(outcomes(unwatched))
 }
 
 /// Sends a signal to the root process of each.
@@ -216,6 +231,7 @@ pub(super) async fn unwatch(
     responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
 pub(super) async fn signal(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<SignalRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
@@ -224,9 +240,11 @@ pub(super) async fn signal(
         let detail = format!("`{given}` is no signal; write a name such as `SIGUSR2`, or a number");
         return Err(ApiError::bad_request(detail));
     };
-    Ok(outcomes(
-        api.supervisor.signal(&request.target, signal).await?,
-    ))
+    let sent = api.supervisor.signal(&request.target, signal).await?;
+    let detail = format!("{} to {}", request.signal, request.target);
+    api.audit
+        .record(by.entry(words::PROCESS_SIGNAL).with_detail(detail));
+    Ok(outcomes(sent))
 }
 
 /// Writes a line to the standard input of each.
@@ -235,6 +253,7 @@ pub(super) async fn signal(
     responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
 pub(super) async fn send(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<SendRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
@@ -269,7 +288,12 @@ pub(super) async fn send(
         processes.iter().map(one).collect()
     });
     match sent.await {
-        Ok(sent) => Ok(outcomes(sent)),
+        Ok(sent) => {
+            // The line may be a secret.
+            api.audit
+                .record(by.entry(words::PROCESS_SEND).with_detail(request.target));
+            Ok(outcomes(sent))
+        }
         Err(error) => Err(ApiError::internal(&error)),
     }
 }

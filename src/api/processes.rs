@@ -20,6 +20,7 @@ use super::error::{Answer, ApiError};
 use super::outcomes::{Outcome, outcomes};
 use super::state::{Api, DaemonOrder};
 use super::{List, Problem, logs};
+use crate::audit::{By, words};
 use crate::config::spec::{Env, SPEC_VERSION};
 use crate::config::{AppSpec, Settings};
 use crate::ids::{AppName, PmId, Port, Timestamp};
@@ -477,6 +478,7 @@ pub(super) async fn watch(_: Admin, State(api): State<Api>) -> Response {
     request_body = StartRequest, responses((status = 200, body = List<Outcome>)))]
 pub(super) async fn start(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<StartRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
@@ -494,7 +496,11 @@ pub(super) async fn start(
         beside: request.force,
         unready: request.no_wait,
     };
-    Ok(outcomes(api.supervisor.start(request.apps, how).await?))
+    let names: Vec<&str> = request.apps.iter().map(|app| app.name.as_str()).collect();
+    let entry = by.entry(words::PROCESS_START).with_detail(names.join(", "));
+    let started = api.supervisor.start(request.apps, how).await?;
+    api.audit.record(entry);
+    Ok(outcomes(started))
 }
 
 /// Specs of another version could be misread.
@@ -521,25 +527,25 @@ pub(super) fn refuse_other_version(theirs: u32) -> Answer<()> {
     responses((status = 200, body = List<Outcome>), (status = 404, body = Problem)))]
 pub(super) async fn act(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(action): Path<String>,
     Json(request): Json<TargetRequest>,
 ) -> Answer<Reply<List<Outcome>>> {
-    let action = match action.as_str() {
-        "start" => Action::Start,
-        "stop" => Action::Stop,
-        "restart" => Action::Restart,
-        "delete" => Action::Delete,
+    let (action, word) = match action.as_str() {
+        "start" => (Action::Start, words::PROCESS_START),
+        "stop" => (Action::Stop, words::PROCESS_STOP),
+        "restart" => (Action::Restart, words::PROCESS_RESTART),
+        "delete" => (Action::Delete, words::PROCESS_DELETE),
         _ => {
             let detail = "write `start`, `stop`, `restart` or `delete`";
             return Err(ApiError::not_found("unknown_action", detail));
         }
     };
-    Ok(outcomes(
-        api.supervisor
-            .act(action, &request.target, request.env)
-            .await?,
-    ))
+    let TargetRequest { target, env } = request;
+    let done = api.supervisor.act(action, &target, env).await?;
+    api.audit.record(by.entry(word).with_detail(target));
+    Ok(outcomes(done))
 }
 
 /// Streams values as lines of JSON.

@@ -10,8 +10,8 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    daemon, ends, exits, instances, keys, logs, openapi, process_orders, process_table, processes,
-    saved, services, tokens, usage, users,
+    audit, daemon, ends, exits, instances, keys, logs, openapi, process_orders, process_table,
+    processes, saved, services, tokens, usage, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -77,6 +77,7 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::cancel))
         .routes(routes!(usage::admin_list))
+        .routes(routes!(audit::list))
         .routes(routes!(document))
 }
 
@@ -121,6 +122,7 @@ mod tests {
             "/api/v1/admin/processes/exits",
             "/api/v1/admin/users/{id}/tokens/{number}",
             "/api/v1/user/tokens",
+            "/api/v1/admin/audit",
             "/api/v1/openapi.json",
         ] {
             assert!(document["paths"].get(path).is_some(), "{path}");

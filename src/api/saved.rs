@@ -13,6 +13,7 @@ use super::error::{Answer, ApiError};
 use super::logs::Reached;
 use super::outcomes::{Outcome, outcomes};
 use super::state::Api;
+use crate::audit::{By, words};
 use crate::supervisor::Snapshot;
 use crate::supervisor::dump::{self, Read};
 
@@ -45,6 +46,7 @@ pub struct Resurrected {
     responses((status = 200, body = Reached), (status = 409, body = Problem)))]
 pub(super) async fn save(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<SaveRequest>,
 ) -> Answer<Reply<Reached>> {
@@ -54,14 +56,18 @@ pub(super) async fn save(
         let detail = "the list is empty; the saved list is left as it is";
         return Err(ApiError::new(StatusCode::CONFLICT, "empty_list", detail));
     }
-    write(&api, snapshot).await
+    let saved = write(&api, snapshot).await?;
+    api.audit.record(by.entry(words::LIST_SAVE));
+    Ok(saved)
 }
 
 /// Empties the saved list, so that nothing is brought back.
 #[utoipa::path(delete, path = "/api/v1/admin/save", tag = "processes",
     responses((status = 200, body = Reached)))]
-pub(super) async fn clear(_: Admin, State(api): State<Api>) -> Answer<Reply<Reached>> {
-    write(&api, Arc::default()).await
+pub(super) async fn clear(_: Admin, by: By, State(api): State<Api>) -> Answer<Reply<Reached>> {
+    let cleared = write(&api, Arc::default()).await?;
+    api.audit.record(by.entry(words::LIST_CLEAR));
+    Ok(cleared)
 }
 
 async fn write(api: &Api, snapshot: Arc<Snapshot>) -> Answer<Reply<Reached>> {
@@ -85,7 +91,11 @@ async fn write(api: &Api, snapshot: Arc<Snapshot>) -> Answer<Reply<Reached>> {
 /// Brings back what was saved; names that are in the list already are left alone.
 #[utoipa::path(post, path = "/api/v1/admin/resurrect", tag = "processes",
     responses((status = 200, body = Resurrected), (status = 404, body = Problem)))]
-pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<Resurrected>> {
+pub(super) async fn resurrect(
+    _: Admin,
+    by: By,
+    State(api): State<Api>,
+) -> Answer<Reply<Resurrected>> {
     let path = api.home.dump();
     let read = tokio::task::spawn_blocking(move || dump::read(&path)).await;
     let Read {
@@ -99,6 +109,7 @@ pub(super) async fn resurrect(_: Admin, State(api): State<Api>) -> Answer<Reply<
     };
     let count = saved.len();
     let Reply(resurrected) = outcomes(api.supervisor.resurrect(saved).await?);
+    api.audit.record(by.entry(words::LIST_RESURRECT));
     Ok(Reply(Resurrected {
         items: resurrected.items,
         saved: count,

@@ -13,6 +13,7 @@ use super::instances::InstanceGrant;
 use super::processes::Health;
 use super::state::Api;
 use super::{List, Problem};
+use crate::audit::By;
 use crate::config::spec::{AuthField, AuthKind, ServiceSpec};
 use crate::ids::ServiceType;
 use crate::supervisor;
@@ -187,6 +188,7 @@ pub(super) async fn admin_list(_: Admin, State(api): State<Api>) -> Reply<List<A
               (status = 404, body = Problem), (status = 502, body = Problem)))]
 pub(super) async fn authenticate(
     User(user): User,
+    by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
     Json(request): Json<AuthenticateRequest>,
@@ -195,5 +197,5 @@ pub(super) async fn authenticate(
         api_key,
         additional_credentials,
     } = request;
-    super::instances::grant(&api, &user, &service, api_key, additional_credentials).await
+    super::instances::grant(&api, &by, &user, &service, api_key, additional_credentials).await
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::daemon::{Setting, Updated};
 use crate::api::error::{Answer, ApiError};
+use crate::audit::Audit;
 use crate::config::Settings;
 use crate::home::Home;
 use crate::ids::{ServiceType, Timestamp};
@@ -48,6 +49,8 @@ pub struct Rooms {
     pub keys: MasterKeys,
     /// How much users have used.
     pub ledger: Ledger,
+    /// What was done by whom.
+    pub audit: Audit,
     /// Calls to external services, public addresses only.
     pub outbound: Outbound,
     /// The same for services that may reach private addresses.

@@ -11,6 +11,7 @@ use super::instances::{AdminInstance, PageQuery};
 use super::state::Api;
 use super::tokens::{self, Token};
 use super::{List, Problem};
+use crate::audit::{By, words};
 use crate::ids::{Timestamp, UserId};
 use crate::store::{TokenOwner, UserRow};
 use crate::users::UserError;
@@ -120,11 +121,14 @@ pub(super) async fn list(
     responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
 pub(super) async fn add(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<AddUser>,
 ) -> Answer<Reply<NewToken>> {
     let user = parse(&request.id)?;
     let token = api.users.add(&user).await?;
+    let entry = by.entry(words::USER_ADD).with_user(&user);
+    api.audit.record_now(entry).await;
     // They are there, and their token is known to nobody else: whatever happens now, it is told.
     let owner = TokenOwner::User(user.clone());
     let tokens = api.users.tokens(&owner).await.unwrap_or_default();
@@ -167,10 +171,13 @@ pub(super) async fn get(
     responses((status = 200, body = User), (status = 404, body = Problem)))]
 pub(super) async fn disable(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<Reply<User>> {
-    switch(&api, &id, Some(Timestamp::now())).await
+    let answer = switch(&api, &id, Some(Timestamp::now())).await?;
+    record(&api, &by, words::USER_DISABLE, &id).await?;
+    Ok(answer)
 }
 
 /// Switches a user on again.
@@ -179,10 +186,19 @@ pub(super) async fn disable(
     responses((status = 200, body = User), (status = 404, body = Problem)))]
 pub(super) async fn enable(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<Reply<User>> {
-    switch(&api, &id, None).await
+    let answer = switch(&api, &id, None).await?;
+    record(&api, &by, words::USER_ENABLE, &id).await?;
+    Ok(answer)
+}
+
+async fn record(api: &Api, by: &By, action: &str, id: &str) -> Answer<()> {
+    let entry = by.entry(action).with_user(&parse(id)?);
+    api.audit.record_now(entry).await;
+    Ok(())
 }
 
 async fn switch(api: &Api, id: &str, off: Option<Timestamp>) -> Answer<Reply<User>> {
@@ -198,6 +214,7 @@ async fn switch(api: &Api, id: &str, off: Option<Timestamp>) -> Answer<Reply<Use
     params(("id" = String, Path)), responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn remove(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
@@ -205,5 +222,7 @@ pub(super) async fn remove(
     if !api.instances.forget_user(&user).await? {
         return Err(UserError::Unknown(user).into());
     }
+    let entry = by.entry(words::USER_REMOVE).with_user(&user);
+    api.audit.record_now(entry).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,9 +6,9 @@
 use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
-    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving, scale,
-    serve, services, start, startup, tokens, update, usage, users, why,
+    actions, attach, audit, bridge, completions, conf, config, daemon, describe, facts, flush,
+    import, init, instances, keys, kill, list, logs, man, orders, ping, reload, runtime, saving,
+    scale, serve, services, start, startup, tokens, update, usage, users, why,
 };
 
 /// Starts MCP services on fixed ports, keeps them alive, and routes users' private URLs to them.
@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Tokens(tokens::Args),
     /// Show how much users have used services
     Usage(usage::Args),
+    /// Tell who has done what, from where and when
+    Audit(audit::Args),
     /// Show the master key's place, and rotate it
     Keys(keys::Args),
     /// Write a first ecosystem.config.js into this folder
@@ -215,6 +217,8 @@ mod tests {
             "mcpm tokens ls --json",
             "mcpm tokens add --expires 2027-01-31T00:00:00Z",
             "mcpm tokens revoke --all-but 3",
+            "mcpm audit --since 2h --action isolation. --user alice --json",
+            "mcpm audit --follow --limit 5 --until 2026-11-22T23:49:07Z",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -236,6 +240,8 @@ mod tests {
             "mcpm tokens revoke",
             "mcpm tokens revoke --all --all-but 3",
             "mcpm ls --nope",
+            "mcpm audit --since yesterday",
+            "mcpm audit --limit 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

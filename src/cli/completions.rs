@@ -20,6 +20,7 @@ use clap_complete::engine::{
 use clap_complete::env::{CompleteEnv, Elvish, Fish, Powershell, Shells, Zsh};
 
 use crate::api::process_table::Row;
+use crate::audit::words as words_of_audit;
 
 use super::args::Cli;
 use super::exit::Exit;
@@ -121,6 +122,7 @@ fn grammar() -> Command {
             }
             "file" => arg.add(ArgValueCompleter::new(PathCompleter::file())),
             "signal" => arg.add(ArgValueCompleter::new(signals)),
+            "action" => arg.add(ArgValueCompleter::new(actions)),
             _ => arg,
         })
     })
@@ -134,6 +136,14 @@ fn with_hidden_aliases(command: Command) -> Command {
     command
         .visible_alias(Resettable::<Str>::Reset)
         .aliases(aliases)
+}
+
+/// What the audit log tells of.
+fn actions(current: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = current.to_string_lossy();
+    let fits = |word: &&str| word.starts_with(&*begun);
+    let words = words_of_audit::ALL.into_iter().filter(fits);
+    words.map(CompletionCandidate::new).collect()
 }
 
 fn signals(current: &OsStr) -> Vec<CompletionCandidate> {
@@ -185,6 +195,7 @@ mod tests {
         assert_eq!(delete.get_name(), "delete");
         assert_eq!(delete.get_visible_aliases().count(), 0);
         assert_eq!(signals(OsStr::new("usr")).len(), 2);
+        assert_eq!(actions(OsStr::new("isolation.")).len(), 4);
     }
 
     #[test]

@@ -65,6 +65,7 @@ mod tokens;
 mod users;
 mod keys;
 mod usage;
+mod audit;
 mod config;
 
 mod daemon;

@@ -11,10 +11,10 @@ use super::exit::{Exit, is_closed_pipe};
 use super::render::Output;
 use super::session::Session;
 use super::{
-    actions, attach, bridge, completions, conf, config, daemon, describe, facts, flush, import,
-    init, instances, keys, kill, line, list, logs, man, orders, ping, refused, reload, reload_logs,
-    report, runtime, saving, scale, serve, services, start, startup, tokens, update, usage, users,
-    why,
+    actions, attach, audit, bridge, completions, conf, config, daemon, describe, facts, flush,
+    import, init, instances, keys, kill, line, list, logs, man, orders, ping, refused, reload,
+    reload_logs, report, runtime, saving, scale, serve, services, start, startup, tokens, update,
+    usage, users, why,
 };
 
 /// How the name that containers use is typed: it takes no command.
@@ -180,6 +180,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         Command::Users(args) => users::run(args, session).await,
         Command::Tokens(args) => tokens::run(args, session).await,
         Command::Usage(args) => usage::run(args, session).await,
+        Command::Audit(args) => audit::run(&args, session).await,
         Command::Keys(args) => keys::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
         Command::Config(args) => config::run(&args, session).await,

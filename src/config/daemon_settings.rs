@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::error::{Report, shown};
-use super::fields;
-use super::keys::DAEMON;
+use super::fields::{self, Fields};
+use super::keys::{AUDIT, DAEMON};
 use super::logs;
 use super::retention;
 use super::settings::Settings;
@@ -48,6 +48,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
             report.mistake(fields.place("public_url"), message);
         }
     }
+    settings.audit_webhook = audit_webhook(&fields, report);
     if settings.max_body == Some(0) {
         report.mistake(
             fields.place("max_body"),
@@ -55,6 +56,37 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         );
     }
     settings
+}
+
+/// `webhook` of `audit`; an empty text is none.
+fn audit_webhook(fields: &Fields, report: &mut Report) -> Option<String> {
+    let audit = fields::read(
+        fields.entries("audit"),
+        fields.place("audit"),
+        &AUDIT,
+        report,
+    );
+    let text = audit.text("webhook").filter(|text| !text.is_empty())?;
+    if !is_callable(text) {
+        // Not shown, since such an address may hold a secret.
+        let message = "`webhook` is no address that can be called; write one such as \
+                       `https://hooks.example.com/mcpm`, without a user or password in it";
+        report.mistake(audit.place("webhook"), message);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// A whole `http` or `https` address.
+fn is_callable(text: &str) -> bool {
+    let uri: Option<http::Uri> = text.parse().ok();
+    uri.is_some_and(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let authority = uri.authority().is_some_and(|authority| {
+            !authority.host().is_empty() && !authority.as_str().contains('@')
+        });
+        scheme && authority
+    })
 }
 
 /// An address with a port; a port alone, or `localhost`, is on this machine only.
@@ -106,6 +138,27 @@ mod tests {
         }
         for bad in ["", "example.com:80", "127.0.0.1", "70000", "+80"] {
             assert_eq!(listen(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_a_whole_address() {
+        for good in [
+            "https://hooks.example.com/mcpm?key=x",
+            "http://127.0.0.1:9000",
+            "http://[::1]:9000/a",
+        ] {
+            assert!(is_callable(good), "{good}");
+        }
+        for bad in [
+            "hooks.example.com/mcpm",
+            "/mcpm",
+            "ftp://a/b",
+            "https://u:p@a/b",
+            "https://",
+            "https://a b",
+        ] {
+            assert!(!is_callable(bad), "{bad}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tables of `docs/ecosystem-file.md`, made from `keys.rs`.
 
 use super::keys::{
-    APP, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, LOG_ROTATE, MCP, RATE_LIMIT,
+    APP, AUDIT, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, LOG_ROTATE, MCP, RATE_LIMIT,
     RETENTION, TOP, Table, Treatment, VALIDATE,
 };
 
@@ -20,6 +20,7 @@ pub const TABLES: &[&Table] = &[
     &DAEMON,
     &LOG_ROTATE,
     &RETENTION,
+    &AUDIT,
 ];
 
 /// A line that begins the table in the paper; [`end_mark`] ends it.

@@ -27,6 +27,9 @@ pub struct Settings {
     /// How long books are kept. Default 180 days of usage, 365 of audit.
     #[serde(default)]
     pub retention: Option<RetentionSpec>,
+    /// Where isolation events are posted to. Default: nowhere.
+    #[serde(default)]
+    pub audit_webhook: Option<String>,
 }
 
 /// How long books are kept, in days, today not counted; 0 is for ever, and `None` says nothing.

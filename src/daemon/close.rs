@@ -16,6 +16,7 @@ use super::handover::give::Given;
 use super::listen::Front;
 use super::record::Recorder;
 use super::signals::Signals;
+use crate::audit::Audit;
 use crate::home::Home;
 use crate::instances::Instances;
 use crate::store::StoreHandle;
@@ -39,6 +40,7 @@ pub(super) struct Ending {
     pub(super) instances: Instances,
     pub(super) users: Users,
     pub(super) ledger: Ledger,
+    pub(super) audit: Audit,
     pub(super) store: StoreHandle,
 }
 
@@ -63,6 +65,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         instances,
         users,
         ledger,
+        audit,
         store,
     } = ending;
     if reason == Reason::Signal {
@@ -85,6 +88,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         tracing::warn!(%error, "the times of last use since the last minute are lost");
     }
     drop(instances);
+    audit.close().await;
     if let Err(error) = store.close().await {
         tracing::warn!(%error, "the database was not closed in order; nothing is lost");
     }

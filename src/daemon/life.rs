@@ -28,6 +28,7 @@ use super::sources::{self, Asked, Block};
 use crate::api::Gate;
 use crate::api::daemon::Updated;
 use crate::api::state::{DaemonOrder, Done, NotDone};
+use crate::audit::Audit;
 use crate::config::Settings;
 use crate::home::Home;
 use crate::instances::Instances;
@@ -70,6 +71,7 @@ pub(super) struct Life<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) recorder: &'a Recorder,
     pub(super) retention: &'a watch::Sender<Retention>,
+    pub(super) audit: &'a Audit,
     pub(super) store: &'a StoreHandle,
     pub(super) sources: Sources,
     pub(super) rules: Rules,
@@ -77,6 +79,7 @@ pub(super) struct Life<'a> {
     pub(super) signals: Signals,
     pub(super) reopen_asked: Signal,
     pub(super) tasks: &'a mut JoinSet<()>,
+    pub(super) scribes: &'a mut JoinSet<()>,
     pub(super) doors: &'a mut JoinSet<()>,
 }
 
@@ -209,6 +212,7 @@ impl Life<'_> {
                 Heard::End(End::Close(Reason::Signal, None))
             }
             _ = self.tasks.join_next() => broken("a part of the daemon"),
+            _ = self.scribes.join_next() => broken("the audit log"),
             _ = self.doors.join_next() => broken("the socket of commands"),
         }
     }
@@ -230,6 +234,9 @@ impl Life<'_> {
             self.rules.daemon = chosen.log_rotate;
             self.logs.rotate(self.rules.daemon).await;
             self.log.attach(self.rules.clone(), self.logs.clone());
+        }
+        if let Ok(Some(chosen)) = &applied {
+            self.audit.set_webhook(chosen.webhook());
         }
         let _ = done.send(applied.map(drop).map_err(NotDone::Why));
     }
@@ -354,6 +361,7 @@ impl Life<'_> {
             users: self.users,
             ledger: self.ledger,
             recorder: self.recorder,
+            audit: self.audit,
         };
         self.beside(coming.take(going, thawed), Settable::No, wishes)
             .await??;

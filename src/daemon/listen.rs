@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::settings::Chosen;
 use crate::api::state::InForce;
+use crate::audit::Audit;
 use crate::ids::Port;
 use crate::instances::Instances;
 use crate::router::{Names, Router, RouterConfig, Services};
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) audit: Audit,
     pub(super) api: axum::Router,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     /// What an operator should act on, whatever the address.
@@ -164,6 +166,7 @@ async fn run(
             parts.services.clone(),
             parts.instances.clone(),
             parts.users.clone(),
+            parts.audit.clone(),
             parts.api.clone(),
         );
         let (stop, stopped) = oneshot::channel::<()>();

@@ -34,6 +34,7 @@ use super::signals::Signals;
 use super::sources;
 use crate::api::state::{InForce, Rooms};
 use crate::api::{Api, Door, Gate, routes};
+use crate::audit::{Audit, By, words};
 use crate::control::readiness::{Starter, Word};
 use crate::control::{server, service_manager};
 use crate::health;
@@ -330,6 +331,8 @@ async fn live(
             max_answer: VALIDATION_ANSWER_MAX,
         })
     };
+    let (audit, writer, poster) = Audit::new(store.clone(), outbound(true));
+    audit.set_webhook(chosen.webhook());
     let api = Api::new(Rooms {
         home: home.clone(),
         started_at: Timestamp::now(),
@@ -340,6 +343,7 @@ async fn live(
         instances: instances.clone(),
         keys: master_keys.clone(),
         ledger: ledger.clone(),
+        audit: audit.clone(),
         outbound: outbound(false),
         outbound_private: outbound(true),
         in_force: in_force.clone(),
@@ -354,6 +358,7 @@ async fn live(
             services,
             instances: instances.clone(),
             users: users.clone(),
+            audit: audit.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
@@ -376,6 +381,10 @@ async fn live(
     }
 
     let mut tasks = JoinSet::new();
+    // These write as long as there are requests, of a daemon that has handed over, too.
+    let mut scribes = JoinSet::new();
+    scribes.spawn(writer.run());
+    scribes.spawn(poster.run());
     let called = Arc::new(Notify::new());
     let api = routes::service(api, Door::Socket, gate.clone());
     let mut doors = JoinSet::new();
@@ -443,6 +452,7 @@ async fn live(
             ledger: &ledger,
             recorder: &recorder,
             retention: &retain,
+            audit: &audit,
             store: &store,
             sources,
             rules,
@@ -450,6 +460,7 @@ async fn live(
             signals,
             reopen_asked,
             tasks: &mut tasks,
+            scribes: &mut scribes,
             doors: &mut doors,
         };
         (life.run().await, life.inbox, life.signals)
@@ -472,6 +483,7 @@ async fn live(
                 never = life::answer_late(inbox, &given) => match never {},
             }
             ledger.close().await;
+            audit.close().await;
             if let Err(error) = store.close().await {
                 tracing::debug!(%error, "the database was not closed in order");
             }
@@ -479,6 +491,10 @@ async fn live(
             return Ok(());
         }
     };
+    if reason == Reason::Signal {
+        let entry = By::system().entry(words::DAEMON_STOP);
+        audit.record(entry.with_detail("told by a signal"));
+    }
     if managed {
         service_manager::tell(service_manager::STOPPING);
     }
@@ -495,6 +511,7 @@ async fn live(
             instances,
             users,
             ledger,
+            audit,
             store,
         },
         reason,

@@ -5,12 +5,14 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::api::daemon::Setting;
 use crate::config::spec::RotateSpec;
 use crate::config::{RetentionSpec, Settings, daemon_settings, units};
 use crate::logs::rotate::Policy;
+use crate::outbound::origin;
 
 /// Where the router listens when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -63,7 +65,8 @@ pub(super) struct Chosen {
     pub(super) max_body: u64,
     pub(super) log_rotate: RotateSpec,
     pub(super) retention: Retention,
-    origins: [String; 6],
+    audit_webhook: Option<Webhook>,
+    origins: [String; 7],
 }
 
 /// Days that books are kept; 0 is for ever.
@@ -121,6 +124,9 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (retention, f) = pick(sources, "retention", |settings| {
         settings.retention.map(Retention::from)
     })?;
+    let (audit_webhook, g) = pick(sources, "audit.webhook", |settings| {
+        settings.audit_webhook.clone().map(Webhook)
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
@@ -128,8 +134,27 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
         max_body: max_body.unwrap_or(BODY_MAX),
         log_rotate: log_rotate.map_or_else(RotateSpec::default, |rotation| rotation.0),
         retention: retention.unwrap_or_else(|| RetentionSpec::default().into()),
-        origins: [a, b, c, d, e, f],
+        audit_webhook,
+        origins: [a, b, c, d, e, f, g],
     })
+}
+
+/// Shown without what may be a secret in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Webhook(String);
+
+impl Webhook {
+    /// Where to call; `None` when it is no address.
+    fn uri(&self) -> Option<Uri> {
+        self.0.parse().ok()
+    }
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = self.uri().unwrap_or_default();
+        write!(f, "{}/…", origin(&uri))
+    }
 }
 
 /// Shown with its defaults.
@@ -188,9 +213,15 @@ fn pick<T: PartialEq + ToString>(
 }
 
 impl Chosen {
+    /// Where isolation events are posted to.
+    pub(super) fn webhook(&self) -> Option<Uri> {
+        self.audit_webhook.as_ref()?.uri()
+    }
+
     /// The same settings, wherever they come from.
     pub(super) fn same_values(&self, other: &Self) -> bool {
-        self.values() == other.values()
+        // What is shown of a webhook is not all of it.
+        self.values() == other.values() && self.audit_webhook == other.audit_webhook
     }
 
     /// Nobody had chosen any of what is different in `next`.
@@ -228,7 +259,7 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 6] {
+    fn values(&self) -> [(&'static str, String); 7] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
@@ -236,6 +267,13 @@ impl Chosen {
             ("max_body", self.max_body.to_string()),
             ("log_rotate", Rotation(self.log_rotate).to_string()),
             ("retention", self.retention.to_string()),
+            (
+                "audit.webhook",
+                self.audit_webhook
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            ),
         ]
     }
 
@@ -423,6 +461,33 @@ mod tests {
             error.contains("/e.json") && error.contains("/h/mcpm.json"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_webhook_is_shown_without_its_path_and_another_path_is_another_one() {
+        let said = |url: &str| {
+            let settings = Settings {
+                audit_webhook: Some(url.to_owned()),
+                ..Settings::default()
+            };
+            let file = Source {
+                name: "/e.json".into(),
+                settings,
+            };
+            choose(&Sources {
+                strong: Vec::new(),
+                files: vec![file],
+            })
+            .unwrap()
+        };
+        let one = said("https://hooks.example.com/T0/hunter2");
+        let shown = one.rows("u");
+        let row = shown.iter().find(|row| row.name == "audit.webhook");
+        assert_eq!(row.unwrap().value, "https://hooks.example.com/…");
+        let other = said("https://hooks.example.com/T0/hunter3");
+        assert!(one.same_values(&one) && !one.same_values(&other));
+        assert!(!other.difference(&one).contains("hunter"));
+        assert_eq!(one.webhook().unwrap().path(), "/T0/hunter2");
     }
 
     #[test]

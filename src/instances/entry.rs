@@ -15,6 +15,9 @@ use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError,
 /// Milliseconds of a minute: last use is kept no finer.
 const MINUTE: i64 = 60_000;
 
+/// Minutes of a day, all of which are as long in UTC as Unix counts it.
+const MINUTES_OF_DAY: i64 = 24 * 60;
+
 /// One active instance: whose it is, of what, and the credential to inject. An entry never
 /// changes its credential or id: it is replaced by another one, and revoked.
 pub struct InstanceEntry {
@@ -116,13 +119,16 @@ impl InstanceEntry {
         }
     }
 
-    /// Remembers a request. Written to the store later, in a batch.
-    pub fn touch(&self, now: Timestamp) {
+    /// Remembers a request. Written to the store later, in a batch. `true` for the first one of a
+    /// UTC day, as far as the store and this daemon know.
+    pub fn touch(&self, now: Timestamp) -> bool {
         let minute = now.as_millis() / MINUTE;
         // Mostly it is this minute already: then the cache line stays shared between cores.
-        if self.used.load(Ordering::Relaxed) < minute {
-            self.used.fetch_max(minute, Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) >= minute {
+            return false;
         }
+        let before = self.used.fetch_max(minute, Ordering::Relaxed);
+        before / MINUTES_OF_DAY < minute / MINUTES_OF_DAY
     }
 
     /// Last request, to the minute.
@@ -179,5 +185,45 @@ impl InstanceEntry {
 impl fmt::Debug for InstanceEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InstanceEntry({} of {})", self.public, self.service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::InstanceRow;
+    use crate::vault::MasterKey;
+
+    fn entry(last_used_at: Option<Timestamp>) -> InstanceEntry {
+        let row = InstanceRow {
+            public: PublicId::parse("ins_aaaabbbbcccc").unwrap(),
+            user: UserId::parse("alice").unwrap(),
+            service: ServiceType::parse("figma").unwrap(),
+            hash: [1; 32],
+            created_at: Timestamp::from_millis(0),
+            last_used_at,
+            expires_at: None,
+            disabled_at: None,
+        };
+        let stored = StoredInstance {
+            row,
+            sealed_id: Vec::new(),
+            sealed_credential: Vec::new(),
+        };
+        InstanceEntry::new(stored, Vault::new(&MasterKey::from_bytes([1; 32])))
+    }
+
+    #[test]
+    fn the_first_use_of_a_day_is_told_from_others() {
+        let at = |day: i64, minute: i64| Timestamp::from_millis((day * 1440 + minute) * MINUTE);
+        let new = entry(None);
+        assert!(new.touch(at(20_000, 5)));
+        assert!(!new.touch(at(20_000, 5)));
+        assert!(!new.touch(at(20_000, 1439)));
+        assert!(!new.touch(at(20_000, 7)), "a clock that was set back");
+        assert!(new.touch(at(20_001, 0)));
+        // What the store knows is not told again.
+        let known = entry(Some(at(20_000, 5)));
+        assert!(!known.touch(at(20_000, 6)) && known.touch(at(20_003, 6)));
     }
 }

@@ -275,6 +275,27 @@ impl Instances {
             .await
     }
 
+    /// The user's instance of a service, without its id.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn row_of(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+    ) -> Result<Option<InstanceRow>, StoreError> {
+        let stored = self.rooms.store.instance_of(user, service).await?;
+        Ok(stored.map(|stored| stored.row))
+    }
+
+    /// The instance with this public number, without its id.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn row(&self, public: &PublicId) -> Result<Option<InstanceRow>, StoreError> {
+        self.rooms.store.instance_by_public(public).await
+    }
+
     /// The user's instance of a service, with its id.
     ///
     /// # Errors

@@ -15,11 +15,14 @@ pub(super) enum Shown {
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum Access<'a> {
     /// Go on.
     Allowed,
     /// Nothing, and hear no more than somebody who made the URL up.
     Unknown,
+    /// The same, and it is told to the operator: this user has shown a token at the URL of another
+    /// one's instance.
+    Foreign(&'a UserId),
     /// Come again with a token; `shown` says that the one shown is not valid.
     Token {
         /// One was shown.
@@ -28,13 +31,13 @@ pub(super) enum Access {
 }
 
 /// Decides. `owner` and `service` are the instance's; `asked` is the service of the URL.
-pub(super) fn decide(
+pub(super) fn decide<'a>(
     owner: &UserId,
     service: &ServiceType,
     asked: &str,
     require_auth: bool,
-    shown: &Shown,
-) -> Access {
+    shown: &'a Shown,
+) -> Access<'a> {
     if service.as_str() != asked {
         return Access::Unknown;
     }
@@ -45,7 +48,7 @@ pub(super) fn decide(
         Shown::Nothing => Access::Token { shown: false },
         Shown::Invalid => Access::Token { shown: true },
         Shown::User(user) if user == owner => Access::Allowed,
-        Shown::User(_) => Access::Unknown,
+        Shown::User(other) => Access::Foreign(other),
     }
 }
 
@@ -75,6 +78,6 @@ mod tests {
         check("demo", true, Shown::Nothing, Access::Token { shown: false });
         check("demo", true, Shown::Invalid, Access::Token { shown: true });
         check("demo", true, user(&alice), Access::Allowed);
-        check("demo", true, user(&bob), Access::Unknown);
+        check("demo", true, user(&bob), Access::Foreign(&bob));
     }
 }

@@ -110,6 +110,31 @@ impl Refusal {
         )
     }
 
+    /// Is it about what the client has done, so that the audit log counts it? Clients look for OAuth
+    /// wherever they connect, and the rest is told as health, or in the log.
+    pub(super) fn is_audited(&self) -> bool {
+        match self {
+            Self::UnknownInstance
+            | Self::Token { .. }
+            | Self::Guessing(_)
+            | Self::UnknownHost
+            | Self::ForeignOrigin
+            | Self::BadPath
+            | Self::RateLimited(_)
+            | Self::BodyTooLarge(_)
+            | Self::BadMethod
+            | Self::BadCoding
+            | Self::BadCredential => true,
+            Self::NoDiscovery
+            | Self::BodyTimeout
+            | Self::BadBody
+            | Self::Unavailable
+            | Self::UpstreamFailed
+            | Self::UpstreamTimeout
+            | Self::Draining => false,
+        }
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::UnknownInstance => {

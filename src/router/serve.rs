@@ -22,6 +22,7 @@ use super::drain::{Flight, Phase, Traffic};
 use super::origin::Names;
 use super::service::Service;
 use super::tables::Services;
+use crate::audit::Audit;
 use crate::instances::Instances;
 use crate::sockets::Reserve;
 use crate::users::Users;
@@ -75,6 +76,7 @@ impl Router {
         services: Arc<Services>,
         instances: Instances,
         users: Users,
+        audit: Audit,
         api: axum::Router,
     ) -> Self {
         let (flight, began) = (Flight::new(), Instant::now());
@@ -83,6 +85,7 @@ impl Router {
             services,
             instances,
             users,
+            audit,
             api,
             flight,
             began,

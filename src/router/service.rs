@@ -23,6 +23,7 @@ use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
+use crate::audit::{Audit, Visit, words};
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::problem;
@@ -37,6 +38,7 @@ pub(super) struct Service {
     pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) audit: Audit,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     pub(super) began: Instant,
@@ -70,6 +72,11 @@ impl Service {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
+                if refusal.is_audited() {
+                    let visit = visit(peer.ip(), &id);
+                    self.audit
+                        .refused(words::ROUTER_REFUSED, refusal.code(), visit);
+                }
                 refusal.response(&id)
             }
         }
@@ -97,7 +104,8 @@ impl Service {
             Route::Own => Ok(self.api(request, id, peer).await),
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Instance(target) => {
-                let found = self.find(&target, request.headers(), peer).await?;
+                let visit = visit(peer, id);
+                let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
                 let answered = match self.admit(&found, request.headers()) {
                     Ok(()) => self.forward(request, &target, found, id, peer).await,
@@ -136,7 +144,7 @@ impl Service {
         &self,
         target: &Target<'_>,
         headers: &HeaderMap,
-        peer: IpAddr,
+        visit: Visit<'_>,
     ) -> Result<Found, Refusal> {
         let hash = self.instances.hash(target.id);
         let instance = self
@@ -157,7 +165,7 @@ impl Service {
         let (shown, token) = if matches && !demands {
             (Shown::Nothing, None)
         } else {
-            self.shown(headers, peer).await
+            self.shown(headers, visit.address).await
         };
         if let Some(instance) = instance {
             let (owner, of) = (&instance.user, &instance.service);
@@ -177,14 +185,17 @@ impl Service {
                 }
                 Access::Token { shown: false } => return Err(Refusal::Token { shown: false }),
                 Access::Token { shown: true } => {
-                    let guess = self.users.suspects().wrong(peer);
+                    self.audit.wrong_token(visit);
+                    let guess = self.users.suspects().wrong(visit.address);
                     return Err(guess.map_or(Refusal::Token { shown: true }, Refusal::Guessing));
                 }
+                Access::Foreign(by) => self.audit.foreign_token(&instance, by, visit),
                 Access::Unknown => {}
             }
         }
         drop(services);
-        if let Some(wait) = self.users.suspects().wrong(peer) {
+        self.audit.unknown_id(target.id.len(), &hash, visit);
+        if let Some(wait) = self.users.suspects().wrong(visit.address) {
             return Err(Refusal::Guessing(wait));
         }
         self.instances.refuse(&hash).await;
@@ -248,7 +259,9 @@ impl Service {
             service,
             tally,
         } = found;
-        instance.touch(Timestamp::now());
+        if instance.touch(Timestamp::now()) {
+            self.audit.first_use(&instance, visit(peer, id));
+        }
         let client = upgrade::wanted(&mut request);
         let (prepared, fate) = self.prepare(
             request,
@@ -425,6 +438,14 @@ fn count(tally: &Arc<Tally>, answered: &Result<Response<Body>, Refusal>, took: D
         Ok(response) => tally.answered(took, response.status().is_server_error()),
         Err(refusal) if refusal.is_failure() => tally.answered(took, true),
         Err(_) => {}
+    }
+}
+
+/// The request, as it is told of.
+fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
+    Visit {
+        address,
+        request_id: id.to_str().unwrap_or_default(),
     }
 }
 

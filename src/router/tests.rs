@@ -21,15 +21,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Names, Routable, Router, RouterConfig, Run, ServiceEntry, ServiceTable, Services};
+use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
+use crate::outbound::{Outbound, Policy};
 use crate::secret::Secret;
 use crate::store::{Memory, StoreHandle};
 use crate::supervisor::Life;
 use crate::supervisor::kill::Handle;
 use crate::users::Users;
 use crate::vault::{Credential, Fields, MasterKey, Vault};
+
+mod audited;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a client may say nothing.
@@ -215,6 +219,7 @@ struct World {
     address: SocketAddr,
     users: Users,
     instances: Instances,
+    audit: Audit,
     services: Arc<Services>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -232,7 +237,14 @@ impl World {
         let store: StoreHandle = Arc::new(Memory::new());
         let vault = Vault::new(&MasterKey::from_bytes([7; 32]));
         let users = Users::new(store.clone(), vault.clone());
-        let (instances, _) = Instances::open(store, vault).await.unwrap();
+        let (instances, _) = Instances::open(store.clone(), vault).await.unwrap();
+        let outbound = Outbound::new(Policy {
+            allow_private: false,
+            timeout: PATIENCE,
+            max_answer: 1,
+        });
+        let (audit, writer, _) = Audit::new(store, outbound);
+        tokio::spawn(writer.run());
         let services = Arc::new(Services::default());
         let api = axum::Router::new().fallback(async |headers: http::HeaderMap| {
             format!("api {}", headers["x-mcpm-request-id"].len())
@@ -249,6 +261,7 @@ impl World {
             services.clone(),
             instances.clone(),
             users.clone(),
+            audit.clone(),
             api,
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -261,6 +274,7 @@ impl World {
             address,
             users,
             instances,
+            audit,
             services,
             stop: Some(stop),
         };

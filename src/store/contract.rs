@@ -6,6 +6,12 @@ use std::sync::Arc;
 
 use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::*;
+use audit::{
+    old_audit_entries_are_forgotten_in_steps, the_audit_log_is_filtered,
+    the_audit_log_is_read_backwards,
+};
+
+mod audit;
 
 mod usage;
 
@@ -55,6 +61,8 @@ for_each_backend! {
     old_usage_is_forgotten_in_parts,
     many_who_add_usage_lose_nothing,
     the_audit_log_is_read_backwards,
+    the_audit_log_is_filtered,
+    old_audit_entries_are_forgotten_in_steps,
     settings_are_set_and_kept,
     many_writers_are_all_acknowledged,
     a_closed_store_says_so,
@@ -480,27 +488,6 @@ async fn health_is_the_last_record_of_each_service(store: StoreHandle) {
         store.health().await.unwrap(),
         [record("a", 2), record("b", 3)]
     );
-}
-
-async fn the_audit_log_is_read_backwards(store: StoreHandle) {
-    let entry = |n: u8| AuditEntry {
-        at: at(i64::from(n)),
-        actor: "admin".into(),
-        action: "instance.rotate".into(),
-        user: Some(user("alice")),
-        service: Some(service("figma")),
-        public: Some(public(n)),
-        request_id: None,
-        detail: (n > 1).then(|| format!("entry {n}")),
-    };
-    store.append_audit(vec![entry(1), entry(2)]).await.unwrap();
-    store.append_audit(vec![entry(3)]).await.unwrap();
-    let newest = store.audit(None, 2).await.unwrap();
-    let entries: Vec<_> = newest.iter().map(|row| row.entry.clone()).collect();
-    assert_eq!(entries, [entry(3), entry(2)]);
-    let older = store.audit(Some(newest[1].number), 2).await.unwrap();
-    assert_eq!(older.len(), 1);
-    assert_eq!(older[0].entry, entry(1));
 }
 
 async fn settings_are_set_and_kept(store: StoreHandle) {

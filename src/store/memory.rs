@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow,
+    NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
     StoredInstance, Swap, TokenOwner, TokenRow, Usage, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use crate::store::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
@@ -30,7 +30,7 @@ struct State {
     services: Vec<ServiceRow>,
     health: BTreeMap<ServiceType, HealthRow>,
     usage: BTreeMap<UsageKey, Usage>,
-    audit: Vec<AuditEntry>,
+    audit: BTreeMap<i64, AuditEntry>,
     settings: BTreeMap<String, Vec<u8>>,
     last_number: i64,
 }
@@ -538,19 +538,41 @@ impl Store for Memory {
     }
 
     fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()> {
-        self.run(|state| state.audit.extend(entries))
+        self.run(|state| {
+            for entry in entries {
+                let number = state.number();
+                state.audit.insert(number, entry);
+            }
+        })
     }
 
-    fn audit(&self, before: Option<i64>, limit: u32) -> Answer<'_, Vec<AuditRow>> {
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Answer<'_, Vec<AuditRow>> {
         self.run(|state| {
-            let numbered = (1..).zip(state.audit.iter().cloned());
-            let rows = numbered.map(|(number, entry)| AuditRow { number, entry });
-            let mut rows: Vec<_> = rows
-                .filter(|row| before.is_none_or(|before| row.number < before))
-                .collect();
-            rows.reverse();
-            rows.truncate(limit as usize);
-            rows
+            let earlier = state.audit.range(..before.unwrap_or(i64::MAX)).rev();
+            let wanted = earlier.filter(|(_, entry)| filter.admits(entry));
+            let rows = wanted.map(|(number, entry)| AuditRow {
+                number: *number,
+                entry: entry.clone(),
+            });
+            rows.take(limit as usize).collect()
+        })
+    }
+
+    fn forget_audit_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| {
+            let old = state.audit.iter().filter(|(_, entry)| entry.at < before);
+            let mut old: Vec<(Timestamp, i64)> = old.map(|(n, entry)| (entry.at, *n)).collect();
+            old.sort_unstable();
+            old.truncate(limit as usize);
+            for (_, number) in &old {
+                state.audit.remove(number);
+            }
+            old.len() as u64
         })
     }
 

@@ -27,9 +27,9 @@ pub use error::{OpenError, StoreError};
 pub use histogram::Histogram;
 pub use memory::Memory;
 pub use records::{
-    Added, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance, NewToken,
-    NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap, TokenOwner,
-    TokenRow, UserRow,
+    Added, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
+    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap,
+    TokenOwner, TokenRow, UserRow,
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;
@@ -204,9 +204,18 @@ pub trait Store: Send + Sync + 'static {
     /// Adds to the audit log. After a crash: all of the batch or nothing.
     fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()>;
 
-    /// Up to `limit` entries of the audit log, newest first, those before `before`. Changes
-    /// nothing.
-    fn audit(&self, before: Option<i64>, limit: u32) -> Answer<'_, Vec<AuditRow>>;
+    /// Up to `limit` entries of the audit log that the filter lets through, newest first, those
+    /// before `before`. Changes nothing.
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Answer<'_, Vec<AuditRow>>;
+
+    /// Forgets up to `limit` entries of the audit log that are older than `before`, the oldest
+    /// first, and answers how many. After a crash: all of them or none.
+    fn forget_audit_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     /// A named value of the daemon's own. Changes nothing.
     fn setting(&self, name: &str) -> Answer<'_, Option<Vec<u8>>>;

@@ -350,7 +350,8 @@ pub struct HealthRow {
 pub struct AuditEntry {
     /// When.
     pub at: Timestamp,
-    /// Who did it: `admin`, `user`, `system`.
+    /// Who did it: `admin` (by command), `admin:7` (with the admin token of that number),
+    /// `user:alice`, `url` (whoever has the instance's URL), `nobody` (who is not known), `system`.
     pub actor: String,
     /// What was done: a stable word such as `instance.rotate`.
     pub action: String,
@@ -360,10 +361,77 @@ pub struct AuditEntry {
     pub service: Option<ServiceType>,
     /// Which instance.
     pub public: Option<PublicId>,
+    /// From where: an address, the network of an IPv6 one, or `socket`.
+    pub address: Option<String>,
     /// Under which request it stands in the log.
     pub request_id: Option<String>,
     /// More, for people.
     pub detail: Option<String>,
+}
+
+impl AuditEntry {
+    /// It is about this user.
+    #[must_use]
+    pub fn with_user(mut self, user: &UserId) -> Self {
+        self.user = Some(user.clone());
+        self
+    }
+
+    /// It is about this service.
+    #[must_use]
+    pub fn with_service(mut self, service: &ServiceType) -> Self {
+        self.service = Some(service.clone());
+        self
+    }
+
+    /// It is about this instance.
+    #[must_use]
+    pub fn with_instance(mut self, public: &PublicId) -> Self {
+        self.public = Some(public.clone());
+        self
+    }
+
+    /// Says more.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+/// Which entries of the audit log are asked for: those that are all of this.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Whose matter it was.
+    pub user: Option<UserId>,
+    /// Of this service.
+    pub service: Option<ServiceType>,
+    /// Of this instance.
+    pub public: Option<PublicId>,
+    /// What was done begins so: `instance.rotate`, or `isolation.` for all of a kind.
+    pub action: Option<String>,
+    /// Not earlier.
+    pub since: Option<Timestamp>,
+    /// Earlier.
+    pub until: Option<Timestamp>,
+}
+
+impl AuditFilter {
+    /// Does it let this entry through?
+    pub fn admits(&self, entry: &AuditEntry) -> bool {
+        fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        is(self.user.as_ref(), entry.user.as_ref())
+            && is(self.service.as_ref(), entry.service.as_ref())
+            && is(self.public.as_ref(), entry.public.as_ref())
+            && self
+                .action
+                .as_ref()
+                .is_none_or(|action| entry.action.starts_with(action.as_str()))
+            && self.since.is_none_or(|since| since <= entry.at)
+            && self.until.is_none_or(|until| entry.at < until)
+    }
 }
 
 /// An entry of the audit log and its number.

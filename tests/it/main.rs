@@ -24,6 +24,7 @@ mod keys;
 mod secrets;
 mod tokens;
 mod usage;
+mod audit;
 mod foreground;
 mod startup;
 mod routing;

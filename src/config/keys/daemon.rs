@@ -79,6 +79,12 @@ pub static DAEMON: Table = Table::new(
             "",
             "how long usage and audit are kept",
         ),
+        Key::new(
+            "audit",
+            Kind::Block(&AUDIT, &[]),
+            "",
+            "who else is told of what is done",
+        ),
     ],
 );
 
@@ -99,6 +105,17 @@ pub static RETENTION: Table = Table::new(
             "an entry of the audit log is removed after so many days; 0: never",
         ),
     ],
+);
+
+/// `audit`
+pub static AUDIT: Table = Table::new(
+    "audit",
+    &[Key::new(
+        "webhook",
+        Kind::Text,
+        "",
+        "an address to which isolation events are posted as JSON; private ones are allowed",
+    )],
 );
 
 /// `log_rotate` of an app or of the daemon: a block, or on or off.

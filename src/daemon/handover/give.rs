@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::super::record::Recorder;
 use super::super::settings::Source;
 use super::{Line, PROTOCOL, SOCKET_FD, Word};
+use crate::audit::Audit;
 use crate::control::descriptor_store;
 use crate::control::readiness::READY_FD;
 use crate::failpoint;
@@ -51,6 +52,7 @@ pub(in super::super) struct Going<'a> {
     pub(in super::super) users: &'a Users,
     pub(in super::super) ledger: &'a Ledger,
     pub(in super::super) recorder: &'a Recorder,
+    pub(in super::super) audit: &'a Audit,
 }
 
 /// The other daemon has it all.
@@ -224,6 +226,7 @@ async fn rest(going: &Going<'_>, thawed: oneshot::Receiver<()>) -> Result<(), Fa
     going.logs.pause().await;
     going.recorder.flush().await;
     going.ledger.flush().await;
+    going.audit.flush().await;
     let written = going.instances.flush_last_used().await;
     if let Err(error) = written.and(going.users.flush_last_used().await) {
         tracing::warn!(%error, "the times of last use since the last minute are lost");

@@ -201,7 +201,8 @@ async fn last_use_is_written_in_batches_and_survives_rotation() {
     let granted = world.grant("alice", "figma", "a").await;
     let used = Timestamp::from_millis(1_800_000_123_456);
     let minute = Timestamp::from_millis(1_800_000_120_000);
-    world.entry(granted.id.expose()).unwrap().touch(used);
+    let entry = world.entry(granted.id.expose()).unwrap();
+    assert!(entry.touch(used) && !entry.touch(used));
     let stored = async || {
         let row = world
             .store

@@ -21,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, OpenError, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
-    StoredInstance, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow,
-    UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow,
+    NewInstance, NewToken, NewUser, OpenError, Page, Reseal, Rotation, ServiceRow, Setting, Store,
+    StoreError, StoredInstance, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter,
+    UsageKey, UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -277,8 +277,17 @@ impl Store for Sqlite {
         self.write(move |conn| audit::append(conn, &entries))
     }
 
-    fn audit(&self, before: Option<i64>, limit: u32) -> Answer<'_, Vec<AuditRow>> {
-        self.read(move |conn| audit::list(conn, before, limit))
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Answer<'_, Vec<AuditRow>> {
+        self.read(move |conn| audit::list(conn, &filter, before, limit))
+    }
+
+    fn forget_audit_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.write(move |conn| audit::forget_before(conn, before, limit))
     }
 
     fn setting(&self, name: &str) -> Answer<'_, Option<Vec<u8>>> {

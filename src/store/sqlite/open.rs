@@ -23,6 +23,7 @@ const APPLICATION_ID: i64 = 0x6d63_706d;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_tokens.sql"),
+    include_str!("migrations/0003_audit.sql"),
 ];
 
 /// How long a statement waits for another program (a backup, a curious `sqlite3`) to let go.
