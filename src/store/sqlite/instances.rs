@@ -1,12 +1,12 @@
 //! SQL of instances and their credentials.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::column::column;
+use super::column::{column, optional_column};
 use super::users;
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, InstanceCursor, InstanceRow, NewInstance, Page, Rotation, StoredInstance,
+    Added, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Rotation, StoredInstance,
 };
 
 type Result<T> = rusqlite::Result<T>;
@@ -16,8 +16,8 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         return Ok(Added::NoUser);
     }
     let sql = "INSERT INTO user_service_instances
-                   (public_id, user_id, service, hash, sealed_id, created_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+                   (public_id, user_id, service, hash, sealed_id, created_at, label, expires_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
     let made = conn.prepare_cached(sql)?.execute(params![
         new.public.as_str(),
         new.user.as_str(),
@@ -25,6 +25,8 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         new.hash,
         new.sealed_id,
         new.created_at.as_millis(),
+        new.label.as_ref().map(Label::as_str),
+        new.expires_at.map(Timestamp::as_millis),
     ])?;
     if made == 0 {
         return Ok(Added::Taken);
@@ -66,11 +68,11 @@ pub(super) fn rotate(conn: &Connection, rotation: &Rotation) -> Result<bool> {
 }
 
 const ROW: &str = "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
-        expires_at, disabled_at
+        expires_at, disabled_at, label, rotated_at
     FROM user_service_instances";
 
 const STORED: &str = "SELECT number, i.public_id, user_id, service, hash, created_at,
-        last_used_at, i.expires_at, disabled_at, sealed_id, sealed
+        last_used_at, i.expires_at, disabled_at, label, rotated_at, sealed_id, sealed
     FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id";
 
 fn instance(row: &Row<'_>) -> Result<InstanceRow> {
@@ -88,14 +90,16 @@ fn instance(row: &Row<'_>) -> Result<InstanceRow> {
         last_used_at: time(6)?,
         expires_at: time(7)?,
         disabled_at: time(8)?,
+        label: optional_column(row, 9, Label::parse)?,
+        rotated_at: time(10)?,
     })
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredInstance> {
     Ok(StoredInstance {
         row: instance(row)?,
-        sealed_id: row.get(9)?,
-        sealed_credential: row.get(10)?,
+        sealed_id: row.get(11)?,
+        sealed_credential: row.get(12)?,
     })
 }
 
@@ -135,17 +139,46 @@ pub(super) fn rows_of_user(conn: &Connection, user: &UserId) -> Result<Vec<Insta
 
 pub(super) fn page(
     conn: &Connection,
+    filter: &InstanceFilter,
     after: Option<InstanceCursor>,
     limit: u32,
 ) -> Result<Page<InstanceRow, InstanceCursor>> {
-    let sql = format!("{ROW} WHERE number > ?1 ORDER BY number LIMIT ?2");
-    let mut query = conn.prepare_cached(&sql)?;
     let after = after.map_or(0, |cursor| cursor.0);
-    let rows = query.query_map(params![after, i64::from(limit) + 1], |row| {
+    let rows = i64::from(limit) + 1;
+    let user = filter.user.as_ref().map(UserId::as_str);
+    let service = filter.service.as_ref().map(ServiceType::as_str);
+    let now = filter.active.map_or(0, |(_, now)| now.as_millis());
+    let mut sql = format!("{ROW} WHERE number > :after");
+    let mut values: Vec<(&str, &dyn ToSql)> = vec![
+        (":after", &after as &dyn ToSql),
+        (":rows", &rows as &dyn ToSql),
+    ];
+    // Only what is asked for stands in the statement, so that each form of it finds its index.
+    if user.is_some() {
+        sql += " AND user_id = :user";
+        values.push((":user", &user as &dyn ToSql));
+    }
+    if service.is_some() {
+        sql += " AND service = :service";
+        values.push((":service", &service as &dyn ToSql));
+    }
+    if let Some((active, _)) = filter.active {
+        sql += if active { ACTIVE } else { INACTIVE };
+        values.push((":now", &now as &dyn ToSql));
+    }
+    sql += " ORDER BY number LIMIT :rows";
+    let mut query = conn.prepare_cached(&sql)?;
+    let rows = query.query_map(values.as_slice(), |row| {
         Ok((InstanceCursor(row.get(0)?), instance(row)?))
     })?;
     Ok(cut(rows.collect::<Result<_>>()?, limit))
 }
+
+const ACTIVE: &str = " AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > :now)";
+
+/// Its first part is word for word that of the index `instances_with_an_end`.
+const INACTIVE: &str = " AND (disabled_at IS NOT NULL OR expires_at IS NOT NULL)
+     AND (disabled_at IS NOT NULL OR expires_at <= :now)";
 
 pub(super) fn active(
     conn: &Connection,

@@ -6,6 +6,7 @@
 
 mod audit;
 mod column;
+mod instance_life;
 mod instances;
 mod open;
 mod queue;
@@ -20,9 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, OpenError, Page, Rotation, ServiceRow, Store, StoreError, StoredInstance,
-    TokenOwner, TokenRow, UserRow,
+    Added, Answer, AuditEntry, AuditRow, HealthRow, InstanceCursor, InstanceFilter, InstanceRow,
+    NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Rotation, ServiceRow, Standing,
+    Store, StoreError, StoredInstance, Terms, TokenOwner, TokenRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -137,6 +138,23 @@ impl Store for Sqlite {
         self.write(move |conn| instances::add(conn, &instance))
     }
 
+    fn add_instances(
+        &self,
+        instances: Vec<NewInstance>,
+        missing_users: Option<Timestamp>,
+    ) -> Answer<'_, Vec<Added>> {
+        self.write(move |conn| instance_life::add_all(conn, &instances, missing_users))
+    }
+
+    fn standings(&self, proposals: Vec<Proposal>) -> Answer<'_, Vec<Standing>> {
+        self.read(move |conn| instance_life::standings(conn, &proposals))
+    }
+
+    fn change_terms(&self, public: &PublicId, before: Terms, after: Terms) -> Answer<'_, bool> {
+        let public = public.clone();
+        self.write(move |conn| instance_life::change_terms(conn, &public, &before, &after))
+    }
+
     fn replace_credential(
         &self,
         public: &PublicId,
@@ -177,10 +195,11 @@ impl Store for Sqlite {
 
     fn instances(
         &self,
+        filter: InstanceFilter,
         after: Option<InstanceCursor>,
         limit: u32,
     ) -> Answer<'_, Page<InstanceRow, InstanceCursor>> {
-        self.read(move |conn| instances::page(conn, after, limit))
+        self.read(move |conn| instances::page(conn, &filter, after, limit))
     }
 
     fn active_instances(

@@ -20,7 +20,10 @@ const APPLICATION_ID: i64 = 0x6d63_706d;
 
 /// The schema, step by step; the index plus one is the `user_version` that a step leads to. Only
 /// ever added to.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_start.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_instances_life.sql"),
+];
 
 /// How long a statement waits for another program (a backup, a curious `sqlite3`) to let go.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
