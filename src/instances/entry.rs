@@ -14,6 +14,9 @@ use crate::vault::{Credential, Place, Purpose, SealError, Vault};
 /// Milliseconds of a minute: last use is kept no finer.
 const MINUTE: i64 = 60_000;
 
+/// Stands for the end of what has none.
+const NEVER: i64 = i64::MAX;
+
 /// One active instance: whose it is, of what, and the credential to inject. An entry never
 /// changes its credential or id: it is replaced by another one, and revoked.
 pub struct InstanceEntry {
@@ -25,8 +28,8 @@ pub struct InstanceEntry {
     pub service: ServiceType,
     /// Since when.
     pub created_at: Timestamp,
-    /// From when on it must not answer, though it still stands in the table.
-    pub expires_at: Option<Timestamp>,
+    /// In milliseconds since 1970.
+    ends_at: AtomicI64,
     vault: Vault,
     sealed: Box<[u8]>,
     credential: OnceLock<Result<Credential, SealError>>,
@@ -52,7 +55,7 @@ impl InstanceEntry {
             user: stored.row.user,
             service: stored.row.service,
             created_at: stored.row.created_at,
-            expires_at: stored.row.expires_at,
+            ends_at: AtomicI64::new(millis(stored.row.expires_at)),
             vault,
             sealed: stored.sealed_credential.into_boxed_slice(),
             credential: OnceLock::new(),
@@ -63,6 +66,18 @@ impl InstanceEntry {
             meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
         }
+    }
+
+    /// From when on it must not answer, though it may still stand in the table.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let millis = self.ends_at.load(Ordering::Acquire);
+        (millis != NEVER).then(|| Timestamp::from_millis(millis))
+    }
+
+    /// Gives it another end, and answers the one it had. What streams on its behalf goes on.
+    pub(super) fn set_end(&self, end: Option<Timestamp>) -> Option<Timestamp> {
+        let before = self.ends_at.swap(millis(end), Ordering::AcqRel);
+        (before != NEVER).then(|| Timestamp::from_millis(before))
     }
 
     /// How many of its requests wait for its service: `router/hold.rs` counts, nobody else.
@@ -108,7 +123,7 @@ impl InstanceEntry {
         (minute > 0).then(|| Timestamp::from_millis(minute * MINUTE))
     }
 
-    /// Has it been rotated, removed, or given another credential?
+    /// Has it been rotated, removed, disabled, or given another credential, or has it expired?
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
@@ -150,6 +165,10 @@ impl InstanceEntry {
         self.flushed
             .fetch_max(at.as_millis() / MINUTE, Ordering::Relaxed);
     }
+}
+
+fn millis(end: Option<Timestamp>) -> i64 {
+    end.map_or(NEVER, Timestamp::as_millis)
 }
 
 /// Shows nothing that is secret.

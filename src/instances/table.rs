@@ -172,6 +172,8 @@ mod tests {
             last_used_at: None,
             expires_at: None,
             disabled_at: None,
+            label: None,
+            rotated_at: None,
         };
         let stored = StoredInstance {
             row,

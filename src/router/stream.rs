@@ -41,7 +41,7 @@ pub(super) enum Cut {
     /// No byte for too long.
     #[error("the body has stalled")]
     Stalled,
-    /// The instance was removed, rotated, or got another credential.
+    /// The instance was removed, rotated or disabled, has expired, or got another credential.
     #[error("the instance has ended")]
     Revoked,
 }

@@ -366,7 +366,8 @@ async fn pages_cover_all_instances_once(store: StoreHandle) {
         loop {
             let page = store
                 .instances(InstanceFilter::default(), after, limit)
-                .await.unwrap();
+                .await
+                .unwrap();
             let loaded = store.active_instances(at(1), after, limit).await.unwrap();
             assert!(page.items.len() <= limit as usize);
             assert_eq!(page.next, loaded.next);

@@ -364,7 +364,9 @@ impl Store for Memory {
         let is_meant = move |row: &InstanceRow| {
             filter.user.as_ref().is_none_or(|user| row.user == *user)
                 && filter.service.as_ref().is_none_or(|of| row.service == *of)
-                && filter.active.is_none_or(|(active, now)| row.is_active(now) == active)
+                && filter
+                    .active
+                    .is_none_or(|(active, now)| row.is_active(now) == active)
         };
         self.run(|state| {
             state.page(after, limit, |stored| {
