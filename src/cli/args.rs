@@ -116,7 +116,7 @@ pub(crate) enum Command {
     Unstartup(startup::Args),
     /// List services: type, port, health, instances
     Services(services::Args),
-    /// List, add and remove users' instances of services
+    /// List, add, change, move and remove users' instances of services
     Instances(instances::Args),
     /// List, add and remove users
     Users(users::Args),

@@ -5,6 +5,7 @@
 //! is compared without its quotes (zsh and fish quote what they are offered; bash does not).
 
 mod bash;
+mod nouns;
 mod words;
 
 use std::ffi::{OsStr, OsString};
@@ -114,6 +115,7 @@ fn as_meant(args: &[OsString], index: Option<usize>) -> Vec<OsString> {
 fn grammar() -> Command {
     Cli::command().mut_subcommands(|command| {
         let files = WITH_FILES.contains(&command.get_name());
+        let command = nouns::offered(command);
         with_hidden_aliases(command).mut_args(|arg| match arg.get_id().as_str() {
             "target" | "targets" => {
                 let offer = move |current: &OsStr| targets(current, files);
