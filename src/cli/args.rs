@@ -204,6 +204,12 @@ mod tests {
             "mcpm startup systemd -u www --hp /home/www",
             "mcpm unstartup systemd",
             "mcpm --no-color jlist",
+            "mcpm instances --user alice --inactive --json",
+            "mcpm instances disable ins_a ins_b",
+            "mcpm instances expire ins_a 30d",
+            "mcpm instances label ins_a",
+            "mcpm instances import - --add-users --mapping map.csv",
+            "mcpm instances export --csv --service figma",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -218,6 +224,9 @@ mod tests {
             "mcpm stop",
             "mcpm logs --err --out",
             "mcpm instances add demo",
+            "mcpm instances rotate",
+            "mcpm instances ls --active --inactive",
+            "mcpm instances export --csv --json",
             "mcpm users add",
             "mcpm ls --nope",
         ] {

@@ -201,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_takes_an_instance_is_helped_with_numbers() {
+        let grammar = grammar();
+        let instances = grammar.find_subcommand("instances").unwrap();
+        for verb in [
+            "show", "disable", "enable", "expire", "label", "rotate", "rm",
+        ] {
+            let command = instances.find_subcommand(verb).unwrap();
+            let first = command.get_positionals().next().unwrap();
+            assert!(first.get::<ArgValueCompleter>().is_some(), "{verb}");
+        }
+    }
+
+    #[test]
     fn whoever_takes_a_process_is_helped_with_names() {
         let grammar = grammar();
         for verb in [

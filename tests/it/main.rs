@@ -20,6 +20,8 @@ mod verbs;
 mod reloading;
 mod replicas;
 mod instances;
+mod instances_life;
+mod importing_instances;
 mod foreground;
 mod startup;
 mod routing;

@@ -386,7 +386,7 @@ impl Mapping {
             alias,
             ..
         } = origin;
-        let record = [user.as_str(), service, alias.as_str(), id, url];
+        let record = [user.as_str(), service.as_str(), alias.as_str(), id, url];
         Ok(self.writer.write_record(record)?)
     }
 

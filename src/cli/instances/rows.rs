@@ -75,7 +75,7 @@ impl Iterator for Rows<'_> {
 
     fn next(&mut self) -> Option<Row> {
         match self {
-            Self::Csv(table) => table.next(),
+            Self::Csv(table) => table.row(),
             Self::Json { rest, line } => loop {
                 if rest.is_empty() {
                     return None;
@@ -147,7 +147,7 @@ impl<'a> Table<'a> {
         Some((self.line, record))
     }
 
-    fn next(&mut self) -> Option<Row> {
+    fn row(&mut self) -> Option<Row> {
         let (line, record) = self.record()?;
         let size = record.as_slice().len();
         let read = if size > LINE_MAX {
