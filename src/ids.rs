@@ -42,6 +42,9 @@ pub enum IdError {
     /// Not a date.
     #[error("`{0}` is not a day; write a date such as `2026-11-26`")]
     Day(String),
+    /// Empty, too long, or with control characters.
+    #[error("a label has 1 to 100 characters and no control characters")]
+    Label,
 }
 
 /// A checked text: built only by its `parse`, read by `as_str`, serialised as the text.
@@ -145,6 +148,13 @@ text_id!(
                 && rest.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'2'..=b'7'))
         })
     }
+);
+
+text_id!(
+    /// What people call an instance: 1 to 100 characters without control characters.
+    Label,
+    |_: &str| IdError::Label,
+    |text| matches!(text.chars().count(), 1..=100) && !text.chars().any(char::is_control)
 );
 
 /// The secret first segment of an instance URL. Who has it has the instance, so its `Debug` shows
@@ -284,6 +294,16 @@ mod tests {
         }
         for bad in ["", "-a", "_a", "Figma", "a/b", "a.b", "ä", &"a".repeat(65)] {
             assert!(ServiceType::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_are_short_and_on_one_line() {
+        for good in ["a", "work laptop", &"é".repeat(100)] {
+            assert!(Label::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a\nb", "a\u{7f}", &"é".repeat(101)] {
+            assert_eq!(Label::parse(bad), Err(IdError::Label), "{bad:?}");
         }
     }
 

@@ -135,6 +135,13 @@ impl From<InstanceError> for ApiError {
             InstanceError::Store(error) => error.into(),
             InstanceError::Stopped => Self::stopping(),
             InstanceError::Contended => Self::later("contended", error.to_string()),
+            InstanceError::Changed => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                Self::new(status, "instance_changed", error.to_string())
+            }
+            InstanceError::Expired { .. } => {
+                Self::new(StatusCode::CONFLICT, "instance_expired", error.to_string())
+            }
             other => Self::internal(&other),
         }
     }

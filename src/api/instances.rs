@@ -11,14 +11,15 @@ use super::door::{Admin, Json, Query, Reply, User};
 use super::error::{Answer, ApiError};
 use super::services::find;
 use super::state::Api;
+use super::versions::Tagged;
 use super::{List, Problem};
 use crate::audit::{By, words};
 use crate::config::spec::{AuthKind, ServiceSpec};
-use crate::ids::{InstanceId, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{InstanceId, Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::validate::{Verdict, validate};
-use crate::instances::{OwnInstance, credentials};
+use crate::instances::{NewTerms, OwnInstance, Version, credentials};
 use crate::secret::Secret;
-use crate::store::{AuditEntry, InstanceRow};
+use crate::store::{AuditEntry, InstanceFilter, InstanceRow};
 use crate::vault::Fields;
 
 /// Answer of `authenticate`, of `rotate` and of `POST /api/v1/admin/instances`. Its first two
@@ -46,12 +47,25 @@ pub struct Instance {
     pub instance_url: String,
     /// Does it answer?
     pub active: bool,
+    /// What its owner calls it.
+    pub label: Option<String>,
     /// When it was made.
     #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// Last request, to the minute.
     #[schema(value_type = Option<String>)]
     pub last_used_at: Option<Timestamp>,
+    /// When it got this URL, if that is not its first.
+    #[schema(value_type = Option<String>)]
+    pub rotated_at: Option<Timestamp>,
+    /// From when on it does not answer.
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+    /// Since when its operator has it switched off.
+    #[schema(value_type = Option<String>)]
+    pub disabled_at: Option<Timestamp>,
+    /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
+    pub version: String,
     /// Requests of its user to this service, as far as usage is kept; up to a second behind.
     pub usage_count: u64,
 }
@@ -68,12 +82,43 @@ pub struct AdminInstance {
     pub service: String,
     /// Does it answer?
     pub active: bool,
+    /// What people call it.
+    pub label: Option<String>,
     /// When it was made.
     #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// Last request, to the minute.
     #[schema(value_type = Option<String>)]
     pub last_used_at: Option<Timestamp>,
+    /// When it got its URL, if that is not its first.
+    #[schema(value_type = Option<String>)]
+    pub rotated_at: Option<Timestamp>,
+    /// From when on it does not answer.
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is switched off.
+    #[schema(value_type = Option<String>)]
+    pub disabled_at: Option<Timestamp>,
+    /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
+    pub version: String,
+}
+
+impl AdminInstance {
+    pub(super) fn of(row: &InstanceRow) -> Self {
+        Self {
+            id: row.public.to_string(),
+            user: row.user.to_string(),
+            service: row.service.to_string(),
+            active: row.is_active(Timestamp::now()),
+            label: row.label.as_ref().map(Label::to_string),
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            rotated_at: row.rotated_at,
+            expires_at: row.expires_at,
+            disabled_at: row.disabled_at,
+            version: Version::of(row).to_string(),
+        }
+    }
 }
 
 /// `POST /api/v1/admin/instances`: makes an instance for a user.
@@ -90,12 +135,19 @@ pub struct AdminCreateInstance {
     /// As in `authenticate`.
     #[serde(default)]
     pub additional_credentials: BTreeMap<String, String>,
+    /// What people call a new one: at most 100 characters. One that is there keeps its own.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// From when on a new one does not answer. One that is there keeps its own.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
 }
 
 // ── handlers ──
 
 /// The URL a user pastes: from the public URL, never from a client's `Host`.
-fn url(api: &Api, id: &InstanceId, service: &ServiceType) -> String {
+pub(super) fn url(api: &Api, id: &InstanceId, service: &ServiceType) -> String {
     format!(
         "{}/{}/{service}",
         api.in_force.load().public_url,
@@ -103,19 +155,28 @@ fn url(api: &Api, id: &InstanceId, service: &ServiceType) -> String {
     )
 }
 
-fn own(api: &Api, instance: &OwnInstance, counts: &BTreeMap<ServiceType, u64>) -> Instance {
+pub(super) fn own(
+    api: &Api,
+    instance: &OwnInstance,
+    counts: &BTreeMap<ServiceType, u64>,
+) -> Instance {
     Instance {
         id: instance.public.to_string(),
         service: instance.service.to_string(),
         instance_url: url(api, &instance.id, &instance.service),
         active: instance.active,
+        label: instance.label.as_ref().map(Label::to_string),
         created_at: instance.created_at,
         last_used_at: instance.last_used_at,
+        rotated_at: instance.rotated_at,
+        expires_at: instance.expires_at,
+        disabled_at: instance.disabled_at,
+        version: instance.version.to_string(),
         usage_count: counts.get(&instance.service).copied().unwrap_or(0),
     }
 }
 
-fn none() -> ApiError {
+pub(super) fn none() -> ApiError {
     let detail = "you have no instance of this service; `POST …/authenticate` makes one";
     ApiError::not_found("unknown_instance", detail)
 }
@@ -128,6 +189,19 @@ pub(super) async fn grant(
     service: &str,
     api_key: Option<String>,
     additional: BTreeMap<String, String>,
+) -> Answer<Reply<InstanceGrant>> {
+    let terms = NewTerms::default();
+    grant_under(api, by, user, service, api_key, additional, terms).await
+}
+
+async fn grant_under(
+    api: &Api,
+    by: &By,
+    user: &UserId,
+    service: &str,
+    api_key: Option<String>,
+    additional: BTreeMap<String, String>,
+    terms: NewTerms,
 ) -> Answer<Reply<InstanceGrant>> {
     // From here on what was given is wiped when it is dropped, however this ends.
     let api_key = api_key.map(Secret::new);
@@ -147,7 +221,13 @@ pub(super) async fn grant(
     check(api, &spec, &fields).await?;
     let granted = api
         .instances
-        .grant(user, &spec.service, &spec.prefix, Secret::new(fields))
+        .grant_under(
+            user,
+            &spec.service,
+            &spec.prefix,
+            Secret::new(fields),
+            terms,
+        )
         .await?;
     let action = if granted.created {
         words::INSTANCE_CREATE
@@ -157,10 +237,15 @@ pub(super) async fn grant(
     api.audit
         .record(told(by, action, user, &spec.service, &granted.public));
     let name = &spec.display_name;
-    let message = if granted.created {
-        format!("{name} is ready: paste the instance URL into your MCP client")
-    } else {
-        format!("the credential of your {name} instance was replaced; its URL is the same")
+    let message = match (granted.created, granted.active) {
+        (true, _) => format!("{name} is ready: paste the instance URL into your MCP client"),
+        (false, true) => {
+            format!("the credential of your {name} instance was replaced; its URL is the same")
+        }
+        (false, false) => format!(
+            "the credential of your {name} instance was replaced; it is disabled or has expired, \
+             so that its URL does not answer"
+        ),
     };
     Ok(Reply(InstanceGrant {
         instance_url: url(api, &granted.id, &spec.service),
@@ -170,7 +255,7 @@ pub(super) async fn grant(
 }
 
 /// What was done with an instance, by its public number.
-fn told(
+pub(super) fn told(
     by: &By,
     action: &str,
     user: &UserId,
@@ -219,16 +304,17 @@ async fn check(api: &Api, spec: &ServiceSpec, fields: &Fields) -> Answer<()> {
 /// My instance of a service.
 #[utoipa::path(get, path = "/api/v1/services/{service}/instance", tag = "instances",
     params(("service" = String, Path)),
-    responses((status = 200, body = Instance), (status = 404, body = Problem)))]
+    responses((status = 200, body = Instance, headers(("ETag" = String, description = "Its version"))),
+              (status = 404, body = Problem)))]
 pub(super) async fn get(
     User(user): User,
     State(api): State<Api>,
     Path(service): Path<String>,
-) -> Answer<Reply<Instance>> {
+) -> Answer<Tagged<Instance>> {
     let service = ServiceType::parse(&service).map_err(|_| none())?;
     let found = api.instances.of(&user, &service).await?.ok_or_else(none)?;
     let counts = api.ledger.requests(&user).await?;
-    Ok(Reply(own(&api, &found, &counts)))
+    Ok(Tagged(own(&api, &found, &counts), found.version))
 }
 
 /// Removes my instance of a service and its credentials, for good.
@@ -275,7 +361,12 @@ pub(super) async fn rotate(
     Ok(Reply(InstanceGrant {
         instance_url: url(&api, &granted.id, &spec.service),
         instance_id: granted.id.expose().to_owned(),
-        message: "this is your new URL; the old one no longer works".to_owned(),
+        message: if granted.active {
+            "this is your new URL; the old one no longer works"
+        } else {
+            "this is your new URL; it does not answer, since the instance is disabled or has expired"
+        }
+        .to_owned(),
     }))
 }
 
@@ -313,34 +404,57 @@ impl PageQuery {
     }
 }
 
-pub(super) fn shown(row: InstanceRow, now: Timestamp) -> AdminInstance {
-    AdminInstance {
-        id: row.public.to_string(),
-        user: row.user.to_string(),
-        service: row.service.to_string(),
-        active: row.is_active(now),
-        created_at: row.created_at,
-        last_used_at: row.last_used_at,
-    }
+/// Which instances, how many of them, and from where.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdminListQuery {
+    /// `nextCursor` of the page before.
+    cursor: Option<String>,
+    /// Entries of one page, at most 1000; 200 when not given.
+    limit: Option<u32>,
+    /// Only those of this user.
+    user: Option<String>,
+    /// Only those of this service type.
+    service: Option<String>,
+    /// `true`: only those that answer; `false`: only those that are disabled or have expired.
+    active: Option<bool>,
 }
 
 /// All instances, without their URLs.
-#[utoipa::path(get, path = "/api/v1/admin/instances", params(PageQuery), tag = "instances",
+#[utoipa::path(get, path = "/api/v1/admin/instances", params(AdminListQuery), tag = "instances",
     responses((status = 200, body = List<AdminInstance>)))]
 pub(super) async fn admin_list(
     _: Admin,
     State(api): State<Api>,
-    Query(page): Query<PageQuery>,
+    Query(query): Query<AdminListQuery>,
 ) -> Answer<Reply<List<AdminInstance>>> {
-    let limit = page.size();
-    let cursor = page.cursor.map(|text| text.parse()).transpose();
+    let AdminListQuery {
+        cursor,
+        limit,
+        user,
+        service,
+        active,
+    } = query;
+    let bad = |error: crate::ids::IdError| ApiError::bad_request(error.to_string());
+    let filter = InstanceFilter {
+        user: user.map(|id| UserId::parse(&id)).transpose().map_err(bad)?,
+        service: service
+            .map(|name| ServiceType::parse(&name))
+            .transpose()
+            .map_err(bad)?,
+        active: active.map(|active| (active, Timestamp::now())),
+    };
+    let cursor = cursor.map(|text| text.parse()).transpose();
     let cursor = cursor.map_err(|_| ApiError::bad_request("`cursor` is none of ours"))?;
-    let found = api.instances.all(cursor, limit).await?;
-    let now = Timestamp::now();
-    let items = found.items.into_iter().map(|row| shown(row, now));
+    let limit = PageQuery {
+        cursor: None,
+        limit,
+    }
+    .size();
+    let found = api.instances.all(filter, cursor, limit).await?;
     let next_cursor = found.next.map(|next| next.to_string());
     Ok(Reply(List {
-        items: items.collect(),
+        items: found.items.iter().map(AdminInstance::of).collect(),
         next_cursor,
     }))
 }
@@ -361,12 +475,45 @@ pub(super) async fn admin_create(
         service,
         api_key,
         additional_credentials,
+        label,
+        expires_at,
     } = request;
+    let terms = NewTerms {
+        label: label.map(|text| parse_label(&text)).transpose()?,
+        expires_at,
+    };
+    if expires_at.is_some_and(|end| end <= Timestamp::now()) {
+        let detail = "`expiresAt` is over already; give a time to come, or none";
+        return Err(ApiError::bad_request(detail));
+    }
     let user = UserId::parse(&user).map_err(|error| ApiError::bad_request(error.to_string()))?;
     if !api.users.exists(&user).await? {
         return Err(crate::users::UserError::Unknown(user).into());
     }
-    grant(&api, &by, &user, &service, api_key, additional_credentials).await
+    grant_under(
+        &api,
+        &by,
+        &user,
+        &service,
+        api_key,
+        additional_credentials,
+        terms,
+    )
+    .await
+}
+
+pub(super) fn parse_label(text: &str) -> Answer<Label> {
+    Label::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// The number in the path; what is none is the number of no instance.
+pub(super) fn number(id: &str) -> Answer<PublicId> {
+    PublicId::parse(id).map_err(|_| unknown(id))
+}
+
+pub(super) fn unknown(id: &str) -> ApiError {
+    let detail = format!("there is no instance `{id}`; `mcpm instances` lists them");
+    ApiError::not_found("unknown_instance", detail)
 }
 
 /// Removes an instance and its credentials, for good.
@@ -379,14 +526,11 @@ pub(super) async fn admin_remove(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
-    let unknown = || {
-        let detail = format!("there is no instance `{id}`; `mcpm instances` lists them");
-        ApiError::not_found("unknown_instance", detail)
-    };
-    let public = PublicId::parse(&id).map_err(|_| unknown())?;
-    let row = api.instances.row(&public).await?.ok_or_else(unknown)?;
+    let public = number(&id)?;
+    let row = api.instances.by_public(&public).await?;
+    let row = row.ok_or_else(|| unknown(&id))?;
     if !api.instances.remove_public(&public).await? {
-        return Err(unknown());
+        return Err(unknown(&id));
     }
     let action = words::INSTANCE_REMOVE;
     let entry = told(&by, action, &row.user, &row.service, &public);

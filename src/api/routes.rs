@@ -10,8 +10,8 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    audit, daemon, ends, exits, instances, keys, logs, openapi, process_orders, process_table,
-    processes, saved, services, tokens, usage, users,
+    audit, daemon, ends, exits, import, instance_changes, instances, keys, logs, openapi,
+    process_orders, process_table, processes, saved, services, tokens, usage, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -28,7 +28,11 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(services::list))
         .routes(routes!(services::get))
         .routes(routes!(services::authenticate))
-        .routes(routes!(instances::get, instances::remove))
+        .routes(routes!(
+            instances::get,
+            instances::remove,
+            instance_changes::change_own
+        ))
         .routes(routes!(instances::rotate))
         .routes(routes!(instances::mine))
         .routes(routes!(usage::mine))
@@ -54,7 +58,13 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(saved::resurrect))
         .routes(routes!(services::admin_list))
         .routes(routes!(instances::admin_list, instances::admin_create))
-        .routes(routes!(instances::admin_remove))
+        .routes(routes!(
+            instances::admin_remove,
+            instance_changes::admin_get,
+            instance_changes::change_any
+        ))
+        .routes(routes!(instance_changes::admin_rotate))
+        .routes(routes!(import::import))
         .routes(routes!(users::list, users::add))
         .routes(routes!(users::get, users::remove))
         .routes(routes!(users::disable))
@@ -123,6 +133,8 @@ mod tests {
             "/api/v1/admin/users/{id}/tokens/{number}",
             "/api/v1/user/tokens",
             "/api/v1/admin/audit",
+            "/api/v1/admin/instances/{id}/rotate",
+            "/api/v1/admin/instances/import",
             "/api/v1/openapi.json",
         ] {
             assert!(document["paths"].get(path).is_some(), "{path}");

@@ -153,13 +153,9 @@ pub(super) async fn get(
     let user = parse(&id)?;
     let found = find(&api, &user).await?;
     let rows = api.instances.rows_of_user(&user).await?;
-    let now = Timestamp::now();
-    let instances = rows
-        .into_iter()
-        .map(|row| super::instances::shown(row, now));
     Ok(Reply(UserDetails {
         user: found,
-        instances: instances.collect(),
+        instances: rows.iter().map(AdminInstance::of).collect(),
         tokens: tokens::listed(&api, &TokenOwner::User(user)).await?,
     }))
 }

@@ -116,7 +116,7 @@ pub(crate) enum Command {
     Unstartup(startup::Args),
     /// List services: type, port, health, instances
     Services(services::Args),
-    /// List, add and remove users' instances of services
+    /// List, add, change, move and remove users' instances of services
     Instances(instances::Args),
     /// List, show, add, switch off and remove users, and their tokens
     Users(users::Args),
@@ -219,6 +219,12 @@ mod tests {
             "mcpm tokens revoke --all-but 3",
             "mcpm audit --since 2h --action isolation. --user alice --json",
             "mcpm audit --follow --limit 5 --until 2026-11-22T23:49:07Z",
+            "mcpm instances --user alice --inactive --json",
+            "mcpm instances disable ins_a ins_b",
+            "mcpm instances expire ins_a 30d",
+            "mcpm instances label ins_a",
+            "mcpm instances import - --add-users --mapping map.csv",
+            "mcpm instances export --csv --service figma",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -233,6 +239,9 @@ mod tests {
             "mcpm stop",
             "mcpm logs --err --out",
             "mcpm instances add demo",
+            "mcpm instances rotate",
+            "mcpm instances ls --active --inactive",
+            "mcpm instances export --csv --json",
             "mcpm users add",
             "mcpm users revoke alice",
             "mcpm users revoke alice 3 --all",

@@ -5,6 +5,7 @@
 //! is compared without its quotes (zsh and fish quote what they are offered; bash does not).
 
 mod bash;
+mod nouns;
 mod words;
 
 use std::ffi::{OsStr, OsString};
@@ -115,6 +116,7 @@ fn as_meant(args: &[OsString], index: Option<usize>) -> Vec<OsString> {
 fn grammar() -> Command {
     Cli::command().mut_subcommands(|command| {
         let files = WITH_FILES.contains(&command.get_name());
+        let command = nouns::offered(command);
         with_hidden_aliases(command).mut_args(|arg| match arg.get_id().as_str() {
             "target" | "targets" => {
                 let offer = move |current: &OsStr| targets(current, files);
@@ -207,6 +209,19 @@ mod tests {
         assert_eq!(as_meant(&typed[..5], None), meant[..5]);
         assert_eq!(as_meant(&typed, Some(9)), typed);
         assert_eq!(as_meant(&line(&["mcpm"]), None), line(&["mcpm"]));
+    }
+
+    #[test]
+    fn whoever_takes_an_instance_is_helped_with_numbers() {
+        let grammar = grammar();
+        let instances = grammar.find_subcommand("instances").unwrap();
+        for verb in [
+            "show", "disable", "enable", "expire", "label", "rotate", "rm",
+        ] {
+            let command = instances.find_subcommand(verb).unwrap();
+            let first = command.get_positionals().next().unwrap();
+            assert!(first.get::<ArgValueCompleter>().is_some(), "{verb}");
+        }
     }
 
     #[test]

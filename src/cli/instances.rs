@@ -2,20 +2,28 @@
 //!
 //! `add` prints the instance URL alone on stdout: `URL=$(mcpm instances add demo --user alice)`.
 
+mod changes;
+mod export;
+mod import;
+mod listing;
+mod rows;
+
 use anyhow::bail;
 use clap::Subcommand;
+use jiff::tz::TimeZone;
 
 use crate::api::List;
-use crate::api::instances::{AdminCreateInstance, AdminInstance, InstanceGrant};
+use crate::api::instances::{AdminCreateInstance, InstanceGrant};
 use crate::api::services::{AdminService, Field};
-use crate::control::client::{Client, segment};
+use crate::control::client::Client;
+use crate::ids::Timestamp;
 
 use super::credentials::{self, Values};
 use super::exit::Exit;
-use super::grid::{Cell, Column, Grid};
 use super::prompt;
 use super::session::Session;
-use super::style::Paint;
+use super::when;
+use changes::Order;
 
 const INSTANCES: &str = "/api/v1/admin/instances";
 
@@ -25,32 +33,77 @@ const INSTANCES: &str = "/api/v1/admin/instances";
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    list: listing::ListArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List instances, which is the default
     #[command(visible_alias = "ls")]
-    List {
-        /// Print as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(listing::ListArgs),
+    /// Show all about instances
+    Show(Named),
     /// Give a user access to a service, and print the instance URL
     #[command(
         after_help = "Secrets are asked for at the terminal, or read from stdin: one value, \
         a line per field, or a JSON object."
     )]
     Add(AddArgs),
-    /// Remove an instance with its credentials
+    /// Have instances answer no more, until they are enabled
+    Disable(Named),
+    /// Have instances answer again
+    Enable(Named),
+    /// Have an instance answer until a time, or for ever
+    Expire {
+        /// Its public number: ins_…
+        #[arg(value_name = "ID")]
+        instance: String,
+        /// `30d`, `12h`, `2027-01-31`, an RFC 3339 time, `now` or `never`
+        when: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Call an instance something, for people
+    Label {
+        /// Its public number: ins_…
+        #[arg(value_name = "ID")]
+        instance: String,
+        /// At most 100 characters; without it the label is taken away
+        text: Option<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Kill the URLs of instances; their owners get new ones
+    Rotate(Named),
+    /// Remove instances with their credentials
     #[command(visible_aliases = ["remove", "delete"])]
     Rm {
-        /// Its public number: ins_…
-        id: String,
+        /// Their public numbers: ins_…
+        #[arg(required = true, value_name = "ID")]
+        instances: Vec<String>,
     },
+    /// Add the instances of another system, with credentials, from a file
+    #[command(
+        after_help = "Rows whose user has an instance of the service already are left alone, so that \
+        an import can be begun again. An old id goes on as it is when it holds 128 random bits. \
+        Credentials are not tried with the services."
+    )]
+    Import(import::Args),
+    /// Print all instances, without URLs and credentials, for another program
+    Export(export::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// Their public numbers: ins_…
+    #[arg(required = true, value_name = "ID")]
+    instances: Vec<String>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,26 +116,55 @@ struct AddArgs {
     /// A field that is no secret
     #[arg(long = "field", value_name = "NAME=VALUE")]
     fields: Vec<String>,
+    /// What people call a new one
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// Have a new one answer until then: `30d`, `2027-01-31`, …
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<String>,
     /// Print the whole answer as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Lists, adds, removes.
+/// Lists, adds, changes, removes.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     let mut daemon = session.daemon().await?;
-    match args.action {
-        None => list(args.json, &mut daemon, session).await,
-        Some(Action::List { json }) => list(json, &mut daemon, session).await,
-        Some(Action::Add(args)) => add(args, &mut daemon, session).await,
-        Some(Action::Rm { id }) => {
-            daemon
-                .delete(&format!("{INSTANCES}/{}", segment(&id)))
-                .await?;
-            session.output.line(format_args!("✓ removed {id}"))?;
-            Ok(Exit::Fine)
+    let daemon = &mut daemon;
+    let action = args.action.unwrap_or(Action::List(args.list));
+    let (order, ids, json) = match action {
+        Action::List(args) => return listing::list(&args, daemon, session).await,
+        Action::Show(Named { instances, json }) => {
+            return listing::show(&instances, json, daemon, session).await;
         }
-    }
+        Action::Add(args) => return add(args, daemon, session).await,
+        Action::Rm { instances } => return changes::remove(&instances, daemon, session).await,
+        Action::Import(args) => return import::run(&args, daemon, session).await,
+        Action::Export(args) => return export::run(&args, daemon, session).await,
+        Action::Disable(named) => (Order::Disable, named.instances, named.json),
+        Action::Enable(named) => (Order::Enable, named.instances, named.json),
+        Action::Rotate(named) => (Order::Rotate, named.instances, named.json),
+        Action::Expire {
+            instance,
+            when,
+            json,
+        } => (Order::Expire(end(&when)?), vec![instance], json),
+        Action::Label {
+            instance,
+            text,
+            json,
+        } => {
+            let text = text.filter(|text| !text.is_empty());
+            (Order::Label(text), vec![instance], json)
+        }
+    };
+    changes::obey(&order, &ids, json, daemon, session).await
+}
+
+/// A time as it was typed; `None` is never.
+fn end(text: &str) -> anyhow::Result<Option<Timestamp>> {
+    let end = when::parse(text, Timestamp::now(), &TimeZone::system());
+    end.map_err(anyhow::Error::msg)
 }
 
 async fn add(args: AddArgs, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
@@ -97,6 +179,10 @@ async fn add(args: AddArgs, daemon: &mut Client, session: &Session) -> anyhow::R
             args.service
         );
     };
+    let expires_at = match &args.expires {
+        Some(text) => end(text)?,
+        None => None,
+    };
     let fields = credentials::fields(&found.service);
     let given = credentials::from_arguments(&args.fields, &fields)?;
     let mut values = complete(&fields, given)?;
@@ -105,6 +191,8 @@ async fn add(args: AddArgs, daemon: &mut Client, session: &Session) -> anyhow::R
         service: args.service,
         api_key: values.remove("api_key"),
         additional_credentials: values,
+        label: args.label,
+        expires_at,
     };
     let grant: InstanceGrant = daemon.post(INSTANCES, &request).await?;
     if args.json {
@@ -143,41 +231,4 @@ fn complete(fields: &[Field], mut values: Values) -> anyhow::Result<Values> {
         values.insert(field.name.clone(), ask(&question)?);
     }
     Ok(values)
-}
-
-async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
-    let instances: List<AdminInstance> = daemon.get(INSTANCES).await?;
-    if json {
-        session.output.json(&instances)?;
-    } else {
-        session
-            .output
-            .text(&table(&instances.items).render(session.output.palette()))?;
-    }
-    Ok(Exit::Fine)
-}
-
-pub(super) fn table(instances: &[AdminInstance]) -> Grid {
-    let columns = ["instance", "user", "service", "state", "made", "last used"];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
-    for instance in instances {
-        let state = if instance.active {
-            Cell::painted("active", Paint::Good)
-        } else {
-            Cell::painted("disabled", Paint::Bad)
-        };
-        grid.row(vec![
-            Cell::new(&instance.id),
-            Cell::new(&instance.user),
-            Cell::new(&instance.service),
-            state,
-            Cell::new(instance.created_at.to_string()),
-            Cell::new(
-                instance
-                    .last_used_at
-                    .map_or("never".to_owned(), |at| at.to_string()),
-            ),
-        ]);
-    }
-    grid
 }

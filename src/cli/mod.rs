@@ -57,6 +57,7 @@ mod startup;
 
 mod prompt;
 mod credentials;
+mod when;
 mod services;
 mod instances;
 mod expiry;

@@ -149,7 +149,7 @@ async fn show(args: &OneArgs, daemon: &mut Client, session: &Session) -> anyhow:
     let palette = session.output.palette();
     let mut text = table(std::slice::from_ref(&details.user)).render(palette);
     if !details.instances.is_empty() {
-        text += &instances::table(&details.instances).render(palette);
+        text += &instances::table(&details.instances, Timestamp::now()).render(palette);
     }
     if !details.tokens.is_empty() {
         text += &tokens::table(&details.tokens, Timestamp::now()).render(palette);

@@ -168,6 +168,18 @@ impl Client {
         self.ask(Method::POST, path, encode(body)?).await
     }
 
+    /// Changes what is named of something, and waits until it is done.
+    ///
+    /// # Errors
+    /// As [`ClientError`] lists them.
+    pub async fn patch<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::PATCH, path, encode(body)?).await
+    }
+
     /// Removes something.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ const MINUTE: i64 = 60_000;
 
 /// Minutes of a day, all of which are as long in UTC as Unix counts it.
 const MINUTES_OF_DAY: i64 = 24 * 60;
+/// Stands for the end of what has none.
+const NEVER: i64 = i64::MAX;
 
 /// One active instance: whose it is, of what, and the credential to inject. An entry never
 /// changes its credential or id: it is replaced by another one, and revoked.
@@ -29,8 +31,8 @@ pub struct InstanceEntry {
     pub service: ServiceType,
     /// Since when.
     pub created_at: Timestamp,
-    /// From when on it must not answer, though it still stands in the table.
-    pub expires_at: Option<Timestamp>,
+    /// In milliseconds since 1970.
+    ends_at: AtomicI64,
     vault: Vault,
     /// Looked at once by requests, when the credential is opened, and by rotations of the master key.
     sealed: Mutex<Box<[u8]>>,
@@ -58,7 +60,7 @@ impl InstanceEntry {
             user: stored.row.user,
             service: stored.row.service,
             created_at: stored.row.created_at,
-            expires_at: stored.row.expires_at,
+            ends_at: AtomicI64::new(millis(stored.row.expires_at)),
             vault,
             sealed: Mutex::new(stored.sealed_credential.into_boxed_slice()),
             credential: OnceLock::new(),
@@ -70,6 +72,18 @@ impl InstanceEntry {
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
         }
+    }
+
+    /// From when on it must not answer, though it may still stand in the table.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let millis = self.ends_at.load(Ordering::Acquire);
+        (millis != NEVER).then(|| Timestamp::from_millis(millis))
+    }
+
+    /// Gives it another end, and answers the one it had. What streams on its behalf goes on.
+    pub(super) fn set_end(&self, end: Option<Timestamp>) -> Option<Timestamp> {
+        let before = self.ends_at.swap(millis(end), Ordering::AcqRel);
+        (before != NEVER).then(|| Timestamp::from_millis(before))
     }
 
     /// How many of its requests wait for its service: `router/hold.rs` counts, nobody else.
@@ -137,7 +151,7 @@ impl InstanceEntry {
         (minute > 0).then(|| Timestamp::from_millis(minute * MINUTE))
     }
 
-    /// Has it been rotated, removed, or given another credential?
+    /// Has it been rotated, removed, disabled, or given another credential, or has it expired?
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
@@ -179,6 +193,10 @@ impl InstanceEntry {
         self.flushed
             .fetch_max(at.as_millis() / MINUTE, Ordering::Relaxed);
     }
+}
+
+fn millis(end: Option<Timestamp>) -> i64 {
+    end.map_or(NEVER, Timestamp::as_millis)
 }
 
 /// Shows nothing that is secret.

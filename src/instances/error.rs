@@ -1,6 +1,6 @@
 //! Why something could not be done with an instance.
 
-use crate::ids::UserId;
+use crate::ids::{PublicId, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::vault::{RandomError, SealError};
 
@@ -25,6 +25,17 @@ pub enum InstanceError {
     /// Another daemon on the same database kept changing it.
     #[error("the instance is being changed elsewhere: try again")]
     Contended,
+    /// It is not in the state that the caller has seen.
+    #[error("the instance was changed since you have read it: read it again, and change that")]
+    Changed,
+    /// It was to be switched on, and its time is over.
+    #[error("{public} has expired at {end}; give it another expiry, or none, to have it answer")]
+    Expired {
+        /// Which.
+        public: PublicId,
+        /// Since when.
+        end: Timestamp,
+    },
     /// The daemon is ending.
     #[error("instances are not served any more: the daemon is ending")]
     Stopped,

@@ -3,18 +3,28 @@
 //! Each user belongs to one lane, so that all changes of a user's instances are in order, while
 //! those of different users share the store's commits. First the store, then the table, then the
 //! answer. A caller that goes away does not stop what it asked for.
+//!
+//! A lane also ends the entries of its users whose time has come (`terms.rs`), and it takes many
+//! instances at once (`import.rs`).
+
+mod import;
+mod terms;
 
 use std::sync::Arc;
 
+pub use import::{Imported, Incoming};
+
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{InstanceId, InstancePrefix, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::change::Change;
 use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
 use crate::instances::registry::{Granted, Rooms};
+use crate::instances::version::Version;
 use crate::store::{Added, InstanceRow, NewInstance, Rotation, StoredInstance};
-use crate::vault::{Credential, Place, Purpose, random};
+use crate::vault::{Credential, Fields, Place, Purpose, random};
 
 type Answer<T> = Result<T, InstanceError>;
 
@@ -33,6 +43,8 @@ pub(super) enum Order {
         prefix: InstancePrefix,
         /// What to seal.
         fields: Credential,
+        /// What a new one is under; one that is there keeps its terms.
+        terms: NewTerms,
         /// Who waits.
         caller: oneshot::Sender<Answer<Granted>>,
     },
@@ -44,8 +56,34 @@ pub(super) enum Order {
         service: ServiceType,
         /// First part of the new id.
         prefix: InstancePrefix,
+        /// Only if it still has this number.
+        public: Option<PublicId>,
         /// Who waits.
         caller: oneshot::Sender<Answer<Option<Granted>>>,
+    },
+    /// Change its terms.
+    Change {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// Only if it still has this number.
+        public: Option<PublicId>,
+        /// What to change.
+        change: Change,
+        /// Only if it is in one of these states.
+        seen: Option<Vec<Version>>,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<Option<InstanceRow>>>,
+    },
+    /// Add those of many users, all of this lane.
+    Import {
+        /// What is to be added.
+        rows: Vec<Incoming>,
+        /// And their users, where they are missing.
+        add_users: bool,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<Vec<Imported>>>,
     },
     /// Remove it.
     Remove {
@@ -81,9 +119,18 @@ pub(super) enum Order {
     },
 }
 
+/// What is said of an instance when it is made.
+#[derive(Clone, Debug, Default)]
+pub struct NewTerms {
+    /// What people call it.
+    pub label: Option<Label>,
+    /// From when on it must not answer.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A lane's life: ends when all handles are gone.
-pub(super) async fn run(rooms: Arc<Rooms>, mut orders: mpsc::Receiver<Order>) {
-    while let Some(order) = orders.recv().await {
+pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiver<Order>) {
+    while let Some(order) = terms::next(&rooms, lane, &mut orders).await {
         // A caller that went away does not want to know: hence no look at what `send` says.
         match order {
             Order::Grant {
@@ -91,17 +138,40 @@ pub(super) async fn run(rooms: Arc<Rooms>, mut orders: mpsc::Receiver<Order>) {
                 service,
                 prefix,
                 fields,
+                terms,
                 caller,
             } => {
-                let _ = caller.send(rooms.grant(&user, &service, &prefix, &fields).await);
+                let granted = rooms.grant(&user, &service, &prefix, &fields, &terms);
+                let _ = caller.send(granted.await);
             }
             Order::Rotate {
                 user,
                 service,
                 prefix,
+                public,
                 caller,
             } => {
-                let _ = caller.send(rooms.rotate(&user, &service, &prefix).await);
+                let rotated = rooms.rotate(&user, &service, &prefix, public.as_ref());
+                let _ = caller.send(rotated.await);
+            }
+            Order::Change {
+                user,
+                service,
+                public,
+                change,
+                seen,
+                caller,
+            } => {
+                let changed =
+                    rooms.change(&user, &service, public.as_ref(), &change, seen.as_deref());
+                let _ = caller.send(changed.await);
+            }
+            Order::Import {
+                rows,
+                add_users,
+                caller,
+            } => {
+                let _ = caller.send(rooms.import(&rows, add_users).await);
             }
             Order::Remove {
                 user,
@@ -131,6 +201,7 @@ impl Rooms {
         service: &ServiceType,
         prefix: &InstancePrefix,
         fields: &Credential,
+        terms: &NewTerms,
     ) -> Answer<Granted> {
         for _ in 0..TRIES {
             let granted = match self.store.instance_of(user, service).await? {
@@ -138,7 +209,7 @@ impl Rooms {
                     return Err(InstanceError::UserDisabled(user.clone()));
                 }
                 Some(stored) => self.replace(stored, fields).await?,
-                None => self.create(user, service, prefix, fields).await?,
+                None => self.create(user, service, prefix, fields, terms).await?,
             };
             if let Some(granted) = granted {
                 return Ok(granted);
@@ -154,26 +225,11 @@ impl Rooms {
         service: &ServiceType,
         prefix: &InstancePrefix,
         fields: &Credential,
+        terms: &NewTerms,
     ) -> Answer<Option<Granted>> {
-        let public = public_id(&random()?);
         let id = self.new_id(user, prefix)?;
-        let place = |purpose| Place {
-            purpose,
-            user,
-            service,
-            public: &public,
-        };
-        let new = NewInstance {
-            public: public.clone(),
-            user: user.clone(),
-            service: service.clone(),
-            hash: self.vault.instance_hash(id.expose()),
-            sealed_id: self.vault.seal_id(&place(Purpose::InstanceId), &id)?,
-            sealed_credential: self
-                .vault
-                .seal_fields(&place(Purpose::Credential), fields.expose())?,
-            created_at: Timestamp::now(),
-        };
+        let now = Timestamp::now();
+        let new = self.sealed(user, service, &id, fields.expose(), terms, now)?;
         match self.store.add_instance(new.clone()).await? {
             Added::NoUser => return Err(InstanceError::UnknownUser(user.clone())),
             Added::UserDisabled => return Err(InstanceError::UserDisabled(user.clone())),
@@ -181,12 +237,48 @@ impl Rooms {
             Added::Done => {}
         }
         self.count(service, |count| count + 1);
-        self.show(new.into(), None);
+        let (public, stored) = (new.public.clone(), StoredInstance::from(new));
+        let active = stored.row.is_active(Timestamp::now());
+        self.show(stored, None);
         Ok(Some(Granted {
             id,
             public,
             created: true,
+            active,
         }))
+    }
+
+    /// A new instance as the store gets it, with a public number of its own.
+    fn sealed(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        id: &InstanceId,
+        fields: &Fields,
+        terms: &NewTerms,
+        created_at: Timestamp,
+    ) -> Answer<NewInstance> {
+        let public = public_id(&random()?);
+        let place = |purpose| Place {
+            purpose,
+            user,
+            service,
+            public: &public,
+        };
+        let (id_place, place) = (place(Purpose::InstanceId), place(Purpose::Credential));
+        let sealed_id = self.vault.seal_id(&id_place, id)?;
+        let sealed_credential = self.vault.seal_fields(&place, fields)?;
+        Ok(NewInstance {
+            user: user.clone(),
+            service: service.clone(),
+            hash: self.vault.instance_hash(id.expose()),
+            sealed_id,
+            sealed_credential,
+            created_at,
+            label: terms.label.clone(),
+            expires_at: terms.expires_at,
+            public,
+        })
     }
 
     /// `None` when it went away meanwhile.
@@ -207,6 +299,7 @@ impl Rooms {
         if !changed {
             return Ok(None);
         }
+        let active = stored.row.is_active(Timestamp::now());
         self.show(
             StoredInstance {
                 sealed_credential: sealed,
@@ -218,6 +311,7 @@ impl Rooms {
             id,
             public,
             created: false,
+            active,
         }))
     }
 
@@ -226,9 +320,10 @@ impl Rooms {
         user: &UserId,
         service: &ServiceType,
         prefix: &InstancePrefix,
+        only: Option<&PublicId>,
     ) -> Answer<Option<Granted>> {
         for _ in 0..TRIES {
-            let Some(mut stored) = self.store.instance_of(user, service).await? else {
+            let Some(mut stored) = self.meant(user, service, only).await? else {
                 return Ok(None);
             };
             let id = self.new_id(user, prefix)?;
@@ -246,11 +341,14 @@ impl Rooms {
             if self.store.rotate_instance(rotation.clone()).await? {
                 let older = self.hide(&rotation.old_hash);
                 stored.row.hash = rotation.new_hash;
+                stored.row.rotated_at = Some(rotation.at);
+                let active = stored.row.is_active(Timestamp::now());
                 self.show(stored, older);
                 return Ok(Some(Granted {
                     id,
                     public,
                     created: false,
+                    active,
                 }));
             }
         }
@@ -263,9 +361,7 @@ impl Rooms {
         service: &ServiceType,
         public: Option<&PublicId>,
     ) -> Answer<bool> {
-        let stored = self.store.instance_of(user, service).await?;
-        let wanted = stored.filter(|stored| public.is_none_or(|p| *p == stored.row.public));
-        let Some(stored) = wanted else {
+        let Some(stored) = self.meant(user, service, public).await? else {
             return Ok(false);
         };
         let gone = self.store.remove_instance(&stored.row.public).await?;
@@ -315,6 +411,17 @@ impl Rooms {
         Ok(true)
     }
 
+    /// The user's instance of a service, if it is the one that is meant.
+    async fn meant(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        only: Option<&PublicId>,
+    ) -> Answer<Option<StoredInstance>> {
+        let stored = self.store.instance_of(user, service).await?;
+        Ok(stored.filter(|stored| only.is_none_or(|public| *public == stored.row.public)))
+    }
+
     /// The id of a stored instance, for its owner.
     pub(super) fn own_id(&self, stored: &StoredInstance) -> Answer<InstanceId> {
         let place = place(&stored.row, Purpose::InstanceId);
@@ -335,6 +442,8 @@ impl Rooms {
         }
         let entry = Arc::new(InstanceEntry::new(stored, self.vault.clone()));
         let replaced = self.table.put(&hash, Arc::clone(&entry));
+        let before = replaced.as_ref().and_then(|older| older.expires_at());
+        self.ends(&entry.user).set(hash, before, entry.expires_at());
         for older in elsewhere.into_iter().chain(replaced) {
             entry.inherit(&older);
             self.revoke(&older);
@@ -344,6 +453,7 @@ impl Rooms {
     /// Takes an entry out of the table and ends it.
     fn hide(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
         let older = self.table.take(hash)?;
+        self.ends(&older.user).set(*hash, older.expires_at(), None);
         self.revoke(&older);
         Some(older)
     }

@@ -5,13 +5,18 @@
 //! checks what a user hands over, `validate.rs` asks the external service whether it is right.
 //! `reseal.rs` seals all of it anew when the master key is rotated.
 //! `tally.rs` is where the router counts an instance's requests, for `usage` to collect.
+//! `change.rs` and `version.rs` (both pure) say what a change makes of an instance and whether it is
+//! still the one that was seen, `alias.rs` (pure) which ids of another system go on here.
 //!
 //! Invariants: what was answered is durable, and the table changes after the commit and before the
 //! answer. One user has at most one instance of a service. No two users share a credential: each
 //! is sealed for its own row, with a key of its own user and service.
 
+pub mod alias;
 pub mod credentials;
 pub mod validate;
+mod change;
+mod ends;
 mod entry;
 mod error;
 mod id;
@@ -20,10 +25,14 @@ mod registry;
 mod reseal;
 mod table;
 mod tally;
+mod version;
 
+pub use change::Change;
 pub use entry::InstanceEntry;
 pub use error::InstanceError;
+pub use lane::{Imported, Incoming, NewTerms};
 pub use registry::{Granted, Instances, OwnInstance};
 pub use reseal::Walk;
 pub use table::InstanceTable;
 pub use tally::{Tallies, Tally};
+pub use version::Version;

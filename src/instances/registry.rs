@@ -2,7 +2,10 @@
 //!
 //! Reads go to the store and the table directly; changes go through the lane of the user. The
 //! handle is what the API and the CLI's calls use; the router needs [`Instances::table`],
-//! [`Instances::hash`] and [`Instances::refuse`].
+//! [`Instances::hash`] and [`Instances::refuse`]. What operators do beside that, and what changes the
+//! terms of an instance, stands in `life.rs`.
+
+mod life;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -12,13 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::ids::{InstanceId, InstancePrefix, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::ends::Ends;
 use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
-use crate::instances::lane::{self, Order};
+use crate::instances::lane::{self, NewTerms, Order};
 use crate::instances::table::{InstanceTable, SHARDS};
 use crate::instances::tally::{Tallies, Tally};
-use crate::store::{InstanceCursor, InstanceRow, Page, StoreError, StoreHandle, StoredInstance};
+use crate::instances::version::Version;
+use crate::store::{InstanceRow, StoreError, StoreHandle, StoredInstance};
 use crate::vault::{Credential, Vault};
 
 /// Tasks that own the rows: as many changes share a commit of the store.
@@ -46,6 +51,8 @@ pub struct Granted {
     pub public: PublicId,
     /// `false`: it was there before.
     pub created: bool,
+    /// Does it answer?
+    pub active: bool,
 }
 
 /// An instance as its owner sees it.
@@ -63,6 +70,16 @@ pub struct OwnInstance {
     pub created_at: Timestamp,
     /// Last request, to the minute.
     pub last_used_at: Option<Timestamp>,
+    /// What people call it.
+    pub label: Option<Label>,
+    /// From when on it does not answer.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is switched off.
+    pub disabled_at: Option<Timestamp>,
+    /// When it got its id, if that is not its first.
+    pub rotated_at: Option<Timestamp>,
+    /// Tells this state from the next.
+    pub version: Version,
 }
 
 /// What lanes and handles share.
@@ -75,15 +92,42 @@ pub(super) struct Rooms {
     refusals: Semaphore,
     /// Spreads users over lanes; per process, so that nobody can choose their neighbours.
     spread: RandomState,
-    /// Counts entries that were revoked.
+    /// Counts entries that were revoked, or got another end.
     endings: watch::Sender<u64>,
+    /// Of each lane.
+    ends: Box<[Ends]>,
 }
 
 impl Rooms {
     /// Ends an entry that is no longer in the table.
     pub(super) fn revoke(&self, entry: &InstanceEntry) {
         entry.revoke();
+        self.tell_of_ends();
+    }
+
+    /// Tells whoever else serves the same instances that one has ended, or ends at another time.
+    pub(super) fn tell_of_ends(&self) {
         self.endings.send_modify(|count| *count += 1);
+    }
+
+    /// Which lane a user belongs to.
+    fn lane_of(&self, user: &UserId) -> usize {
+        self.spread.hash_one(user.as_str()) as usize % LANES
+    }
+
+    /// The ends that are to come in the lane of a user.
+    pub(super) fn ends(&self, user: &UserId) -> &Ends {
+        &self.ends[self.lane_of(user)]
+    }
+
+    /// When the next entry of a lane ends.
+    pub(super) fn soonest_end(&self, lane: usize) -> Option<Timestamp> {
+        self.ends[lane].soonest()
+    }
+
+    /// The hashes of those whose time has come.
+    pub(super) fn take_due(&self, lane: usize, now: Timestamp) -> Vec<[u8; 32]> {
+        self.ends[lane].take_due(now)
     }
 
     /// Changes the number of instances of a service.
@@ -113,7 +157,7 @@ impl Instances {
         vault: Vault,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let table = Arc::new(InstanceTable::empty());
-        load(&store, &vault, &table).await?;
+        let dated = load(&store, &vault, &table).await?;
         let counts = Mutex::new(store.instance_counts().await?.into_iter().collect());
         let refusals = Semaphore::new(REFUSALS_MAX);
         let spread = RandomState::new();
@@ -126,12 +170,16 @@ impl Instances {
             refusals,
             spread,
             endings: watch::Sender::new(0),
+            ends: (0..LANES).map(|_| Ends::default()).collect(),
         });
+        for (user, hash, end) in dated {
+            rooms.ends(&user).set(hash, None, Some(end));
+        }
 
         let mut tasks = JoinSet::new();
-        let lane = |_| {
+        let lane = |lane| {
             let (orders, queue) = mpsc::channel(LANE_QUEUE_MAX);
-            tasks.spawn(lane::run(Arc::clone(&rooms), queue));
+            tasks.spawn(lane::run(Arc::clone(&rooms), lane, queue));
             orders
         };
         let lanes = (0..LANES).map(lane).collect();
@@ -141,7 +189,8 @@ impl Instances {
         Ok((Self { rooms, lanes }, all))
     }
 
-    /// News of each entry that ends: an instance was removed or rotated, or has another credential.
+    /// News of each entry that ends: an instance was removed, rotated or disabled, has expired, or has
+    /// another credential. And of each that has another end.
     pub fn endings(&self) -> watch::Receiver<u64> {
         self.rooms.endings.subscribe()
     }
@@ -178,15 +227,8 @@ impl Instances {
         prefix: &InstancePrefix,
         fields: Credential,
     ) -> Result<Granted, InstanceError> {
-        let (service, prefix) = (service.clone(), prefix.clone());
-        let make = |user, caller| Order::Grant {
-            user,
-            service,
-            prefix,
-            fields,
-            caller,
-        };
-        self.ask(user, make).await
+        self.grant_under(user, service, prefix, fields, NewTerms::default())
+            .await
     }
 
     /// Gives the user's instance another id: the old URL is dead when this answers. `None` when
@@ -201,10 +243,12 @@ impl Instances {
         prefix: &InstancePrefix,
     ) -> Result<Option<Granted>, InstanceError> {
         let (service, prefix) = (service.clone(), prefix.clone());
+        let public = None;
         self.ask(user, |user, caller| Order::Rotate {
             user,
             service,
             prefix,
+            public,
             caller,
         })
         .await
@@ -330,23 +374,6 @@ impl Instances {
         }
         Ok(rows)
     }
-
-    /// A page of all instances, oldest first, without their ids: for the operator.
-    ///
-    /// # Errors
-    /// The store did not answer.
-    pub async fn all(
-        &self,
-        after: Option<InstanceCursor>,
-        limit: u32,
-    ) -> Result<Page<InstanceRow, InstanceCursor>, StoreError> {
-        let mut page = self.rooms.store.instances(after, limit).await?;
-        for row in &mut page.items {
-            row.last_used_at = self.last_use(row);
-        }
-        Ok(page)
-    }
-
     /// The one look-up that every refusal makes, so that unknown, disabled and foreign cost the
     /// same. Waits its turn in a bounded queue; what it finds is for nobody.
     pub async fn refuse(&self, hash: &[u8; 32]) {
@@ -406,8 +433,7 @@ impl Instances {
         order: impl FnOnce(UserId, oneshot::Sender<Result<T, InstanceError>>) -> Order,
     ) -> Result<T, InstanceError> {
         let (caller, answer) = oneshot::channel();
-        let spread = self.rooms.spread.hash_one(user.as_str()) as usize;
-        let lane = &self.lanes[spread % self.lanes.len()];
+        let lane = &self.lanes[self.rooms.lane_of(user)];
         let sent = lane.send(order(user.clone(), caller)).await;
         sent.map_err(|_| InstanceError::Stopped)?;
         answer.await.unwrap_or(Err(InstanceError::Stopped))
@@ -418,9 +444,14 @@ impl Instances {
             id: self.rooms.own_id(&stored)?,
             active: stored.row.is_active(Timestamp::now()),
             last_used_at: self.last_use(&stored.row),
+            version: Version::of(&stored.row),
             public: stored.row.public,
             service: stored.row.service,
             created_at: stored.row.created_at,
+            label: stored.row.label,
+            expires_at: stored.row.expires_at,
+            disabled_at: stored.row.disabled_at,
+            rotated_at: stored.row.rotated_at,
         })
     }
 
@@ -432,13 +463,22 @@ impl Instances {
     }
 }
 
-/// Fills the table, a page at a time.
-async fn load(store: &StoreHandle, vault: &Vault, table: &InstanceTable) -> Result<(), StoreError> {
+/// Fills the table, a page at a time, and answers which entries end by themselves, and when.
+async fn load(
+    store: &StoreHandle,
+    vault: &Vault,
+    table: &InstanceTable,
+) -> Result<Vec<(UserId, [u8; 32], Timestamp)>, StoreError> {
     let now = Timestamp::now();
     let mut entries = Vec::new();
+    let mut dated = Vec::new();
     let mut after = None;
     loop {
         let page = store.active_instances(now, after, LOAD_PAGE).await?;
+        dated.extend(page.items.iter().filter_map(|stored| {
+            let row = &stored.row;
+            Some((row.user.clone(), row.hash, row.expires_at?))
+        }));
         entries.extend(page.items.into_iter().map(|stored| {
             (
                 stored.row.hash,
@@ -451,7 +491,7 @@ async fn load(store: &StoreHandle, vault: &Vault, table: &InstanceTable) -> Resu
         }
     }
     table.fill(entries);
-    Ok(())
+    Ok(dated)
 }
 
 #[cfg(test)]

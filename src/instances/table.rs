@@ -173,6 +173,8 @@ mod tests {
             expires_at: None,
             disabled_at: None,
             owner_disabled: false,
+            label: None,
+            rotated_at: None,
         };
         let stored = StoredInstance {
             row,

@@ -452,7 +452,7 @@ fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
 /// May this entry answer now? Its time may have come since it was put into the table; and one that
 /// does not open answers like one that is not there, while the log knows.
 fn is_usable(entry: &InstanceEntry) -> bool {
-    let expired = entry.expires_at.is_some_and(|at| at <= Timestamp::now());
+    let expired = entry.expires_at().is_some_and(|at| at <= Timestamp::now());
     if let Err(error) = entry.credential() {
         tracing::error!(instance = %entry.public, %error, "a credential does not open");
         return false;

@@ -2,7 +2,14 @@
 //!
 //! Each test is a function over a fresh store; [`for_each_backend`] runs all of them for each.
 
+mod life;
+
 use std::sync::Arc;
+
+use life::{
+    instances_are_found_by_user_service_and_state, many_instances_are_added_in_one_call,
+    terms_change_only_from_what_they_were, what_stands_in_the_way_is_told,
+};
 
 use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::*;
@@ -53,6 +60,10 @@ for_each_backend! {
     a_value_is_sealed_anew_only_while_it_is_the_old_one,
     settings_are_swapped_all_at_once_or_not_at_all,
     last_use_moves_forward_only,
+    terms_change_only_from_what_they_were,
+    many_instances_are_added_in_one_call,
+    what_stands_in_the_way_is_told,
+    instances_are_found_by_user_service_and_state,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
     usage_adds_up,
@@ -121,6 +132,8 @@ fn instance(owner: &str, of: &str, n: u8) -> NewInstance {
         sealed_id: vec![n, 1],
         sealed_credential: vec![n, 2],
         created_at: at(i64::from(n)),
+        label: None,
+        expires_at: None,
     }
 }
 
@@ -230,6 +243,8 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         expires_at: None,
         disabled_at: None,
         owner_disabled: false,
+        label: None,
+        rotated_at: None,
     };
     assert_eq!(found.row, row);
     assert_eq!(
@@ -306,6 +321,7 @@ async fn rotation_needs_the_id_it_replaces(store: StoreHandle) {
         .unwrap()
         .unwrap();
     assert_eq!((found.row.hash, found.row.public), ([2; 32], public(1)));
+    assert_eq!(found.row.rotated_at, Some(at(9)));
     assert_eq!(
         (found.sealed_id, found.sealed_credential),
         (vec![8], vec![1, 2])
@@ -335,7 +351,10 @@ async fn pages_cover_all_instances_once(store: StoreHandle) {
     for limit in [1, 2, 3, 7, 100] {
         let (mut after, mut seen, mut active) = (None, Vec::new(), Vec::new());
         loop {
-            let page = store.instances(after, limit).await.unwrap();
+            let page = store
+                .instances(InstanceFilter::default(), after, limit)
+                .await
+                .unwrap();
             let loaded = store.active_instances(at(1), after, limit).await.unwrap();
             assert!(page.items.len() <= limit as usize);
             assert_eq!(page.next, loaded.next);

@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow,
-    NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, Store, StoreError,
-    StoredInstance, Swap, TokenOwner, TokenRow, Usage, UsageFilter, UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
+    InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation, ServiceRow,
+    Setting, Standing, Store, StoreError, StoredInstance, Swap, Terms, TokenOwner, TokenRow, Usage,
+    UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use crate::store::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 
@@ -104,6 +105,26 @@ impl State {
         let mut all = self.instances.iter();
         all.find(|(_, stored)| wanted(&stored.row))
             .map(|(number, stored)| (*number, stored))
+    }
+
+    fn add(&mut self, new: NewInstance) -> Added {
+        if !self.users.contains_key(&new.user) {
+            return Added::NoUser;
+        }
+        if self.disabled.contains_key(&new.user) {
+            return Added::UserDisabled;
+        }
+        let clash = |row: &InstanceRow| {
+            (row.user == new.user && row.service == new.service)
+                || row.hash == new.hash
+                || row.public == new.public
+        };
+        if self.row(clash).is_some() {
+            return Added::Taken;
+        }
+        let number = self.number();
+        self.instances.insert(number, new.into());
+        Added::Done
     }
 
     fn row_mut(&mut self, public: &PublicId) -> Option<&mut StoredInstance> {
@@ -303,24 +324,59 @@ impl Store for Memory {
     }
 
     fn add_instance(&self, new: NewInstance) -> Answer<'_, Added> {
+        self.run(|state| state.add(new))
+    }
+
+    fn add_instances(
+        &self,
+        instances: Vec<NewInstance>,
+        missing_users: Option<Timestamp>,
+    ) -> Answer<'_, Vec<Added>> {
         self.run(|state| {
-            if !state.users.contains_key(&new.user) {
-                return Added::NoUser;
-            }
-            if state.disabled.contains_key(&new.user) {
-                return Added::UserDisabled;
-            }
-            let clash = |row: &InstanceRow| {
-                (row.user == new.user && row.service == new.service)
-                    || row.hash == new.hash
-                    || row.public == new.public
+            let add = |new: NewInstance| {
+                let user = new.user.clone();
+                let made = missing_users.filter(|_| !state.users.contains_key(&user));
+                if let Some(at) = made {
+                    state.users.insert(user.clone(), at);
+                }
+                let added = state.add(new);
+                if made.is_some() && added != Added::Done {
+                    state.users.remove(&user);
+                }
+                added
             };
-            if state.row(clash).is_some() {
-                return Added::Taken;
+            instances.into_iter().map(add).collect()
+        })
+    }
+
+    fn standings(&self, proposals: Vec<Proposal>) -> Answer<'_, Vec<Standing>> {
+        self.run(|state| {
+            let stands = |proposal: Proposal| {
+                let Proposal {
+                    user,
+                    service,
+                    hash,
+                } = proposal;
+                let own = state.row(|row| row.user == user && row.service == service);
+                let is_taken = |hash: [u8; 32]| state.row(|row| row.hash == hash).is_some();
+                Standing {
+                    has_user: state.users.contains_key(&user),
+                    user_disabled: state.disabled.contains_key(&user),
+                    own: own.map(|(_, stored)| stored.row.hash),
+                    is_taken: hash.is_some_and(is_taken),
+                }
+            };
+            proposals.into_iter().map(stands).collect()
+        })
+    }
+
+    fn change_terms(&self, public: &PublicId, before: Terms, after: Terms) -> Answer<'_, bool> {
+        self.run(|state| match state.row_mut(public) {
+            Some(stored) if stored.row.terms() == before => {
+                stored.row.set_terms(after);
+                true
             }
-            let number = state.number();
-            state.instances.insert(number, new.into());
-            Added::Done
+            _ => false,
         })
     }
 
@@ -343,6 +399,7 @@ impl Store for Memory {
         self.run(|state| match state.row_mut(&rotation.public) {
             Some(stored) if stored.row.hash == rotation.old_hash => {
                 stored.row.hash = rotation.new_hash;
+                stored.row.rotated_at = Some(rotation.at);
                 stored.sealed_id = rotation.sealed_id;
                 true
             }
@@ -383,10 +440,22 @@ impl Store for Memory {
 
     fn instances(
         &self,
+        filter: InstanceFilter,
         after: Option<InstanceCursor>,
         limit: u32,
     ) -> Answer<'_, Page<InstanceRow, InstanceCursor>> {
-        self.run(|state| state.page(after, limit, |stored| Some(stored.row.clone())))
+        let is_meant = move |row: &InstanceRow| {
+            filter.user.as_ref().is_none_or(|user| row.user == *user)
+                && filter.service.as_ref().is_none_or(|of| row.service == *of)
+                && filter
+                    .active
+                    .is_none_or(|(active, now)| row.is_active(now) == active)
+        };
+        self.run(|state| {
+            state.page(after, limit, |stored| {
+                is_meant(&stored.row).then(|| stored.row.clone())
+            })
+        })
     }
 
     fn active_instances(

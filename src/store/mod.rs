@@ -13,6 +13,7 @@ mod error;
 mod records;
 pub mod histogram;
 mod usage;
+mod terms;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use records::{
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;
+pub use terms::{InstanceFilter, Proposal, Standing, Terms};
 pub use usage::{BadCursor, Usage, UsageFilter, UsageKey, UsageRow};
 
 /// The store as everybody holds it.
@@ -93,6 +95,22 @@ pub trait Store: Send + Sync + 'static {
     /// Adds an instance with its credential. After a crash: both or neither.
     fn add_instance(&self, instance: NewInstance) -> Answer<'_, Added>;
 
+    /// Adds instances with their credentials, and answers what became of each, in their order. With
+    /// `missing_users` their users are added, too, as of then, and only together with an instance.
+    /// After a crash: all of the call or nothing.
+    fn add_instances(
+        &self,
+        instances: Vec<NewInstance>,
+        missing_users: Option<Timestamp>,
+    ) -> Answer<'_, Vec<Added>>;
+
+    /// What stands in the way of each of these, in their order. Changes nothing.
+    fn standings(&self, proposals: Vec<Proposal>) -> Answer<'_, Vec<Standing>>;
+
+    /// Changes the terms of an instance; `false`, and nothing changed, unless they are still
+    /// `before`. After a crash: the old terms or the new ones.
+    fn change_terms(&self, public: &PublicId, before: Terms, after: Terms) -> Answer<'_, bool>;
+
     /// Puts another sealed credential in the place of an instance's old one, which is gone then;
     /// `false`, and nothing changed, when there is no such instance. After a crash: the old one or
     /// the new one.
@@ -123,9 +141,10 @@ pub trait Store: Send + Sync + 'static {
     /// All instances of a user, in the order of their services. Changes nothing.
     fn instances_of(&self, user: &UserId) -> Answer<'_, Vec<StoredInstance>>;
 
-    /// A page of all instances, oldest first. Changes nothing.
+    /// A page of these instances, oldest first. Changes nothing.
     fn instances(
         &self,
+        filter: InstanceFilter,
         after: Option<InstanceCursor>,
         limit: u32,
     ) -> Answer<'_, Page<InstanceRow, InstanceCursor>>;

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{AppName, Label, Port, PublicId, ServiceType, Timestamp, UserId};
+use crate::store::terms::Terms;
 
 /// A part of a list, and where it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +163,10 @@ pub struct NewInstance {
     pub sealed_credential: Vec<u8>,
     /// When.
     pub created_at: Timestamp,
+    /// What people call it.
+    pub label: Option<Label>,
+    /// From when on it is not active.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// What became of an instance that was to be added.
@@ -213,6 +218,10 @@ pub struct InstanceRow {
     pub disabled_at: Option<Timestamp>,
     /// Is its user switched off?
     pub owner_disabled: bool,
+    /// What people call it.
+    pub label: Option<Label>,
+    /// When it got another id last.
+    pub rotated_at: Option<Timestamp>,
 }
 
 impl InstanceRow {
@@ -220,6 +229,22 @@ impl InstanceRow {
     pub fn is_active(&self, now: Timestamp) -> bool {
         let switched_off = self.disabled_at.is_some() || self.owner_disabled;
         !switched_off && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// What can be changed of it.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            label: self.label.clone(),
+            expires_at: self.expires_at,
+            disabled_at: self.disabled_at,
+        }
+    }
+
+    /// Puts other terms in the place of its own.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.label = terms.label;
+        self.expires_at = terms.expires_at;
+        self.disabled_at = terms.disabled_at;
     }
 }
 
@@ -245,10 +270,12 @@ impl From<NewInstance> for StoredInstance {
                 hash: new.hash,
                 created_at: new.created_at,
                 last_used_at: None,
-                expires_at: None,
+                expires_at: new.expires_at,
                 disabled_at: None,
                 // Nobody who is switched off gets one.
                 owner_disabled: false,
+                label: new.label,
+                rotated_at: None,
             },
             sealed_id: new.sealed_id,
             sealed_credential: new.sealed_credential,

@@ -25,6 +25,8 @@ mod secrets;
 mod tokens;
 mod usage;
 mod audit;
+mod instances_life;
+mod importing_instances;
 mod foreground;
 mod startup;
 mod routing;

@@ -1,13 +1,15 @@
-//! The registry against both a model and a reopened store.
+//! The registry against both a model (`orders.rs`) and a reopened store.
+
+mod life;
+mod orders;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::store::{Memory, Sqlite};
+use crate::instances::{Change, Imported, Incoming};
+use crate::store::{InstanceFilter, Memory, Sqlite};
 use crate::users::Users;
 use crate::vault::{Fields, MasterKey};
 
@@ -43,6 +45,34 @@ impl World {
         let fields = Credential::new([("api_key", key)].into_iter().collect::<Fields>());
         self.instances
             .grant(&user(owner), &service(of), &prefix(), fields)
+            .await
+            .unwrap()
+    }
+
+    async fn import(
+        &self,
+        owner: &UserId,
+        of: &ServiceType,
+        alias: &str,
+        key: &str,
+        add_users: bool,
+    ) -> Imported {
+        let row = Incoming {
+            user: owner.clone(),
+            service: of.clone(),
+            prefix: prefix(),
+            fields: Credential::new([("api_key", key)].into_iter().collect::<Fields>()),
+            alias: Some(InstanceId::new(alias.to_owned())),
+            terms: NewTerms::default(),
+            created_at: Timestamp::from_millis(5),
+        };
+        let mut done = self.instances.import(vec![row], add_users).await.unwrap();
+        done.pop().unwrap()
+    }
+
+    async fn change(&self, granted: &Granted, change: Change) -> Option<InstanceRow> {
+        self.instances
+            .change_public(&granted.public, change, None)
             .await
             .unwrap()
     }
@@ -124,7 +154,8 @@ async fn users_see_their_own_and_the_operator_sees_no_ids() {
             .unwrap()
             .is_none()
     );
-    let page = world.instances.all(None, 10).await.unwrap();
+    let all = InstanceFilter::default();
+    let page = world.instances.all(all, None, 10).await.unwrap();
     assert_eq!(page.items.len(), 2);
     for secret in [&alice.id, &bob.id] {
         assert!(!format!("{page:?}{own:?}{alice:?}").contains(secret.expose()));
@@ -379,147 +410,5 @@ async fn what_was_confirmed_is_there_for_the_next_daemon() {
             .windows(secret.len())
             .any(|window| window == secret.as_bytes());
         assert!(!found, "a secret lies open in the file");
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    AddUser(u8),
-    Grant(u8, u8, u16),
-    Rotate(u8, u8),
-    Remove(u8, u8),
-    Forget(u8),
-    Reopen,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        2 => (0..3u8).prop_map(Op::AddUser),
-        6 => (0..3u8, 0..3u8, any::<u16>()).prop_map(|(u, s, key)| Op::Grant(u, s, key)),
-        3 => (0..3u8, 0..3u8).prop_map(|(u, s)| Op::Rotate(u, s)),
-        2 => (0..3u8, 0..3u8).prop_map(|(u, s)| Op::Remove(u, s)),
-        1 => (0..3u8).prop_map(Op::Forget),
-        1 => Just(Op::Reopen),
-    ]
-}
-
-/// What should be there: users, and of each instance its id and key.
-#[derive(Default)]
-struct Model {
-    users: BTreeSet<u8>,
-    live: BTreeMap<(u8, u8), (String, String)>,
-    dead: Vec<String>,
-}
-
-impl Model {
-    fn end(&mut self, wanted: impl Fn(&(u8, u8)) -> bool) {
-        let gone = self.live.extract_if(.., |place, _| wanted(place));
-        self.dead.extend(gone.map(|(_, (id, _))| id));
-    }
-}
-
-async fn step(world: &mut World, model: &mut Model, op: Op) {
-    let name = |n: u8| user(&format!("user {n}"));
-    let kind = |n: u8| service(&format!("s{n}"));
-    match op {
-        Op::AddUser(u) => {
-            assert_eq!(
-                world.users.add(&name(u)).await.is_ok(),
-                model.users.insert(u)
-            );
-        }
-        Op::Grant(u, s, key) => {
-            let key = format!("{u} {key}");
-            let fields = Credential::new([("api_key", key.clone())].into_iter().collect());
-            let granted = world
-                .instances
-                .grant(&name(u), &kind(s), &prefix(), fields)
-                .await;
-            assert_eq!(granted.is_ok(), model.users.contains(&u));
-            let Ok(granted) = granted else { return };
-            let before = model
-                .live
-                .insert((u, s), (granted.id.expose().to_owned(), key));
-            assert_eq!(granted.created, before.is_none());
-            assert!(before.is_none_or(|(id, _)| id == granted.id.expose()));
-        }
-        Op::Rotate(u, s) => {
-            let new = world
-                .instances
-                .rotate(&name(u), &kind(s), &prefix())
-                .await
-                .unwrap();
-            assert_eq!(new.is_some(), model.live.contains_key(&(u, s)));
-            let Some(new) = new else { return };
-            let (id, _) = model.live.get_mut(&(u, s)).unwrap();
-            model
-                .dead
-                .push(std::mem::replace(id, new.id.expose().to_owned()));
-        }
-        Op::Remove(u, s) => {
-            let removed = world.instances.remove(&name(u), &kind(s)).await.unwrap();
-            assert_eq!(removed, model.live.contains_key(&(u, s)));
-            model.end(|place| *place == (u, s));
-        }
-        Op::Forget(u) => {
-            let forgotten = world.instances.forget_user(&name(u)).await.unwrap();
-            assert_eq!(forgotten, model.users.remove(&u));
-            model.end(|(owner, _)| *owner == u);
-        }
-        Op::Reopen => *world = World::open(Arc::clone(&world.store)).await,
-    }
-}
-
-/// Table, counts and lists say what the model says.
-async fn agree(world: &World, model: &Model) {
-    assert_eq!(world.instances.table().len(), model.live.len());
-    for ((u, s), (id, key)) in &model.live {
-        let entry = world.entry(id).unwrap();
-        assert_eq!(entry.user.as_str(), format!("user {u}"));
-        assert_eq!(entry.service.as_str(), format!("s{s}"));
-        assert_eq!(&world.key(id).unwrap(), key);
-        assert!(!entry.is_revoked());
-        let own = world
-            .instances
-            .of(&entry.user, &entry.service)
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (own.id.expose(), own.public),
-            (id.as_str(), entry.public.clone())
-        );
-    }
-    for id in &model.dead {
-        assert!(world.entry(id).is_none());
-    }
-    let counts: BTreeMap<_, _> = world
-        .store
-        .instance_counts()
-        .await
-        .unwrap()
-        .into_iter()
-        .collect();
-    assert_eq!(world.instances.counts(), counts);
-    assert_eq!(counts.values().sum::<u64>(), model.live.len() as u64);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn any_order_of_changes_leaves_table_and_store_equal(
-        ops in prop::collection::vec(op(), 1..40),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::open(Arc::new(Memory::new())).await;
-            let mut model = Model::default();
-            for op in ops {
-                step(&mut world, &mut model, op).await;
-                agree(&world, &model).await;
-            }
-            step(&mut world, &mut model, Op::Reopen).await;
-            agree(&world, &model).await;
-        });
     }
 }

@@ -1,12 +1,13 @@
 //! SQL of instances and their credentials.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::column::{column, owner_disabled};
+use super::column::{column, optional_column, owner_disabled};
 use super::users;
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, InstanceCursor, InstanceRow, NewInstance, Page, Reseal, Rotation, StoredInstance,
+    Added, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal, Rotation,
+    StoredInstance,
 };
 
 type Result<T> = rusqlite::Result<T>;
@@ -18,8 +19,8 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         Some(true) => {}
     }
     let sql = "INSERT INTO user_service_instances
-                   (public_id, user_id, service, hash, sealed_id, created_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+                   (public_id, user_id, service, hash, sealed_id, created_at, label, expires_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
     let made = conn.prepare_cached(sql)?.execute(params![
         new.public.as_str(),
         new.user.as_str(),
@@ -27,6 +28,8 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         new.hash,
         new.sealed_id,
         new.created_at.as_millis(),
+        new.label.as_ref().map(Label::as_str),
+        new.expires_at.map(Timestamp::as_millis),
     ])?;
     if made == 0 {
         return Ok(Added::Taken);
@@ -71,14 +74,14 @@ const ROW: &str = concat!(
     "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
         expires_at, disabled_at, ",
     owner_disabled!(),
-    " FROM user_service_instances"
+    ", label, rotated_at FROM user_service_instances"
 );
 
 const STORED: &str = concat!(
     "SELECT number, i.public_id, user_id, service, hash, created_at,
         last_used_at, i.expires_at, disabled_at, ",
     owner_disabled!(),
-    ", sealed_id, sealed
+    ", label, rotated_at, sealed_id, sealed
     FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id"
 );
 
@@ -101,14 +104,16 @@ fn instance(row: &Row<'_>) -> Result<InstanceRow> {
         expires_at: time(7)?,
         disabled_at: time(8)?,
         owner_disabled: row.get(9)?,
+        label: optional_column(row, 10, Label::parse)?,
+        rotated_at: time(11)?,
     })
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredInstance> {
     Ok(StoredInstance {
         row: instance(row)?,
-        sealed_id: row.get(10)?,
-        sealed_credential: row.get(11)?,
+        sealed_id: row.get(12)?,
+        sealed_credential: row.get(13)?,
     })
 }
 
@@ -148,17 +153,60 @@ pub(super) fn rows_of_user(conn: &Connection, user: &UserId) -> Result<Vec<Insta
 
 pub(super) fn page(
     conn: &Connection,
+    filter: &InstanceFilter,
     after: Option<InstanceCursor>,
     limit: u32,
 ) -> Result<Page<InstanceRow, InstanceCursor>> {
-    let sql = format!("{ROW} WHERE number > ?1 ORDER BY number LIMIT ?2");
-    let mut query = conn.prepare_cached(&sql)?;
     let after = after.map_or(0, |cursor| cursor.0);
-    let rows = query.query_map(params![after, i64::from(limit) + 1], |row| {
+    let rows = i64::from(limit) + 1;
+    let user = filter.user.as_ref().map(UserId::as_str);
+    let service = filter.service.as_ref().map(ServiceType::as_str);
+    let now = filter.active.map_or(0, |(_, now)| now.as_millis());
+    let mut sql = format!("{ROW} WHERE number > :after");
+    let mut values: Vec<(&str, &dyn ToSql)> = vec![
+        (":after", &after as &dyn ToSql),
+        (":rows", &rows as &dyn ToSql),
+    ];
+    // Only what is asked for stands in the statement, so that each form of it finds its index.
+    if user.is_some() {
+        sql += " AND user_id = :user";
+        values.push((":user", &user as &dyn ToSql));
+    }
+    if service.is_some() {
+        sql += " AND service = :service";
+        values.push((":service", &service as &dyn ToSql));
+    }
+    if let Some((active, _)) = filter.active {
+        sql += if active { ACTIVE } else { INACTIVE };
+        values.push((":now", &now as &dyn ToSql));
+    }
+    sql += " ORDER BY number LIMIT :rows";
+    let mut query = conn.prepare_cached(&sql)?;
+    let rows = query.query_map(values.as_slice(), |row| {
         Ok((InstanceCursor(row.get(0)?), instance(row)?))
     })?;
     Ok(cut(rows.collect::<Result<_>>()?, limit))
 }
+
+const ACTIVE: &str = concat!(
+    " AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > :now) AND NOT ",
+    owner_disabled!()
+);
+
+/// Few among many: found by the index `instances_with_an_end`, whose words stand here, and by the users
+/// who are switched off.
+const INACTIVE: &str = concat!(
+    " AND number IN (
+          SELECT number FROM user_service_instances
+          WHERE disabled_at IS NOT NULL OR expires_at IS NOT NULL
+          UNION ALL
+          SELECT theirs.number FROM users off INDEXED BY users_disabled
+          JOIN user_service_instances theirs ON theirs.user_id = off.id
+          WHERE off.disabled_at IS NOT NULL)
+      AND (disabled_at IS NOT NULL OR expires_at <= :now OR ",
+    owner_disabled!(),
+    ")"
+);
 
 pub(super) fn active(
     conn: &Connection,

@@ -6,6 +6,7 @@
 
 mod audit;
 mod column;
+mod instance_life;
 mod instances;
 mod open;
 mod queue;
@@ -21,10 +22,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow,
-    NewInstance, NewToken, NewUser, OpenError, Page, Reseal, Rotation, ServiceRow, Setting, Store,
-    StoreError, StoredInstance, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter,
-    UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
+    InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Reseal, Rotation,
+    ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Terms, TokenAdded,
+    TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -154,6 +155,23 @@ impl Store for Sqlite {
         self.write(move |conn| instances::add(conn, &instance))
     }
 
+    fn add_instances(
+        &self,
+        instances: Vec<NewInstance>,
+        missing_users: Option<Timestamp>,
+    ) -> Answer<'_, Vec<Added>> {
+        self.write(move |conn| instance_life::add_all(conn, &instances, missing_users))
+    }
+
+    fn standings(&self, proposals: Vec<Proposal>) -> Answer<'_, Vec<Standing>> {
+        self.read(move |conn| instance_life::standings(conn, &proposals))
+    }
+
+    fn change_terms(&self, public: &PublicId, before: Terms, after: Terms) -> Answer<'_, bool> {
+        let public = public.clone();
+        self.write(move |conn| instance_life::change_terms(conn, &public, &before, &after))
+    }
+
     fn replace_credential(
         &self,
         public: &PublicId,
@@ -194,10 +212,11 @@ impl Store for Sqlite {
 
     fn instances(
         &self,
+        filter: InstanceFilter,
         after: Option<InstanceCursor>,
         limit: u32,
     ) -> Answer<'_, Page<InstanceRow, InstanceCursor>> {
-        self.read(move |conn| instances::page(conn, after, limit))
+        self.read(move |conn| instances::page(conn, &filter, after, limit))
     }
 
     fn active_instances(

@@ -24,6 +24,13 @@ pub(super) fn add(conn: &Connection, user: &NewUser, token: &NewToken) -> Result
     Ok(true)
 }
 
+/// `true`: there was none of that name, and now there is, without a token.
+pub(super) fn add_missing(conn: &Connection, id: &UserId, at: Timestamp) -> Result<bool> {
+    let sql = "INSERT INTO users (id, created_at) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
+    let mut insert = conn.prepare_cached(sql)?;
+    Ok(insert.execute(params![id.as_str(), at.as_millis()])? > 0)
+}
+
 const USER: &str = "SELECT id, created_at,
     (SELECT count(*) FROM user_service_instances i WHERE i.user_id = users.id), disabled_at
     FROM users";

@@ -1,0 +1,166 @@
+//! Terms that change, by order and by the clock, and many that come in at once.
+
+use super::*;
+
+/// Ends when what streams on behalf of the entry must stop.
+async fn end_of(entry: &InstanceEntry) {
+    let ended = tokio::time::timeout(Duration::from_secs(20), entry.revoked());
+    ended.await.expect("its streams end");
+}
+
+#[tokio::test]
+async fn what_is_switched_off_ends_at_once_and_comes_back_as_it_was() {
+    let world = World::new().await;
+    let granted = world.grant("alice", "figma", "key").await;
+    let id = granted.id.expose();
+    let entry = world.entry(id).unwrap();
+    let switch = |off| Change {
+        disabled: Some(off),
+        ..Change::default()
+    };
+    let off = world.change(&granted, switch(true)).await.unwrap();
+    assert!(off.disabled_at.is_some());
+    end_of(&entry).await;
+    assert!(world.entry(id).is_none());
+    // A new key or URL does not switch it on.
+    assert!(!world.grant("alice", "figma", "new key").await.active);
+    assert!(world.entry(id).is_none());
+    let on = world.change(&granted, switch(false)).await.unwrap();
+    assert_eq!(on.disabled_at, None);
+    assert_eq!(world.key(id).unwrap(), "new key");
+}
+
+#[tokio::test]
+async fn its_time_comes_on_open_streams_too() {
+    let world = World::new().await;
+    let granted = world.grant("alice", "figma", "key").await;
+    let other = world.grant("bob", "figma", "key").await;
+    let entry = world.entry(granted.id.expose()).unwrap();
+    let until = |end: Option<i64>| Change {
+        expires_at: Some(end.map(Timestamp::from_millis)),
+        ..Change::default()
+    };
+    let now = Timestamp::now().as_millis();
+    world.change(&granted, until(Some(now + 3_600_000))).await;
+    assert!(!entry.is_revoked(), "streams go on when the end is put off");
+    world.change(&granted, until(Some(now + 50))).await;
+    end_of(&entry).await;
+    assert!(world.entry(granted.id.expose()).is_none());
+    assert!(world.entry(other.id.expose()).is_some());
+    let on = Change {
+        disabled: Some(false),
+        ..Change::default()
+    };
+    let refused = world.instances.change_public(&granted.public, on, None);
+    assert!(matches!(refused.await, Err(InstanceError::Expired { .. })));
+    world.change(&granted, until(None)).await;
+    assert_eq!(world.key(granted.id.expose()).unwrap(), "key");
+}
+
+#[tokio::test]
+async fn the_next_daemon_keeps_the_ends_of_the_one_before() {
+    let world = World::new().await;
+    let terms = NewTerms {
+        label: None,
+        expires_at: Some(Timestamp::from_millis(Timestamp::now().as_millis() + 300)),
+    };
+    let fields = Credential::new(Fields::new());
+    let granted = world
+        .instances
+        .grant_under(&user("alice"), &service("figma"), &prefix(), fields, terms)
+        .await
+        .unwrap();
+    let again = World::open(Arc::clone(&world.store)).await;
+    // On a very slow machine its time may have come before that one was up.
+    if let Some(entry) = again.entry(granted.id.expose()) {
+        end_of(&entry).await;
+        assert!(again.entry(granted.id.expose()).is_none());
+    }
+}
+
+#[tokio::test]
+async fn rotation_keeps_the_terms() {
+    let world = World::new().await;
+    let granted = world.grant("alice", "figma", "key").await;
+    let change = Change {
+        label: Some(Some(Label::parse("laptop").unwrap())),
+        expires_at: Some(Some(Timestamp::from_millis(i64::MAX / 2))),
+        disabled: Some(true),
+    };
+    let before = world.change(&granted, change).await.unwrap();
+    let rotated = world
+        .instances
+        .rotate_public(&before, &prefix())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!rotated.active);
+    assert!(world.entry(rotated.id.expose()).is_none());
+    let after = world.instances.by_public(&granted.public).await.unwrap();
+    let after = after.unwrap();
+    assert_eq!(after.terms(), before.terms());
+    assert!(after.rotated_at.is_some() && after.hash != before.hash);
+}
+
+#[tokio::test]
+async fn of_two_editors_the_later_one_learns_of_the_first() {
+    let world = World::new().await;
+    let granted = world.grant("alice", "figma", "key").await;
+    let seen = world.instances.by_public(&granted.public).await.unwrap();
+    let seen = vec![Version::of(&seen.unwrap())];
+    let call_it = |name: &str| Change {
+        label: Some(Some(Label::parse(name).unwrap())),
+        ..Change::default()
+    };
+    let edit = async |name: &str| {
+        let (public, seen) = (&granted.public, Some(seen.clone()));
+        let changed = world.instances.change_public(public, call_it(name), seen);
+        changed.await
+    };
+    assert!(edit("first").await.unwrap().is_some());
+    assert!(matches!(edit("second").await, Err(InstanceError::Changed)));
+    let own = world.instances.of(&user("alice"), &service("figma")).await;
+    let own = own.unwrap().unwrap();
+    assert_eq!(own.label, Some(Label::parse("first").unwrap()));
+    assert!(!seen.contains(&own.version));
+}
+
+#[tokio::test]
+async fn many_come_in_at_once_and_again_only_what_is_missing() {
+    let world = World::new().await;
+    let rows = |count: usize| -> Vec<Incoming> {
+        let row = |n: usize| Incoming {
+            user: user(&format!("user {}", n / 2)),
+            service: service(&format!("s{}", n % 2)),
+            prefix: prefix(),
+            fields: Credential::new(
+                [("api_key", format!("key {n}"))]
+                    .into_iter()
+                    .collect::<Fields>(),
+            ),
+            alias: (n % 3 == 0).then(|| InstanceId::new(format!("old id {n}"))),
+            terms: NewTerms::default(),
+            created_at: Timestamp::from_millis(n as i64),
+        };
+        (0..count).map(row).collect()
+    };
+    let nobody = world.instances.import(rows(4), false).await.unwrap();
+    assert!(nobody.iter().all(|one| matches!(one, Imported::NoUser)));
+    let half = world.instances.import(rows(40), true).await.unwrap();
+    assert!(half.iter().all(|one| matches!(one, Imported::Added { .. })));
+    let all = world.instances.import(rows(100), true).await.unwrap();
+    for (n, one) in all.iter().enumerate() {
+        let id = match one {
+            Imported::Added { id } if n >= 40 => id,
+            Imported::Exists { id, is_same: true } if n < 40 => id,
+            other => panic!("{n}: {other:?}"),
+        };
+        assert_eq!(world.key(id.expose()).unwrap(), format!("key {n}"));
+        assert!(n % 3 > 0 || id.expose() == format!("old id {n}"));
+    }
+    assert_eq!(world.instances.table().len(), 100);
+    assert_eq!(world.instances.counts()[&service("s1")], 50);
+    let again = World::open(Arc::clone(&world.store)).await;
+    assert_eq!(again.instances.table().len(), 100);
+    assert_eq!(again.key("old id 99").unwrap(), "key 99");
+}

@@ -1,0 +1,68 @@
+//! SQL of what happens to instances after they were made, and of many that are added at once.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{instances, users};
+use crate::ids::{Label, PublicId, Timestamp};
+use crate::store::{Added, NewInstance, Proposal, Standing, Terms};
+
+type Result<T> = rusqlite::Result<T>;
+
+pub(super) fn add_all(
+    conn: &Connection,
+    rows: &[NewInstance],
+    missing_users: Option<Timestamp>,
+) -> Result<Vec<Added>> {
+    let add = |new: &NewInstance| -> Result<Added> {
+        let Some(at) = missing_users else {
+            return instances::add(conn, new);
+        };
+        let is_new_user = users::add_missing(conn, &new.user, at)?;
+        let added = instances::add(conn, new)?;
+        if is_new_user && added != Added::Done {
+            users::remove(conn, &new.user)?;
+        }
+        Ok(added)
+    };
+    rows.iter().map(add).collect()
+}
+
+pub(super) fn standings(conn: &Connection, proposals: &[Proposal]) -> Result<Vec<Standing>> {
+    let own = "SELECT hash FROM user_service_instances WHERE user_id = ?1 AND service = ?2";
+    let mut own = conn.prepare_cached(own)?;
+    let mut taken = conn.prepare_cached("SELECT 1 FROM user_service_instances WHERE hash = ?1")?;
+    let stands = |proposal: &Proposal| -> Result<Standing> {
+        let place = [proposal.user.as_str(), proposal.service.as_str()];
+        let enabled = users::is_enabled(conn, &proposal.user)?;
+        Ok(Standing {
+            has_user: enabled.is_some(),
+            user_disabled: enabled == Some(false),
+            own: own.query_row(place, |row| row.get(0)).optional()?,
+            is_taken: match &proposal.hash {
+                Some(hash) => taken.exists([hash])?,
+                None => false,
+            },
+        })
+    };
+    proposals.iter().map(stands).collect()
+}
+
+pub(super) fn change_terms(
+    conn: &Connection,
+    public: &PublicId,
+    before: &Terms,
+    after: &Terms,
+) -> Result<bool> {
+    let sql = "UPDATE user_service_instances SET label = ?5, expires_at = ?6, disabled_at = ?7
+               WHERE public_id = ?1 AND label IS ?2 AND expires_at IS ?3 AND disabled_at IS ?4";
+    let changed = conn.prepare_cached(sql)?.execute(params![
+        public.as_str(),
+        before.label.as_ref().map(Label::as_str),
+        before.expires_at.map(Timestamp::as_millis),
+        before.disabled_at.map(Timestamp::as_millis),
+        after.label.as_ref().map(Label::as_str),
+        after.expires_at.map(Timestamp::as_millis),
+        after.disabled_at.map(Timestamp::as_millis),
+    ])?;
+    Ok(changed > 0)
+}
