@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::ProviderSpec;
 use super::spec::RotateSpec;
 
 /// What one source says; `None` where it says nothing.
@@ -24,4 +25,10 @@ pub struct Settings {
     /// When logs are put aside. Default 10 MiB, 30 files, compressed.
     #[serde(default)]
     pub log_rotate: Option<RotateSpec>,
+    /// Whose JWTs count as tokens of users. Default none.
+    #[serde(default)]
+    pub identity_provider: Option<Vec<ProviderSpec>>,
+    /// Origins of other pages that may call. Default none.
+    #[serde(default)]
+    pub cors: Option<Vec<String>>,
 }

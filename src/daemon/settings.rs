@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::api::daemon::Setting;
+use crate::config::identity::ProviderSpec;
 use crate::config::spec::RotateSpec;
 use crate::config::{Settings, daemon_settings, units};
 use crate::logs::rotate::Policy;
@@ -58,7 +59,9 @@ pub(super) struct Chosen {
     pub(super) require_auth: bool,
     pub(super) max_body: u64,
     pub(super) log_rotate: RotateSpec,
-    origins: [String; 5],
+    pub(super) identity_provider: Vec<ProviderSpec>,
+    pub(super) cors: Vec<String>,
+    origins: [String; 7],
 }
 
 /// Two sources of equal strength contradict each other.
@@ -86,14 +89,40 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (log_rotate, e) = pick(sources, "log_rotate", |settings| {
         settings.log_rotate.map(Rotation)
     })?;
+    let (identity_provider, f) = pick(sources, "identity_provider", |settings| {
+        settings.identity_provider.clone().map(Listed)
+    })?;
+    let (cors, g) = pick(sources, "cors", |settings| {
+        settings.cors.clone().map(Listed)
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
         require_auth: require_auth.unwrap_or(false),
         max_body: max_body.unwrap_or(BODY_MAX),
         log_rotate: log_rotate.map_or_else(RotateSpec::default, |rotation| rotation.0),
-        origins: [a, b, c, d, e],
+        identity_provider: identity_provider.map_or_else(Vec::new, |listed| listed.0),
+        cors: cors.map_or_else(Vec::new, |listed| listed.0),
+        origins: [a, b, c, d, e, f, g],
     })
+}
+
+/// Shown one after the other.
+#[derive(PartialEq)]
+struct Listed<T>(Vec<T>);
+
+impl<T: fmt::Display> fmt::Display for Listed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&listed(&self.0))
+    }
+}
+
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join("; ")
 }
 
 /// Shown with its defaults.
@@ -192,13 +221,15 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 5] {
+    fn values(&self) -> [(&'static str, String); 7] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
             ("require_auth", self.require_auth.to_string()),
             ("max_body", self.max_body.to_string()),
             ("log_rotate", Rotation(self.log_rotate).to_string()),
+            ("identity_provider", listed(&self.identity_provider)),
+            ("cors", listed(&self.cors)),
         ]
     }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 pub use app::APP;
-pub use daemon::{DAEMON, LOG_ROTATE, TOP};
+pub use daemon::{CORS, DAEMON, IDENTITY_PROVIDER, LOG_ROTATE, TOP};
 pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE};
 
 /// What a block may hold.
