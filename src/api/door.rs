@@ -139,6 +139,15 @@ async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, ApiError> {
         Ok(caller) => Ok(Some(caller)),
         Err(AuthError::Unknown) => Err(ApiError::unauthorized()),
         Err(AuthError::Store(error)) => Err(error.into()),
+        Err(AuthError::Unchecked) => Err(ApiError::later(
+            "identity_unavailable",
+            "the keys of the identity provider cannot be had just now; try again later",
+        )),
+        Err(AuthError::LacksScope(_)) => Err(ApiError::new(
+            http::StatusCode::FORBIDDEN,
+            "insufficient_scope",
+            "the token lacks a scope that is needed here",
+        )),
     }
 }
 

@@ -14,7 +14,8 @@ pub(crate) fn read(node: Option<&Node>, report: &mut Report) -> Option<Vec<Strin
     };
     let fields = fields::read(entries, node.at, &CORS, report);
     if fields.lacks("origins") {
-        let message = "`cors` has no `origins`; write a list such as `[\"https://app.example.com\"]`";
+        let message =
+            "`cors` has no `origins`; write a list such as `[\"https://app.example.com\"]`";
         report.mistake(node.at, message);
     }
     let mut origins = Vec::new();

@@ -491,27 +491,58 @@ mod tests {
     fn every_mistake_is_told_with_its_place() {
         let with = |rest: &str| format!("{{issuer: 'https://i.example', audience: 'a', {rest}}}");
         for (text, part) in [
-            ("{audience: 'a'}".to_owned(), "f:1:1: an identity provider has no `issuer`"),
+            (
+                "{audience: 'a'}".to_owned(),
+                "f:1:1: an identity provider has no `issuer`",
+            ),
             ("{issuer: 'https://i.example'}".to_owned(), "no `audience`"),
-            ("{issuer: 'i', audience: 'a'}".to_owned(), "f:1:10: no keys can be found at `i`"),
-            ("{issuer: 'http://i', audience: 'a'}".to_owned(), "no keys can be found"),
+            (
+                "{issuer: 'i', audience: 'a'}".to_owned(),
+                "f:1:10: no keys can be found at `i`",
+            ),
+            (
+                "{issuer: 'http://i', audience: 'a'}".to_owned(),
+                "no keys can be found",
+            ),
             ("['x']".to_owned(), "an identity provider is"),
-            (with("jwks_url: 'http://i.example/k'"), "write an `https` address"),
-            (with("jwks_url: 'https://u:p@i.example/k'"), "write an `https` address"),
+            (
+                with("jwks_url: 'http://i.example/k'"),
+                "write an `https` address",
+            ),
+            (
+                with("jwks_url: 'https://u:p@i.example/k'"),
+                "write an `https` address",
+            ),
             (with("jwks_file: 'k.json'"), "write a whole path"),
-            (with("jwks_url: 'https://i/k', jwks_file: '/k'"), "`jwks_url` and `jwks_file` clash"),
+            (
+                with("jwks_url: 'https://i/k', jwks_file: '/k'"),
+                "`jwks_url` and `jwks_file` clash",
+            ),
             (with("jwks_url: 'https://i/k', secret_env: 'S'"), "clash"),
             (with("algorithms: 'none'"), "`none` is no algorithm here"),
-            (with("algorithms: ['RS256', 'rs256']"), "`rs256` is no algorithm here"),
+            (
+                with("algorithms: ['RS256', 'rs256']"),
+                "`rs256` is no algorithm here",
+            ),
             (with("algorithms: []"), "`algorithms` is empty"),
-            (with("algorithms: 'HS256'"), "needs `secret_env` or `secret_file`"),
-            (with("secret_env: 'S', algorithms: ['HS256', 'RS256']"), "never stands beside"),
-            (with("secret_file: '/s', algorithms: 'RS256'"), "only `HS256` can be checked"),
+            (
+                with("algorithms: 'HS256'"),
+                "needs `secret_env` or `secret_file`",
+            ),
+            (
+                with("secret_env: 'S', algorithms: ['HS256', 'RS256']"),
+                "never stands beside",
+            ),
+            (
+                with("secret_file: '/s', algorithms: 'RS256'"),
+                "only `HS256` can be checked",
+            ),
             (with("leeway: '6m'"), "longer than 5 minutes"),
             (with("user_claim: ''"), "`user_claim` is empty"),
             (with("required_scope: 'a\"b'"), "is no scope"),
             (
-                "[{issuer: 'https://i', audience: 'a'}, {issuer: 'https://i', audience: 'b'}]".to_owned(),
+                "[{issuer: 'https://i', audience: 'a'}, {issuer: 'https://i', audience: 'b'}]"
+                    .to_owned(),
                 "two providers have the issuer `https://i`",
             ),
         ] {
@@ -522,7 +553,11 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_file_is_refused_and_never_repeated() {
-        for rest in ["secret: 'hunter2 x'", "secret_env: 'hunter2 x'", "secret_file: 'hunter2 x'"] {
+        for rest in [
+            "secret: 'hunter2 x'",
+            "secret_env: 'hunter2 x'",
+            "secret_file: 'hunter2 x'",
+        ] {
             let text = format!("{{issuer: 'i', audience: 'a', {rest}}}");
             let said = providers(&text).unwrap_err();
             assert!(!said.contains("hunter2"), "{said}");

@@ -166,7 +166,10 @@ struct Jwk {
 
 impl PublicKey {
     fn read(jwk: Jwk) -> Option<Self> {
-        let signs = jwk.purpose.as_deref().is_none_or(|purpose| purpose == "sig");
+        let signs = jwk
+            .purpose
+            .as_deref()
+            .is_none_or(|purpose| purpose == "sig");
         let operations = jwk.key_ops.as_deref();
         let verifies = operations.is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !signs || !verifies {
@@ -202,7 +205,9 @@ impl PublicKey {
     /// The one algorithm that a key of this type is for.
     fn serves(&self, algorithm: Algorithm) -> bool {
         match (&self.material, algorithm) {
-            (Material::Rsa { .. }, Algorithm::Rs256) | (Material::P256(_), Algorithm::Es256) => true,
+            (Material::Rsa { .. }, Algorithm::Rs256) | (Material::P256(_), Algorithm::Es256) => {
+                true
+            }
             (_, Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Hs256) => false,
         }
     }

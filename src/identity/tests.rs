@@ -58,7 +58,7 @@ fn claims() -> Value {
 fn with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     if value.is_null() {
-        claims.as_object_mut().unwrap().shift_remove(name);
+        claims.as_object_mut().unwrap().remove(name);
     } else {
         claims[name] = value;
     }
@@ -130,7 +130,11 @@ fn every_claim_is_looked_at() {
         ("sub", Value::Null, Err(Denied::User)),
         ("jku", json!("https://evil.example/keys"), good()),
     ] {
-        assert_eq!(of_claims(&with(name, value.clone())), expected, "{name} {value}");
+        assert_eq!(
+            of_claims(&with(name, value.clone())),
+            expected,
+            "{name} {value}"
+        );
     }
 }
 
@@ -146,7 +150,10 @@ fn what_the_operator_sets_counts() {
         ..spec()
     };
     let found = check(&by_email).unwrap();
-    assert_eq!((found.user.as_str(), found.creates), ("corp:a@b.example", true));
+    assert_eq!(
+        (found.user.as_str(), found.creates),
+        ("corp:a@b.example", true)
+    );
     let rsa_only = ProviderSpec {
         algorithms: vec![Algorithm::Rs256],
         ..spec()
@@ -195,11 +202,18 @@ fn only_the_key_that_is_named_and_of_its_kind_counts() {
     assert_eq!(check(&one.token("point", &claims())), Err(Denied::Key));
     assert_eq!(check(&one.token("three", &claims())), Err(Denied::Key));
     // Without a name there must be no choice: two keys are RSA, one is not.
-    assert_eq!(check(&one.sign(r#"{"alg":"RS256"}"#, &text)), Err(Denied::Key));
+    assert_eq!(
+        check(&one.sign(r#"{"alg":"RS256"}"#, &text)),
+        Err(Denied::Key)
+    );
     assert_eq!(check(&point.sign(r#"{"alg":"ES256"}"#, &text)), Ok(()));
     // A header's own key, and where it says that one is, are not looked at.
-    let own = json!({"alg": "RS256", "kid": "one", "jwk": two.jwk("one"), "jku": "https://x.example"});
-    assert_eq!(check(&two.sign(&own.to_string(), &text)), Err(Denied::Signature));
+    let own =
+        json!({"alg": "RS256", "kid": "one", "jwk": two.jwk("one"), "jku": "https://x.example"});
+    assert_eq!(
+        check(&two.sign(&own.to_string(), &text)),
+        Err(Denied::Signature)
+    );
 }
 
 #[test]
@@ -245,7 +259,10 @@ fn unsigned_and_cut_tokens_are_refused() {
     let zeros = "A".repeat(86);
     let point = Signer::p256().token("p256", &claims());
     let (signed, _) = point.rsplit_once('.').unwrap();
-    assert_eq!(verdict(&format!("{signed}.{zeros}")), Err(Denied::Signature));
+    assert_eq!(
+        verdict(&format!("{signed}.{zeros}")),
+        Err(Denied::Signature)
+    );
     let twice = claims().to_string().replacen('{', r#"{"sub":"bob","#, 1);
     let token = Signer::p256().sign(r#"{"alg":"ES256","kid":"p256"}"#, &twice);
     assert_eq!(verdict(&token), Err(Denied::Form));
@@ -284,22 +301,23 @@ fn a_set_is_read_and_what_does_not_fit_left_out() {
     let n = data_encoding::BASE64URL_NOPAD
         .decode(rsa["n"].as_str().unwrap().as_bytes())
         .unwrap();
-    let padded = data_encoding::BASE64URL_NOPAD.encode(&[&[0][..], &n].concat());
+    let padded = data_encoding::BASE64URL_NOPAD.encode(&[&[0_u8][..], &n[..]].concat());
     let jwks = set(&[but(rsa, "n", json!(padded))]);
     let token = Signer::rsa_1().token("a", &claims());
     assert!(verify_with(jwks.as_bytes(), &token, &spec(), now()).is_ok());
     for none in ["", "{}", "[]", "7", "{\"keys\": 7}", "<html>"] {
-        assert_eq!(Keys::of_set(none.as_bytes()).err(), Some(KeysError::Form), "{none}");
+        assert_eq!(
+            Keys::of_set(none.as_bytes()).err(),
+            Some(KeysError::Form),
+            "{none}"
+        );
     }
     let many = vec![json!({}); 65];
     assert_eq!(
         Keys::of_set(set(&many).as_bytes()).err(),
         Some(KeysError::TooMany)
     );
-    assert_eq!(
-        Keys::of_secret(b"short\n").err(),
-        Some(KeysError::Short(5))
-    );
+    assert_eq!(Keys::of_secret(b"short\n").err(), Some(KeysError::Short(5)));
 }
 
 proptest! {
@@ -322,7 +340,9 @@ proptest! {
 // ── with keys that change ──
 
 fn far() -> Value {
-    with("exp", json!(FAR))
+    let mut claims = with("iat", Value::Null);
+    claims["exp"] = json!(FAR);
+    claims
 }
 
 /// Puts another file in the place of this one, as careful programs do.
@@ -444,9 +464,7 @@ async fn keys_are_found_at_the_issuer_and_a_flood_fetches_nothing() {
         ..spec()
     };
     identity.apply(std::slice::from_ref(&spec));
-    let claims = |sub: usize| {
-        json!({"iss": issuer, "aud": "mcpm", "sub": format!("user-{sub}"), "exp": FAR})
-    };
+    let claims = |sub: usize| json!({"iss": issuer, "aud": "mcpm", "sub": format!("user-{sub}"), "exp": FAR});
     // All of them are there before the first keys are.
     let mut tokens = tokio::task::JoinSet::new();
     for number in 0..40 {
@@ -493,12 +511,9 @@ async fn a_private_provider_wants_to_be_allowed_and_metadata_of_others_are_refus
         ..spec()
     };
     identity.apply(&[other]);
-    let claims = with("iss", json!(format!("{issuer}/")));
-    let token = Signer::p256().token("k", &{
-        let mut claims = claims;
-        claims["exp"] = json!(FAR);
-        claims
-    });
+    let mut claims = far();
+    claims["iss"] = json!(format!("{issuer}/"));
+    let token = Signer::p256().token("k", &claims);
     assert_eq!(user(&identity, &token).await, Err(Denied::NoKeys));
     assert!(identity.troubles()[0].contains("write `issuer` just so"));
     assert_eq!(asked.load(Ordering::SeqCst), 0);

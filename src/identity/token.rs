@@ -203,7 +203,9 @@ mod tests {
 
     #[test]
     fn no_other_algorithm_type_or_extension_is_taken() {
-        for name in ["none", "None", "NONE", "", "rs256", "RS512", "PS256", "ES384", "EdDSA"] {
+        for name in [
+            "none", "None", "NONE", "", "rs256", "RS512", "PS256", "ES384", "EdDSA",
+        ] {
             let text = token(&format!(r#"{{"alg":"{name}"}}"#), "{}");
             refused(&text, Denied::Algorithm);
         }

@@ -11,6 +11,10 @@ pub(super) enum Shown {
     Invalid,
     /// This user's.
     User(UserId),
+    /// This user's, and it lacks a scope that is needed.
+    LacksScope(UserId),
+    /// One that nothing can be said about just now.
+    Unchecked,
 }
 
 /// What a caller may do.
@@ -25,6 +29,10 @@ pub(super) enum Access {
         /// One was shown.
         shown: bool,
     },
+    /// Come again with a token that is good for more.
+    Scope,
+    /// Come again later.
+    Later,
 }
 
 /// Decides. `owner` and `service` are the instance's; `asked` is the service of the URL.
@@ -45,7 +53,9 @@ pub(super) fn decide(
         Shown::Nothing => Access::Token { shown: false },
         Shown::Invalid => Access::Token { shown: true },
         Shown::User(user) if user == owner => Access::Allowed,
-        Shown::User(_) => Access::Unknown,
+        Shown::LacksScope(user) if user == owner => Access::Scope,
+        Shown::User(_) | Shown::LacksScope(_) => Access::Unknown,
+        Shown::Unchecked => Access::Later,
     }
 }
 
@@ -66,7 +76,15 @@ mod tests {
             );
         };
         let user = |user: &UserId| Shown::User(user.clone());
-        for shown in [Shown::Nothing, Shown::Invalid, user(&alice), user(&bob)] {
+        let less = |user: &UserId| Shown::LacksScope(user.clone());
+        for shown in [
+            Shown::Nothing,
+            Shown::Invalid,
+            Shown::Unchecked,
+            user(&alice),
+            user(&bob),
+            less(&alice),
+        ] {
             check("demo", false, shown.clone(), Access::Allowed);
             check("other", false, shown.clone(), Access::Unknown);
             check("other", true, shown.clone(), Access::Unknown);
@@ -76,5 +94,8 @@ mod tests {
         check("demo", true, Shown::Invalid, Access::Token { shown: true });
         check("demo", true, user(&alice), Access::Allowed);
         check("demo", true, user(&bob), Access::Unknown);
+        check("demo", true, less(&alice), Access::Scope);
+        check("demo", true, less(&bob), Access::Unknown);
+        check("demo", true, Shown::Unchecked, Access::Later);
     }
 }

@@ -1,7 +1,7 @@
 //! The router: from an instance URL to the one shared process of its service.
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
-//! (`origin.rs`), parse the path (`path.rs`), find the instance, access (`access.rs`), limit
+//! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance, access (`access.rs`), limit
 //! (`limit.rs`), wait for a service that
 //! restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
 //! (`stream.rs`, `refusal.rs`). All that it needs lies in two tables, [`ServiceTable`] and
@@ -18,7 +18,9 @@
 
 pub mod path;
 mod origin;
+mod cors;
 mod access;
+mod resource;
 mod limit;
 mod template;
 pub mod headers;

@@ -4,28 +4,34 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+    TRANSFER_ENCODING,
+};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::access::{self, Access, Shown};
+use super::cors;
 use super::drain::{Flight, Phase, reached};
 use super::headers::{self, Facts, REQUEST_ID};
 use super::hold;
 use super::origin::{self, Stranger};
 use super::path::{self, Route, Target};
 use super::refusal::Refusal;
+use super::resource::{self, Fault};
 use super::stream::{Body, Cut, Fate, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
-use crate::ids::Timestamp;
+use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances};
 use crate::problem;
-use crate::users::{Caller, Users};
+use crate::users::{AuthError, Caller, Users};
 
 /// Until the head of an answer: tools may work for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -63,13 +69,19 @@ impl Service {
         peer: SocketAddr,
     ) -> Response<Body> {
         let id = HeaderValue::try_from(problem::request_id()).expect("base32 is visible");
-        match self.route(request, &id, peer.ip()).await {
+        let names = &self.config.names;
+        let page = names.page(request.headers()).cloned();
+        let mut response = match self.route(request, &id, peer.ip()).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
                 refusal.response(&id)
             }
+        };
+        if names.has_pages() {
+            cors::expose(response.headers_mut(), page);
         }
+        response
     }
 
     async fn route(
@@ -88,17 +100,48 @@ impl Service {
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(Refusal::BadMethod);
         }
+        if let Some(headers) = cors::preflight(&self.config.names, &request) {
+            return Ok(allow(headers, id));
+        }
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
             Route::Own => Ok(self.api(request, id).await),
             Route::Discovery => Err(Refusal::NoDiscovery),
+            Route::Metadata(target) => self.metadata(request.method(), &target, id),
             Route::Instance(target) => {
                 let found = self.find(&target, request.headers()).await?;
                 self.admit(&found, request.headers())?;
                 self.forward(request, &target, found, id, peer).await
             }
         }
+    }
+
+    /// What an instance of this service is as an OAuth resource. Nobody looks whether there is such an
+    /// instance.
+    fn metadata(
+        &self,
+        method: &Method,
+        target: &Target<'_>,
+        id: &HeaderValue,
+    ) -> Result<Response<Body>, Refusal> {
+        let asked = ServiceType::parse(target.service).ok();
+        let services = self.services.load();
+        let service = asked.and_then(|service| services.get(&service));
+        let demands =
+            service.is_some_and(|it| self.config.require_auth_all || it.spec.require_auth);
+        let resource = self.users.identity().resource();
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let Some(resource) = resource.filter(|_| demands && reads) else {
+            return Err(Refusal::NoDiscovery);
+        };
+        let text = resource::metadata(&self.config.public_url, target, &resource);
+        let mut response = Response::new(Body::fixed(Bytes::from(text)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, id.clone());
+        Ok(response)
     }
 
     async fn api(&self, mut request: Request<Incoming>, id: &HeaderValue) -> Response<Body> {
@@ -148,13 +191,32 @@ impl Service {
                     let service = service.cloned().ok_or(Refusal::Unavailable)?;
                     return Ok(Found { instance, service });
                 }
-                Access::Token { shown } => return Err(Refusal::Token { shown }),
+                Access::Token { shown } => {
+                    let fault = if shown {
+                        Fault::Invalid
+                    } else {
+                        Fault::Missing
+                    };
+                    let challenge = self.challenge(target, fault);
+                    return Err(Refusal::Token { shown, challenge });
+                }
+                Access::Scope => {
+                    let challenge = self.challenge(target, Fault::Scope);
+                    return Err(Refusal::Scope { challenge });
+                }
+                Access::Later => return Err(Refusal::Unchecked),
                 Access::Unknown => {}
             }
         }
         drop(services);
         self.instances.refuse(&hash).await;
         Err(Refusal::UnknownInstance)
+    }
+
+    /// Where a token for this instance, which is there, is to be had.
+    fn challenge(&self, target: &Target<'_>, fault: Fault) -> HeaderValue {
+        let resource = self.users.identity().resource();
+        resource::challenge(&self.config.public_url, target, resource.as_deref(), fault)
     }
 
     /// Whose token a request shows.
@@ -170,7 +232,9 @@ impl Service {
         });
         match self.users.authenticate(token.unwrap_or_default()).await {
             Ok(Caller::User(user)) => Shown::User(user),
-            Ok(Caller::Admin) | Err(_) => Shown::Invalid,
+            Ok(Caller::Admin) | Err(AuthError::Unknown) => Shown::Invalid,
+            Err(AuthError::LacksScope(user)) => Shown::LacksScope(user),
+            Err(AuthError::Store(_) | AuthError::Unchecked) => Shown::Unchecked,
         }
     }
 
@@ -371,6 +435,15 @@ impl Service {
         parts.extensions.clear();
         Response::from_parts(parts, body)
     }
+}
+
+/// The answer to a preflight, which has no body.
+fn allow(headers: HeaderMap, id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(REQUEST_ID, id.clone());
+    response
 }
 
 /// May this entry answer now? Its time may have come since it was put into the table; and one that

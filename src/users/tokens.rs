@@ -2,6 +2,7 @@
 
 use subtle::ConstantTimeEq;
 
+use crate::identity::Identity;
 use crate::ids::{Timestamp, UserId};
 use crate::secret::Secret;
 use crate::store::{NewToken, NewUser, StoreError, StoreHandle, TokenOwner, TokenRow, UserRow};
@@ -28,6 +29,12 @@ pub enum AuthError {
     /// It could not be looked up.
     #[error("the token could not be looked up")]
     Store(#[from] StoreError),
+    /// The keys of the identity provider that it is of cannot be had just now.
+    #[error("the token could not be checked")]
+    Unchecked,
+    /// It is this user's, and not good for what it would have to be.
+    #[error("the token lacks a scope")]
+    LacksScope(UserId),
 }
 
 /// Why a user or a token was not made.
@@ -50,14 +57,20 @@ pub enum UserError {
 /// Users and their tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
-    store: StoreHandle,
+    pub(super) store: StoreHandle,
     vault: Vault,
+    pub(super) identity: Identity,
 }
 
 impl Users {
     /// A handle to the users of this store.
     pub fn new(store: StoreHandle, vault: Vault) -> Self {
-        Self { store, vault }
+        let identity = Identity::default();
+        Self {
+            store,
+            vault,
+            identity,
+        }
     }
 
     /// Adds a user and answers their first token, which is not shown again.
@@ -99,11 +112,15 @@ impl Users {
         Ok(token)
     }
 
-    /// Tells whose a token is. Takes the same steps whatever it is given: one hash, one look-up.
+    /// Tells whose a token is. Takes the same steps whatever it is given: one hash, one look-up. What
+    /// looks like a JWT is checked by `identity`, where there is any provider.
     ///
     /// # Errors
     /// The token is not valid, or could not be looked up.
     pub async fn authenticate(&self, token: &str) -> Result<Caller, AuthError> {
+        if self.identity.takes(token) {
+            return self.authenticate_outside(token).await;
+        }
         let hash = self.vault.token_hash(token);
         let found = self.store.token_by_hash(&hash).await?;
         judge(found, &hash, Timestamp::now()).ok_or(AuthError::Unknown)
