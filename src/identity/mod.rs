@@ -11,7 +11,7 @@
 //!   be had (`jku`, `x5u`, `jwk` are not looked at), and a key serves one algorithm only: no public key
 //!   is ever taken for a secret.
 //! * No request makes a fetch of its own. Unknown keys ask for one, at most once a minute, whoever
-//!   and however many they are.
+//!   and however many they are; every five seconds while there are no keys at all.
 //! * No lock is held while something is waited for.
 //! * Nothing of a token is logged.
 

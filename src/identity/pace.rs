@@ -22,8 +22,8 @@ pub(super) struct Pace {
     pub(super) looks_first: bool,
 }
 
-/// A provider at an address. A token with an unknown key asks at most once a minute; a provider that
-/// is down for a day is not trusted any longer.
+/// A provider at an address. A token with an unknown key asks at most once a minute; when the provider
+/// has been down for a day, its keys are not trusted any longer.
 pub(super) const REMOTE: Pace = Pace {
     every: Duration::from_secs(10 * 60),
     retry: Duration::from_secs(5),
@@ -76,10 +76,15 @@ impl Age {
         Some(tried + wait)
     }
 
-    /// May a request have them asked for now?
+    /// May a request have them asked for now? Where there are none, as often as after a first failure.
     pub(super) fn may_ask(&self, pace: &Pace, now: Instant) -> bool {
+        let pause = if self.is_usable(pace, now) {
+            pace.on_demand
+        } else {
+            pace.on_demand.min(pace.retry)
+        };
         self.tried
-            .is_none_or(|tried| now.saturating_duration_since(tried) >= pace.on_demand)
+            .is_none_or(|tried| now.saturating_duration_since(tried) >= pause)
     }
 
     /// Do those that were had last still count?
@@ -139,7 +144,20 @@ mod tests {
         assert!(!age.may_ask(&FILE, begin + SECOND / 2));
         assert!(age.may_ask(&FILE, begin + SECOND));
         age.failed(begin + 60 * SECOND);
-        assert!(!age.may_ask(&REMOTE, begin + 61 * SECOND));
+        assert!(!age.may_ask(&REMOTE, begin + 119 * SECOND));
+    }
+
+    #[test]
+    fn where_there_are_no_keys_requests_ask_more_often() {
+        let begin = begin();
+        let mut age = Age::default();
+        for _ in 0..10 {
+            age.failed(begin);
+        }
+        assert!(!age.may_ask(&REMOTE, begin + 4 * SECOND));
+        assert!(age.may_ask(&REMOTE, begin + 5 * SECOND));
+        age.had(begin);
+        assert!(!age.may_ask(&REMOTE, begin + 5 * SECOND));
     }
 
     #[test]
@@ -159,7 +177,8 @@ mod tests {
         fn floods_make_no_fetches(waits in prop::collection::vec(0u64..200, 1..200)) {
             let mut now = begin();
             let mut age = Age::default();
-            let mut asked: Vec<Instant> = Vec::new();
+            age.had(now);
+            let mut asked: Vec<Instant> = vec![now];
             for (turn, wait) in waits.into_iter().enumerate() {
                 now += Duration::from_millis(wait * 100);
                 if age.may_ask(&REMOTE, now) {

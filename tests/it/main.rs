@@ -20,6 +20,7 @@ mod verbs;
 mod reloading;
 mod replicas;
 mod instances;
+mod identity;
 mod foreground;
 mod startup;
 mod routing;
