@@ -60,7 +60,7 @@ impl Signer {
                 json!({"kty": "RSA", "kid": kid, "n": number(&n), "e": number(&e)})
             }
             Self::P256(pair) => {
-                let point = pair.public_key().as_ref();
+                let point: &[u8] = pair.public_key().as_ref();
                 let (x, y) = point[1..].split_at(32);
                 json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": number(x), "y": number(y)})
             }
@@ -93,11 +93,14 @@ impl Signer {
             }
             Self::P256(pair) => {
                 let signature = pair.sign(&random, message).expect("a signature");
-                signature.as_ref().to_vec()
+                let bytes: &[u8] = signature.as_ref();
+                bytes.to_vec()
             }
             Self::Secret(secret) => {
                 let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-                hmac::sign(&key, message).as_ref().to_vec()
+                let tag = hmac::sign(&key, message);
+                let bytes: &[u8] = tag.as_ref();
+                bytes.to_vec()
             }
         }
     }
