@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// Signs tokens.
 pub(crate) enum Signer {
-    Rsa(RsaKeyPair),
-    P256(EcdsaKeyPair),
+    Rsa(Box<RsaKeyPair>),
+    P256(Box<EcdsaKeyPair>),
     Secret(Vec<u8>),
 }
 
@@ -27,14 +27,15 @@ impl Signer {
     }
 
     fn rsa(pem: &str) -> Self {
-        Self::Rsa(RsaKeyPair::from_pkcs8(&der(pem)).expect("an RSA key"))
+        let pair = RsaKeyPair::from_pkcs8(&der(pem));
+        Self::Rsa(Box::new(pair.expect("an RSA key")))
     }
 
     pub(crate) fn p256() -> Self {
         let der = der(include_str!("../../tests/keys/p256.pem"));
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, &der, &SystemRandom::new());
-        Self::P256(pair.expect("a key on P-256"))
+        Self::P256(Box::new(pair.expect("a key on P-256")))
     }
 
     pub(crate) fn secret(secret: &str) -> Self {

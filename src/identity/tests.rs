@@ -420,7 +420,7 @@ fn only_what_looks_like_a_jwt_is_asked_about() {
     assert_eq!(identity.resource(), None);
 }
 
-/// A provider with a fresh port: answers how often it was asked for keys, and for what it was asked.
+/// A provider with a fresh port: its issuer, and how often it was asked for keys.
 async fn provider(jwks: String) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let issuer = format!("http://{}/realm", listener.local_addr().unwrap());
