@@ -20,6 +20,7 @@ pub mod logs;
 // ── engine ──
 pub mod supervisor;
 pub mod health;
+pub mod identity;
 pub mod users;
 pub mod instances;
 pub mod usage;

@@ -138,6 +138,7 @@ pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> 
 pub(super) fn warnings(api: &Api) -> Vec<String> {
     let mut warnings = api.in_force.load().warnings.clone();
     warnings.extend(api.supervisor.journal_trouble());
+    warnings.extend(api.users.identity().troubles());
     warnings.extend(told(&api.logs.losses().unread(), |more| {
         format!("output of {more} more processes is not being read")
     }));

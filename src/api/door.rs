@@ -169,6 +169,15 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
             Err(refused)
         }
         Err(AuthError::Store(error)) => Err(error.into()),
+        Err(AuthError::Unchecked) => Err(ApiError::later(
+            "identity_unavailable",
+            "the keys of the identity provider cannot be had just now; try again later",
+        )),
+        Err(AuthError::LacksScope(_)) => Err(ApiError::new(
+            http::StatusCode::FORBIDDEN,
+            "insufficient_scope",
+            "the token lacks a scope that is needed here",
+        )),
     }
 }
 

@@ -16,12 +16,6 @@ use super::Problem;
 
 const JSON: &str = "application/json";
 const PROBLEM_JSON: &str = "application/problem+json";
-/// Calls that any token opens, a user's and an operator's.
-const FOR_ALL: [&str; 3] = [
-    "/api/v1/services",
-    "/api/v1/services/{service}",
-    "/api/v1/openapi.json",
-];
 
 /// Adds it to a document that has all calls.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {
@@ -33,9 +27,9 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
         .schemas
         .insert(Problem::name().into_owned(), problem);
     document.security = Some(vec![SecurityRequirement::new("token", [""; 0])]);
-    for (path, item) in &mut document.paths.paths {
+    for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
-            finish(path, operation);
+            finish(operation);
         }
     }
     document
@@ -52,16 +46,14 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     all.into_iter().flatten()
 }
 
-fn finish(path: &str, operation: &mut Operation) {
+fn finish(operation: &mut Operation) {
     let mut refusals = vec![StatusCode::INTERNAL_SERVER_ERROR];
     // A call that says so itself is open to all.
     if operation.security.is_none() {
         refusals.push(StatusCode::UNAUTHORIZED);
+        refusals.push(StatusCode::FORBIDDEN);
         refusals.push(StatusCode::SERVICE_UNAVAILABLE);
         refusals.push(StatusCode::TOO_MANY_REQUESTS);
-        if !FOR_ALL.contains(&path) {
-            refusals.push(StatusCode::FORBIDDEN);
-        }
     }
     if operation.request_body.is_some() {
         refusals.extend([StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE]);

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::cors;
 use super::error::{Report, shown};
 use super::fields::{self, Fields};
+use super::identity;
 use super::keys::{AUDIT, DAEMON};
 use super::logs;
 use super::retention;
@@ -26,6 +28,8 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         max_body: fields.size("max_body"),
         log_rotate: logs::rotate(&fields, report),
         retention: retention::read(&fields, report),
+        identity_provider: identity::read(fields.raw("identity_provider"), report),
+        cors: cors::read(fields.raw("cors"), report),
         ..Settings::default()
     };
     if let Some(text) = fields.text("listen") {

@@ -27,6 +27,8 @@ pub mod watch;
 mod triggers;
 mod app;
 mod finish;
+pub mod identity;
+mod cors;
 pub mod daemon_settings;
 mod document;
 mod check;

@@ -1,8 +1,8 @@
 //! The tables of `docs/ecosystem-file.md`, made from `keys.rs`.
 
 use super::keys::{
-    APP, AUDIT, AUTH, AUTH_FIELD, BASIC, DAEMON, HEALTH, INJECT, Key, LOG_ROTATE, MCP, RATE_LIMIT,
-    RETENTION, TOP, Table, Treatment, VALIDATE,
+    APP, AUDIT, AUTH, AUTH_FIELD, BASIC, CORS, DAEMON, HEALTH, IDENTITY_PROVIDER, INJECT, Key,
+    LOG_ROTATE, MCP, RATE_LIMIT, RETENTION, TOP, Table, Treatment, VALIDATE,
 };
 
 /// Every table of the paper, in its order.
@@ -18,6 +18,8 @@ pub const TABLES: &[&Table] = &[
     &VALIDATE,
     &RATE_LIMIT,
     &DAEMON,
+    &IDENTITY_PROVIDER,
+    &CORS,
     &LOG_ROTATE,
     &RETENTION,
     &AUDIT,

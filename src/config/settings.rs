@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::ProviderSpec;
 use super::spec::RotateSpec;
 
 /// What one source says; `None` where it says nothing.
@@ -30,6 +31,12 @@ pub struct Settings {
     /// Where isolation events are posted to. Default: nowhere.
     #[serde(default)]
     pub audit_webhook: Option<String>,
+    /// Whose JWTs count as tokens of users. Default none.
+    #[serde(default)]
+    pub identity_provider: Option<Vec<ProviderSpec>>,
+    /// Origins of other pages that may call. Default none.
+    #[serde(default)]
+    pub cors: Option<Vec<String>>,
 }
 
 /// How long books are kept, in days, today not counted; 0 is for ever, and `None` says nothing.

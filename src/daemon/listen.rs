@@ -161,7 +161,9 @@ async fn run(
                 hold: HOLD,
                 head_timeout: HEAD_TIMEOUT,
                 // Where only this machine can connect, a name of a page's own is an attack.
-                names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref()),
+                names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref())
+                    .with_pages(&chosen.cors),
+                public_url: public_url(&chosen, address),
             },
             parts.services.clone(),
             parts.instances.clone(),
@@ -207,14 +209,16 @@ async fn drain(router: &Router) {
     }
 }
 
-/// Binds or takes over, and shows what came of it. A listener that is there already and has that
-/// address is taken: who connects meanwhile waits in it, and another process may have it, too.
+/// Puts identity providers in force, binds or takes over, and shows what came of it. A listener that
+/// is there already and has that address is taken: who connects meanwhile waits in it, and another
+/// process may have it, too.
 async fn bind(
     parts: &Parts,
     chosen: &Chosen,
     passed: Option<std::net::TcpListener>,
     shared: &Shared,
 ) -> Option<(TcpListener, SocketAddr)> {
+    parts.users.identity().apply(&chosen.identity_provider);
     let mut warnings = parts.warnings.clone();
     // Whoever holds on to a former address keeps it from everybody.
     let former = shared.send_replace(None);
@@ -246,8 +250,7 @@ async fn bind(
         }
     };
     let listen = bound.as_ref().map(|(_, address)| *address);
-    let origin = || format!("http://{}", listen.unwrap_or(chosen.listen));
-    let public_url = chosen.public_url.clone().unwrap_or_else(origin);
+    let public_url = public_url(chosen, listen.unwrap_or(chosen.listen));
     let settings = chosen.rows(&public_url);
     parts.in_force.store(Arc::new(InForce {
         listen,
@@ -256,6 +259,12 @@ async fn bind(
         warnings,
     }));
     bound
+}
+
+/// Origin of handed-out URLs.
+fn public_url(chosen: &Chosen, address: SocketAddr) -> String {
+    let own = || format!("http://{address}");
+    chosen.public_url.clone().unwrap_or_else(own)
 }
 
 /// A listener that is there is the one that is wanted; port 0 means any.

@@ -9,6 +9,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::api::daemon::Setting;
+use crate::config::identity::ProviderSpec;
 use crate::config::spec::RotateSpec;
 use crate::config::{RetentionSpec, Settings, daemon_settings, units};
 use crate::logs::rotate::Policy;
@@ -66,7 +67,9 @@ pub(super) struct Chosen {
     pub(super) log_rotate: RotateSpec,
     pub(super) retention: Retention,
     audit_webhook: Option<Webhook>,
-    origins: [String; 7],
+    pub(super) identity_provider: Vec<ProviderSpec>,
+    pub(super) cors: Vec<String>,
+    origins: [String; 9],
 }
 
 /// Days that books are kept; 0 is for ever.
@@ -127,6 +130,12 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (audit_webhook, g) = pick(sources, "audit.webhook", |settings| {
         settings.audit_webhook.clone().map(Webhook)
     })?;
+    let (identity_provider, h) = pick(sources, "identity_provider", |settings| {
+        settings.identity_provider.clone().map(Listed)
+    })?;
+    let (cors, i) = pick(sources, "cors", |settings| {
+        settings.cors.clone().map(Listed)
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
@@ -135,7 +144,9 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
         log_rotate: log_rotate.map_or_else(RotateSpec::default, |rotation| rotation.0),
         retention: retention.unwrap_or_else(|| RetentionSpec::default().into()),
         audit_webhook,
-        origins: [a, b, c, d, e, f, g],
+        identity_provider: identity_provider.map_or_else(Vec::new, |listed| listed.0),
+        cors: cors.map_or_else(Vec::new, |listed| listed.0),
+        origins: [a, b, c, d, e, f, g, h, i],
     })
 }
 
@@ -155,6 +166,24 @@ impl fmt::Display for Webhook {
         let uri = self.uri().unwrap_or_default();
         write!(f, "{}/…", origin(&uri))
     }
+}
+
+/// Shown one after the other.
+#[derive(PartialEq)]
+struct Listed<T>(Vec<T>);
+
+impl<T: fmt::Display> fmt::Display for Listed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&listed(&self.0))
+    }
+}
+
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join("; ")
 }
 
 /// Shown with its defaults.
@@ -259,7 +288,7 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 7] {
+    fn values(&self) -> [(&'static str, String); 9] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
@@ -274,6 +303,8 @@ impl Chosen {
                     .map(ToString::to_string)
                     .unwrap_or_default(),
             ),
+            ("identity_provider", listed(&self.identity_provider)),
+            ("cors", listed(&self.cors)),
         ]
     }
 

@@ -35,7 +35,7 @@ pub enum OutboundError {
     /// The guard's refusal.
     #[error(
         "`{host}` is at `{address}`, which is not a public address; set `allow_private` on the \
-         service if it may be called"
+         service, or on the identity provider, if it may be called"
     )]
     Private {
         /// The name.

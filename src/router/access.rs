@@ -11,6 +11,10 @@ pub(super) enum Shown {
     Invalid,
     /// This user's.
     User(UserId),
+    /// This user's, and it lacks a scope that is needed.
+    LacksScope(UserId),
+    /// One that nothing can be said about just now.
+    Unchecked,
 }
 
 /// What a caller may do.
@@ -28,6 +32,10 @@ pub(super) enum Access<'a> {
         /// One was shown.
         shown: bool,
     },
+    /// Come again with a token that is good for more.
+    Scope,
+    /// Come again later.
+    Later,
 }
 
 /// Decides. `owner` and `service` are the instance's; `asked` is the service of the URL.
@@ -48,7 +56,9 @@ pub(super) fn decide<'a>(
         Shown::Nothing => Access::Token { shown: false },
         Shown::Invalid => Access::Token { shown: true },
         Shown::User(user) if user == owner => Access::Allowed,
-        Shown::User(other) => Access::Foreign(other),
+        Shown::LacksScope(user) if user == owner => Access::Scope,
+        Shown::User(other) | Shown::LacksScope(other) => Access::Foreign(other),
+        Shown::Unchecked => Access::Later,
     }
 }
 
@@ -69,7 +79,15 @@ mod tests {
             );
         };
         let user = |user: &UserId| Shown::User(user.clone());
-        for shown in [Shown::Nothing, Shown::Invalid, user(&alice), user(&bob)] {
+        let less = |user: &UserId| Shown::LacksScope(user.clone());
+        for shown in [
+            Shown::Nothing,
+            Shown::Invalid,
+            Shown::Unchecked,
+            user(&alice),
+            user(&bob),
+            less(&alice),
+        ] {
             check("demo", false, shown.clone(), Access::Allowed);
             check("other", false, shown.clone(), Access::Unknown);
             check("other", true, shown.clone(), Access::Unknown);
@@ -79,5 +97,8 @@ mod tests {
         check("demo", true, Shown::Invalid, Access::Token { shown: true });
         check("demo", true, user(&alice), Access::Allowed);
         check("demo", true, user(&bob), Access::Foreign(&bob));
+        check("demo", true, less(&alice), Access::Scope);
+        check("demo", true, less(&bob), Access::Foreign(&bob));
+        check("demo", true, Shown::Unchecked, Access::Later);
     }
 }

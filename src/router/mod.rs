@@ -1,9 +1,9 @@
 //! The router: from an instance URL to the one shared process of its service.
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
-//! (`origin.rs`), parse the path (`path.rs`), find the instance, access (`access.rs`), limit
-//! (`limit.rs`), wait for a service that
-//! restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
+//! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance,
+//! access (`access.rs`; `resource.rs` says where a token is to be had), limit (`limit.rs`), wait for a
+//! service that restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
 //! (`stream.rs`, `refusal.rs`), count. All that it needs lies in two tables, [`ServiceTable`] and
 //! `instances::InstanceTable`: nothing is asked and nothing is locked on the way of a request that
 //! is let through, and no body is collected.
@@ -18,7 +18,9 @@
 
 pub mod path;
 mod origin;
+mod cors;
 mod access;
+mod resource;
 mod limit;
 mod template;
 pub mod headers;

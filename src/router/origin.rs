@@ -2,7 +2,10 @@
 //!
 //! On a loopback address this is what keeps web pages out that point a name of their own at it
 //! (DNS rebinding); it holds for the API as well. A request
-//! without `Origin` comes from no page.
+//! without `Origin` comes from no page. Pages that the operator has named may call from elsewhere
+//! (`cors.rs`), under a name of ours.
+
+use std::sync::Arc;
 
 use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Uri};
@@ -12,6 +15,8 @@ use http::{Request, Uri};
 pub struct Names {
     loopback: bool,
     public: Option<Public>,
+    /// Origins of pages that may call from elsewhere, as browsers write them.
+    pages: Arc<[String]>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +45,41 @@ impl Names {
             let authority = strip_default_port(&scheme, uri.authority()?.as_str());
             Some(Public { authority, scheme })
         });
-        Self { loopback, public }
+        Self {
+            loopback,
+            public,
+            pages: Arc::default(),
+        }
+    }
+
+    /// The same, and pages of these origins may call.
+    pub fn with_pages(self, origins: &[String]) -> Self {
+        let written = |origin: &String| match origin.split_once("://") {
+            Some((scheme, authority)) => {
+                format!("{scheme}://{}", strip_default_port(scheme, authority))
+            }
+            None => origin.clone(),
+        };
+        let pages = origins.iter().map(written).collect();
+        Self { pages, ..self }
+    }
+
+    /// May any page call from elsewhere?
+    pub(super) fn has_pages(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// The origin of a request, when it is a page's that may call from elsewhere.
+    pub(super) fn page<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        if self.pages.is_empty() {
+            return None;
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let origin = origins.next().filter(|_| origins.next().is_none())?;
+        self.pages
+            .iter()
+            .any(|page| page.as_bytes() == origin.as_bytes())
+            .then_some(origin)
     }
 
     /// Scheme under which people reach us: `X-Forwarded-Proto`.
@@ -54,6 +93,9 @@ impl Names {
         // A listener that is open to others goes by names that only its operator knows.
         if self.loopback && !host.is_some_and(|host| self.is_ours(host)) {
             return Err(Stranger::Host);
+        }
+        if self.page(request.headers()).is_some() {
+            return Ok(());
         }
         let origins = request.headers().get_all(ORIGIN);
         let ours = |origin: &HeaderValue| {
@@ -219,5 +261,30 @@ mod tests {
             Err(Stranger::Origin),
         );
         check(&open, "anything.example", None, Ok(()));
+    }
+
+    #[test]
+    fn pages_that_the_operator_names_may_call_under_our_names_only() {
+        let pages = ["https://App.example.com:443", "http://localhost:3000"].map(str::to_owned);
+        let names = Names::new(true, None).with_pages(&pages);
+        let app = "https://app.example.com";
+        check(&names, "localhost:8080", Some(app), Ok(()));
+        check(&names, "evil.example", Some(app), Err(Stranger::Host));
+        for origin in [
+            "http://app.example.com",
+            "https://app.example.com:8443",
+            "https://app.example.com.evil.example",
+            "https://evil.example",
+            "null",
+        ] {
+            let stranger = Err(Stranger::Origin);
+            check(&names, "localhost:8080", Some(origin), stranger);
+        }
+        let twice = Request::get("/")
+            .header("host", "localhost")
+            .header("origin", app)
+            .header("origin", "https://evil.example");
+        assert_eq!(names.check(&twice.body(()).unwrap()), Err(Stranger::Origin));
+        assert!(names.has_pages() && !Names::new(true, None).has_pages());
     }
 }

@@ -4,7 +4,6 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::refusal::Refusal;
 use crate::instances::InstanceEntry;
 use crate::users::LiveToken;
 
@@ -38,13 +37,9 @@ impl Pass {
         }
     }
 
-    /// What whoever began something with it is told when it is over.
-    pub(super) fn refusal(&self) -> Refusal {
-        if self.instance.is_revoked() {
-            Refusal::UnknownInstance
-        } else {
-            Refusal::Token { shown: true }
-        }
+    /// Is the instance still there? If not, nobody is told of a token.
+    pub(super) fn has_instance(&self) -> bool {
+        !self.instance.is_revoked()
     }
 }
 

@@ -11,7 +11,10 @@ use crate::ids::PublicId;
 /// First segments that are never an instance id: our own pages, and where clients look for OAuth
 /// at the root.
 const OWN: &[&str] = &["", "api", "health", "metrics", "favicon.ico", "robots.txt"];
-const DISCOVERY: &[&str] = &[".well-known", "register", "authorize", "token"];
+const DISCOVERY: &[&str] = &[WELL_KNOWN, "register", "authorize", "token"];
+const WELL_KNOWN: &str = ".well-known";
+/// Behind [`WELL_KNOWN`], before the path of the resource that is asked about (RFC 9728 §3.1).
+const RESOURCE: &str = "oauth-protected-resource/";
 
 /// Where a path leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Route<'a> {
     Own,
     /// To OAuth metadata or endpoints, of which there are none.
     Discovery,
+    /// To the metadata of an instance as an OAuth resource, should there be any.
+    Metadata(Target<'a>),
     /// To an instance.
     Instance(Target<'a>),
 }
@@ -43,14 +48,34 @@ pub fn parse(path: &str) -> Route<'_> {
         return Route::Own;
     }
     if DISCOVERY.contains(&id) {
-        return Route::Discovery;
+        let resource = if id == WELL_KNOWN {
+            behind.strip_prefix(RESOURCE).map(split)
+        } else {
+            None
+        };
+        let is_free = |target: &Target<'_>| {
+            !OWN.contains(&target.id)
+                && !DISCOVERY.contains(&target.id)
+                && !target.service.is_empty()
+        };
+        return resource
+            .filter(is_free)
+            .map_or(Route::Discovery, Route::Metadata);
     }
-    let (service, rest) = behind.split_once('/').unwrap_or((behind, ""));
+    let target = split(path);
     // Some clients append the well-known path to the URL they were given.
+    let rest = target.rest;
     if rest.starts_with(".well-known/oauth-") || rest == ".well-known/openid-configuration" {
         return Route::Discovery;
     }
-    Route::Instance(Target { id, service, rest })
+    Route::Instance(target)
+}
+
+/// Into the first segment, the second, and the rest.
+fn split(path: &str) -> Target<'_> {
+    let (id, behind) = path.split_once('/').unwrap_or((path, ""));
+    let (service, rest) = behind.split_once('/').unwrap_or((behind, ""));
+    Target { id, service, rest }
 }
 
 /// The path that the service sees, without a query. `None` for a rest that could leave the part
@@ -103,6 +128,10 @@ mod tests {
         Route::Instance(Target { id, service, rest })
     }
 
+    fn metadata<'a>(id: &'a str, service: &'a str, rest: &'a str) -> Route<'a> {
+        Route::Metadata(Target { id, service, rest })
+    }
+
     #[test]
     fn paths_are_split_and_nothing_else() {
         for (path, expected) in [
@@ -113,7 +142,30 @@ mod tests {
             ("/health", Route::Own),
             ("/healthy/x", target("healthy", "x", "")),
             (
-                "/.well-known/oauth-protected-resource/a/b",
+                "/.well-known/oauth-protected-resource/id/svc",
+                metadata("id", "svc", ""),
+            ),
+            (
+                "/.well-known/oauth-protected-resource/id/svc/mcp",
+                metadata("id", "svc", "mcp"),
+            ),
+            (
+                "/.well-known/oauth-protected-resource/.well-known/oauth-protected-resource/a/b",
+                Route::Discovery,
+            ),
+            ("/.well-known/oauth-protected-resource", Route::Discovery),
+            ("/.well-known/oauth-protected-resource/", Route::Discovery),
+            ("/.well-known/oauth-protected-resource/id", Route::Discovery),
+            (
+                "/.well-known/oauth-protected-resource//svc",
+                Route::Discovery,
+            ),
+            (
+                "/.well-known/oauth-protected-resource/api/v1",
+                Route::Discovery,
+            ),
+            (
+                "/.well-known/oauth-authorization-server/id/svc",
                 Route::Discovery,
             ),
             ("/register", Route::Discovery),

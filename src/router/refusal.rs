@@ -25,9 +25,18 @@ pub(super) enum Refusal {
     Token {
         /// One was shown.
         shown: bool,
+        /// Where a better one is to be had.
+        challenge: HeaderValue,
     },
     /// A wrong URL or token, as too many of this address before.
     Guessing(Duration),
+    /// The owner's token lacks a scope.
+    Scope {
+        /// Which, and where a better one is to be had.
+        challenge: HeaderValue,
+    },
+    /// A token cannot be checked just now.
+    Unchecked,
     /// `Host` is none of our names.
     UnknownHost,
     /// A page of another origin.
@@ -64,14 +73,14 @@ impl Refusal {
             Self::UnknownInstance | Self::NoDiscovery => StatusCode::NOT_FOUND,
             Self::Token { .. } => StatusCode::UNAUTHORIZED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::ForeignOrigin | Self::Scope { .. } => StatusCode::FORBIDDEN,
             Self::BadPath | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadCoding => StatusCode::NOT_IMPLEMENTED,
             Self::RateLimited(_) | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Unavailable | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Draining | Self::Unchecked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::BadCredential => StatusCode::FORBIDDEN,
@@ -85,6 +94,8 @@ impl Refusal {
             Self::NoDiscovery => "not_found",
             Self::Token { .. } => "unauthorized",
             Self::Guessing(_) => "guessing",
+            Self::Scope { .. } => "insufficient_scope",
+            Self::Unchecked => "identity_unavailable",
             Self::UnknownHost => "unknown_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::BadPath => "bad_path",
@@ -116,6 +127,7 @@ impl Refusal {
         match self {
             Self::UnknownInstance
             | Self::Token { .. }
+            | Self::Scope { .. }
             | Self::Guessing(_)
             | Self::UnknownHost
             | Self::ForeignOrigin
@@ -126,6 +138,7 @@ impl Refusal {
             | Self::BadCoding
             | Self::BadCredential => true,
             Self::NoDiscovery
+            | Self::Unchecked
             | Self::BodyTimeout
             | Self::BadBody
             | Self::Unavailable
@@ -140,17 +153,21 @@ impl Refusal {
             Self::UnknownInstance => {
                 "there is no such instance; copy the URL again, or ask for a new one".to_owned()
             }
-            Self::NoDiscovery => "this server has no OAuth; the instance URL is enough".to_owned(),
-            Self::Token { shown: false } => {
+            Self::NoDiscovery => {
+                "there is no OAuth metadata here; the instance URL is enough".to_owned()
+            }
+            Self::Token { shown: false, .. } => {
                 "this instance wants a token of its owner: `Authorization: Bearer mcpm_u_…`"
                     .to_owned()
             }
-            Self::Token { shown: true } => "the token is not valid".to_owned(),
+            Self::Token { shown: true, .. } => "the token is not valid".to_owned(),
             Self::Guessing(_) => {
                 "too many wrong URLs and tokens have come from this address; copy the URL again: one \
                  that is right passes, wrong ones are looked at again after the time in `Retry-After`"
                     .to_owned()
             }
+            Self::Scope { .. } => "the token lacks a scope that is needed here".to_owned(),
+            Self::Unchecked => "the token cannot be checked just now; try again shortly".to_owned(),
             Self::UnknownHost => {
                 "this host name is not one of ours; the operator can set it as `public_url`"
                     .to_owned()
@@ -184,6 +201,7 @@ impl Refusal {
                 Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),
+            Self::Unchecked => Some(5),
             _ => None,
         }
     }
@@ -207,16 +225,8 @@ impl Refusal {
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        match self {
-            // RFC 6750 §3: an error code only where a token was shown.
-            Self::Token { shown: false } => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::Token { shown: true } => {
-                let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-                headers.insert(WWW_AUTHENTICATE, challenge);
-            }
-            _ => {}
+        if let Self::Token { challenge, .. } | Self::Scope { challenge } = self {
+            headers.insert(WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }

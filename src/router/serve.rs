@@ -63,6 +63,8 @@ pub struct RouterConfig {
     pub head_timeout: Duration,
     /// The names we go by.
     pub names: Names,
+    /// Origin of handed-out URLs, without a final slash.
+    pub public_url: String,
 }
 
 /// Handle to the router. Cheap to clone.

@@ -4,13 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+    TRANSFER_ENCODING,
+};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::access::{self, Access, Shown};
+use super::cors;
 use super::drain::{Flight, Phase, reached};
 use super::headers::{self, Facts, REQUEST_ID};
 use super::hold;
@@ -18,16 +23,17 @@ use super::origin::{self, Stranger};
 use super::pass::Pass;
 use super::path::{self, Route, Target};
 use super::refusal::Refusal;
+use super::resource::{self, Fault};
 use super::stream::{Body, Cut, Fate, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
 use super::{limit, serve::RouterConfig};
 use crate::audit::{Audit, Visit, words};
-use crate::ids::Timestamp;
+use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::problem;
-use crate::users::{Caller, LiveToken, Peer, Users};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Users};
 
 /// Until the head of an answer: tools may work for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -68,7 +74,9 @@ impl Service {
         peer: SocketAddr,
     ) -> Response<Body> {
         let id = HeaderValue::try_from(problem::request_id()).expect("base32 is visible");
-        match self.route(request, &id, peer.ip()).await {
+        let names = &self.config.names;
+        let page = names.page(request.headers()).cloned();
+        let mut response = match self.route(request, &id, peer.ip()).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
@@ -79,7 +87,11 @@ impl Service {
                 }
                 refusal.response(&id)
             }
+        };
+        if names.has_pages() {
+            cors::expose(response.headers_mut(), page);
         }
+        response
     }
 
     async fn route(
@@ -98,11 +110,15 @@ impl Service {
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(Refusal::BadMethod);
         }
+        if let Some(headers) = cors::preflight(&self.config.names, &request) {
+            return Ok(allow(headers, id));
+        }
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
             Route::Own => Ok(self.api(request, id, peer).await),
             Route::Discovery => Err(Refusal::NoDiscovery),
+            Route::Metadata(target) => self.metadata(request.method(), &target, id),
             Route::Instance(target) => {
                 let visit = visit(peer, id);
                 let found = self.find(&target, request.headers(), visit).await?;
@@ -115,6 +131,33 @@ impl Service {
                 answered
             }
         }
+    }
+
+    /// What an instance of this service is as an OAuth resource. Nobody looks whether there is such an
+    /// instance.
+    fn metadata(
+        &self,
+        method: &Method,
+        target: &Target<'_>,
+        id: &HeaderValue,
+    ) -> Result<Response<Body>, Refusal> {
+        let asked = ServiceType::parse(target.service).ok();
+        let services = self.services.load();
+        let service = asked.and_then(|service| services.get(&service));
+        let demands =
+            service.is_some_and(|it| self.config.require_auth_all || it.spec.require_auth);
+        let resource = self.users.identity().resource();
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let Some(resource) = resource.filter(|_| demands && reads) else {
+            return Err(Refusal::NoDiscovery);
+        };
+        let text = resource::metadata(&self.config.public_url, target, &resource);
+        let mut response = Response::new(Body::fixed(Bytes::from(text)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, id.clone());
+        Ok(response)
     }
 
     async fn api(
@@ -183,12 +226,23 @@ impl Service {
                         tally,
                     });
                 }
-                Access::Token { shown: false } => return Err(Refusal::Token { shown: false }),
+                Access::Token { shown: false } => {
+                    let challenge = self.challenge(target, Fault::Missing);
+                    return Err(Refusal::Token {
+                        shown: false,
+                        challenge,
+                    });
+                }
                 Access::Token { shown: true } => {
                     self.audit.wrong_token(visit);
                     let guess = self.users.suspects().wrong(visit.address);
-                    return Err(guess.map_or(Refusal::Token { shown: true }, Refusal::Guessing));
+                    return Err(guess.map_or_else(|| self.invalid(target), Refusal::Guessing));
                 }
+                Access::Scope => {
+                    let challenge = self.challenge(target, Fault::Scope);
+                    return Err(Refusal::Scope { challenge });
+                }
+                Access::Later => return Err(Refusal::Unchecked),
                 Access::Foreign(by) => self.audit.foreign_token(&instance, by, visit),
                 Access::Unknown => {}
             }
@@ -200,6 +254,29 @@ impl Service {
         }
         self.instances.refuse(&hash).await;
         Err(Refusal::UnknownInstance)
+    }
+
+    /// Where a token for this instance, which is there, is to be had.
+    fn challenge(&self, target: &Target<'_>, fault: Fault) -> HeaderValue {
+        let resource = self.users.identity().resource();
+        resource::challenge(&self.config.public_url, target, resource.as_deref(), fault)
+    }
+
+    /// The token that was shown does not count, or does no longer.
+    fn invalid(&self, target: &Target<'_>) -> Refusal {
+        Refusal::Token {
+            shown: true,
+            challenge: self.challenge(target, Fault::Invalid),
+        }
+    }
+
+    /// What whoever has begun something is told when it is over with it.
+    fn over(&self, instance: &Pass, target: &Target<'_>) -> Refusal {
+        if instance.has_instance() {
+            self.invalid(target)
+        } else {
+            Refusal::UnknownInstance
+        }
     }
 
     /// Whose token a request shows, and the token when it is a user's.
@@ -219,7 +296,9 @@ impl Service {
                 Caller::User(user) => (Shown::User(user), shown.token),
                 Caller::Admin => (Shown::Invalid, None),
             },
-            Err(_) => (Shown::Invalid, None),
+            Err(AuthError::Unknown) => (Shown::Invalid, None),
+            Err(AuthError::LacksScope(user)) => (Shown::LacksScope(user), None),
+            Err(AuthError::Store(_) | AuthError::Unchecked) => (Shown::Unchecked, None),
         }
     }
 
@@ -278,11 +357,11 @@ impl Service {
         let sent = tokio::select! {
             biased;
             sent = sending => sent,
-            () = instance.revoked() => return Err(instance.refusal()),
+            () = instance.revoked() => return Err(self.over(&instance, target)),
         };
         // What was asked on behalf of an instance that is no more is answered to nobody.
         if instance.is_revoked() {
-            return Err(instance.refusal());
+            return Err(self.over(&instance, target));
         }
         let (mut response, lease) = match sent {
             Ok(Ok(answered)) => answered,
@@ -447,6 +526,15 @@ fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
         address,
         request_id: id.to_str().unwrap_or_default(),
     }
+}
+
+/// The answer to a preflight, which has no body.
+fn allow(headers: HeaderMap, id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(REQUEST_ID, id.clone());
+    response
 }
 
 /// May this entry answer now? Its time may have come since it was put into the table; and one that

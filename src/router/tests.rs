@@ -255,6 +255,7 @@ impl World {
             hold: HOLD,
             head_timeout: HEAD_TIMEOUT,
             names: Names::new(true, Some("https://mcp.example.com")),
+            public_url: "https://mcp.example.com".to_owned(),
         };
         let router = Router::new(
             config,

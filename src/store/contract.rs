@@ -49,6 +49,7 @@ macro_rules! for_each_backend {
 
 for_each_backend! {
     a_user_is_added_once_with_their_token,
+    a_user_is_ensured_once_without_a_token,
     users_come_in_the_order_of_their_ids,
     removing_a_user_takes_all_that_is_theirs_and_nothing_else,
     a_user_has_one_instance_of_a_service,
@@ -158,6 +159,24 @@ async fn a_user_is_added_once_with_their_token(store: StoreHandle) {
     assert_eq!(first.owner, TokenOwner::User(user("alice")));
     assert_eq!(store.token_by_hash(&[2; 32]).await.unwrap(), None);
     assert_eq!(store.user(&user("bob")).await.unwrap(), None);
+}
+
+async fn a_user_is_ensured_once_without_a_token(store: StoreHandle) {
+    let ensure = async || {
+        let new = NewUser {
+            id: user("alice"),
+            created_at: at(5),
+        };
+        store.ensure_user(new).await.unwrap()
+    };
+    assert!(ensure().await);
+    assert!(!ensure().await);
+    let alice = store.user(&user("alice")).await.unwrap().unwrap();
+    assert_eq!((alice.created_at, alice.instances), (at(5), 0));
+    let owner = TokenOwner::User(user("alice"));
+    assert_eq!(store.tokens(&owner).await.unwrap(), []);
+    assert!(!add_user(&store, "alice", 1).await);
+    assert_eq!(add(&store, "alice", "demo", 2).await, Added::Done);
 }
 
 async fn users_come_in_the_order_of_their_ids(store: StoreHandle) {

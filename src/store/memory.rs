@@ -190,6 +190,16 @@ impl Store for Memory {
         })
     }
 
+    fn ensure_user(&self, user: NewUser) -> Answer<'_, bool> {
+        self.run(|state| {
+            let is_new = !state.users.contains_key(&user.id);
+            if is_new {
+                state.users.insert(user.id, user.created_at);
+            }
+            is_new
+        })
+    }
+
     fn user(&self, id: &UserId) -> Answer<'_, Option<UserRow>> {
         self.run(|state| state.user_row(id))
     }

@@ -51,6 +51,10 @@ pub trait Store: Send + Sync + 'static {
     /// is there already. After a crash: both or neither.
     fn add_user(&self, user: NewUser, token: NewToken) -> Answer<'_, bool>;
 
+    /// Adds a user without a token; `false`, and nothing changed, when that user is there already: of
+    /// several who try, one hears `true`.
+    fn ensure_user(&self, user: NewUser) -> Answer<'_, bool>;
+
     /// One user. Changes nothing.
     fn user(&self, id: &UserId) -> Answer<'_, Option<UserRow>>;
 

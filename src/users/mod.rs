@@ -1,7 +1,9 @@
 //! Who is asking: users, and the tokens by which they and the operator are known.
 //!
-//! A token is shown once, when it is made; the store holds its keyed hash. Removing a user and
-//! switching one off are `instances`' matter, since their URLs have to die with them.
+//! A token is shown once, when it is made; the store holds its keyed hash. A JWT of an outside
+//! provider, which `identity` checks, is a token as well, of a user and never of the operator
+//! (`outside.rs`). Removing a user and switching one off are `instances`' matter, since their URLs
+//! have to die with them.
 //!
 //! `tokens.rs` has the handle, `wanted.rs` (pure) what a token may be like, `live.rs` the tokens
 //! that are in use, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
@@ -11,6 +13,7 @@ mod live;
 mod suspects;
 mod tokens;
 mod wanted;
+mod outside;
 
 pub use live::LiveToken;
 pub use suspects::{Peer, Suspects};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
+use crate::identity::Identity;
 use crate::ids::{Timestamp, UserId};
 use crate::secret::Secret;
 use crate::store::{
@@ -73,6 +74,12 @@ pub enum AuthError {
     /// It could not be looked up.
     #[error("the token could not be looked up")]
     Store(#[from] StoreError),
+    /// The keys of the identity provider that it is of cannot be had just now.
+    #[error("the token could not be checked")]
+    Unchecked,
+    /// It is this user's, and not good for what it would have to be.
+    #[error("the token lacks a scope")]
+    LacksScope(UserId),
 }
 
 /// Why a user or a token was not made.
@@ -101,10 +108,11 @@ pub enum UserError {
 /// Users and their tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
-    store: StoreHandle,
+    pub(super) store: StoreHandle,
     vault: Vault,
     live: Arc<Live>,
     suspects: Arc<Suspects>,
+    pub(super) identity: Identity,
 }
 
 impl Users {
@@ -115,6 +123,7 @@ impl Users {
             vault,
             live: Arc::new(Live::new()),
             suspects: Arc::new(Suspects::new()),
+            identity: Identity::default(),
         }
     }
 
@@ -177,11 +186,15 @@ impl Users {
     }
 
     /// Tells whose a token is, and notes its use. Takes the same steps whatever it is given: one
-    /// hash, one look-up; another one when tokens were revoked meanwhile.
+    /// hash, one look-up; another one when tokens were revoked meanwhile. What looks like a JWT is
+    /// checked by `identity`, where there is any provider.
     ///
     /// # Errors
     /// The token is not valid, or could not be looked up.
     pub async fn authenticate(&self, token: &str) -> Result<Shown, AuthError> {
+        if self.identity.takes(token) {
+            return self.authenticate_outside(token).await.map(Shown::from);
+        }
         let hash = self.vault.token_hash(token);
         loop {
             let epoch = self.live.epoch();

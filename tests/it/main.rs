@@ -27,6 +27,7 @@ mod usage;
 mod audit;
 mod instances_life;
 mod importing_instances;
+mod identity;
 mod foreground;
 mod startup;
 mod routing;

@@ -67,11 +67,16 @@ pub static DAEMON: Table = Table::new(
         Key::new("tls", Kind::Any, "", "certificate and key").but(NotYet),
         Key::new(
             "identity_provider",
-            Kind::Any,
-            "",
-            "issuer of users' tokens",
-        )
-        .but(NotYet),
+            Kind::Blocks(&IDENTITY_PROVIDER),
+            "none",
+            "whose JWTs count as tokens of users; one, or a list",
+        ),
+        Key::new(
+            "cors",
+            Kind::Block(&CORS, &[]),
+            "none",
+            "pages of other origins that may call",
+        ),
         Key::new("limits", Kind::Any, "", "bounds of the router").but(NotYet),
         Key::new(
             "retention",
@@ -154,4 +159,100 @@ pub static LOG_ROTATE: Table = Table::new(
             "those are compressed with gzip",
         ),
     ],
+);
+
+/// `mcpm.identity_provider`
+pub static IDENTITY_PROVIDER: Table = Table::new(
+    "mcpm.identity_provider",
+    &[
+        Key::new(
+            "issuer",
+            Kind::Text,
+            "required",
+            "`iss` of its tokens, to the letter",
+        ),
+        Key::new(
+            "audience",
+            Kind::Texts,
+            "required",
+            "one of these must stand in `aud`",
+        ),
+        Key::new(
+            "jwks_url",
+            Kind::Text,
+            "found at `issuer`",
+            "address of its public keys",
+        ),
+        Key::new(
+            "jwks_file",
+            Kind::Text,
+            "",
+            "whole path of a file with its public keys, read again when it changes",
+        ),
+        Key::new(
+            "secret_env",
+            Kind::Text,
+            "",
+            "variable of the daemon with the secret of `HS256`; one that begins with `MCPM_JWT_` reaches no app",
+        ),
+        Key::new(
+            "secret_file",
+            Kind::Text,
+            "",
+            "whole path of a file with that secret, read again when it changes",
+        ),
+        Key::new(
+            "algorithms",
+            Kind::Texts,
+            "`RS256`, `ES256`; with a secret `HS256`",
+            "what its tokens may be signed with",
+        ),
+        Key::new(
+            "user_claim",
+            Kind::Text,
+            "`sub`",
+            "the claim whose value is the user's id",
+        ),
+        Key::new(
+            "user_prefix",
+            Kind::Text,
+            "",
+            "stands before that value in the user's id",
+        ),
+        Key::new(
+            "create_users",
+            Kind::Flag,
+            "`false`",
+            "users are added when their first token is seen",
+        ),
+        Key::new(
+            "leeway",
+            Kind::Duration,
+            "`30s`",
+            "how far its clock may be off; at most 5 minutes",
+        ),
+        Key::new(
+            "required_scope",
+            Kind::Texts,
+            "",
+            "all of these must stand in `scope` or `scp`",
+        ),
+        Key::new(
+            "allow_private",
+            Kind::Flag,
+            "`false`",
+            "it may be at a private address, and at one that begins with `http://`",
+        ),
+    ],
+);
+
+/// `mcpm.cors`
+pub static CORS: Table = Table::new(
+    "mcpm.cors",
+    &[Key::new(
+        "origins",
+        Kind::Texts,
+        "required",
+        "such as `https://app.example.com`; `*` is none",
+    )],
 );

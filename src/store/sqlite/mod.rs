@@ -103,6 +103,10 @@ impl Store for Sqlite {
         self.write(move |conn| users::add(conn, &user, &token))
     }
 
+    fn ensure_user(&self, user: NewUser) -> Answer<'_, bool> {
+        self.write(move |conn| users::add_missing(conn, &user.id, user.created_at))
+    }
+
     fn user(&self, id: &UserId) -> Answer<'_, Option<UserRow>> {
         let id = id.clone();
         self.read(move |conn| users::one(conn, &id))

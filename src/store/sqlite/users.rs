@@ -13,11 +13,7 @@ use crate::store::{
 type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn add(conn: &Connection, user: &NewUser, token: &NewToken) -> Result<bool> {
-    let sql = "INSERT INTO users (id, created_at) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
-    let made = conn
-        .prepare_cached(sql)?
-        .execute(params![user.id.as_str(), user.created_at.as_millis()])?;
-    if made == 0 {
+    if !ensure(conn, user)? {
         return Ok(false);
     }
     insert_token(conn, token)?;

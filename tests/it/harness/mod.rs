@@ -7,9 +7,12 @@
 mod apps;
 mod command;
 mod http;
+mod issuer;
 mod list;
 mod ports;
 mod puppet;
+#[path = "../../../src/identity/testing.rs"]
+mod tokens;
 mod wait;
 
 use std::cell::RefCell;
@@ -25,8 +28,10 @@ use tempfile::TempDir;
 pub(crate) use apps::{App, demo, job, server, service, sh};
 pub(crate) use command::{Ran, Running, in_terminal, run};
 pub(crate) use http::{Answer, Body, raw};
+pub(crate) use issuer::{Issuer, claims};
 pub(crate) use list::{List, Process};
 pub(crate) use ports::{Port, reserve};
+pub(crate) use tokens::Signer;
 pub(crate) use wait::{eventually, wait_for};
 
 /// The program under test.
