@@ -8,6 +8,7 @@ use super::Problem;
 use super::door::{Admin, Json, Reply};
 use super::error::Answer;
 use super::state::Api;
+use crate::audit::{By, words};
 use crate::ids::Timestamp;
 use crate::secret::Secret;
 use crate::vault::{KeyFacts, Rotation};
@@ -102,10 +103,12 @@ pub(super) async fn get(_: Admin, State(api): State<Api>) -> Answer<Reply<Master
     responses((status = 200, body = MasterKeyInfo), (status = 409, body = Problem)))]
 pub(super) async fn rotate(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<RotateKey>,
 ) -> Answer<Reply<MasterKeyInfo>> {
     api.keys.begin(request.new_key.map(Secret::new)).await?;
+    api.audit.record_now(by.entry(words::KEY_ROTATE)).await;
     let facts = api.keys.facts().await?;
     Ok(Reply(facts.into()))
 }
@@ -113,8 +116,13 @@ pub(super) async fn rotate(
 /// Calls the rotation off: everything is sealed with the key in force again.
 #[utoipa::path(post, path = "/api/v1/admin/keys/cancel", tag = "keys",
     responses((status = 200, body = MasterKeyInfo), (status = 409, body = Problem)))]
-pub(super) async fn cancel(_: Admin, State(api): State<Api>) -> Answer<Reply<MasterKeyInfo>> {
+pub(super) async fn cancel(
+    _: Admin,
+    by: By,
+    State(api): State<Api>,
+) -> Answer<Reply<MasterKeyInfo>> {
     api.keys.cancel().await?;
+    api.audit.record_now(by.entry(words::KEY_CANCEL)).await;
     let facts = api.keys.facts().await?;
     Ok(Reply(facts.into()))
 }

@@ -10,6 +10,7 @@ use super::error::{Answer, ApiError};
 use super::state::Api;
 use super::users::{NewToken, parse};
 use super::{List, Problem};
+use crate::audit::{By, words};
 use crate::ids::{Timestamp, UserId};
 use crate::store::{TokenChoice, TokenOwner, TokenRow};
 use crate::users::{Made, UserError, Wanted};
@@ -110,24 +111,77 @@ pub(super) async fn listed(api: &Api, owner: &TokenOwner) -> Answer<Vec<Token>> 
     Ok(rows.into_iter().map(|row| shown(row, now)).collect())
 }
 
+/// Tells what was done with tokens of this owner.
+async fn record(api: &Api, by: &By, action: &str, owner: &TokenOwner, detail: String) {
+    let entry = by.entry(action).with_detail(detail);
+    let entry = match owner {
+        TokenOwner::User(user) => entry.with_user(user),
+        TokenOwner::Admin => entry,
+    };
+    api.audit.record_now(entry).await;
+}
+
+/// Makes one, and tells of it.
+async fn make(api: &Api, by: &By, owner: &TokenOwner, wanted: Wanted) -> Answer<Made> {
+    let token = api.users.add_token(owner, wanted).await?;
+    record(
+        api,
+        by,
+        words::TOKEN_ADD,
+        owner,
+        numbered(owner, &[token.number]),
+    )
+    .await;
+    Ok(token)
+}
+
+fn numbered(owner: &TokenOwner, numbers: &[i64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    let kind = match owner {
+        TokenOwner::User(_) => "number",
+        TokenOwner::Admin => "for admins: number",
+    };
+    format!("{kind} {}", numbers.join(", "))
+}
+
 /// Ends one by its number, whether it has ended before or not.
-async fn end_one(api: &Api, owner: &TokenOwner, number: &str) -> Answer<StatusCode> {
+async fn end_one(api: &Api, by: &By, owner: &TokenOwner, number: &str) -> Answer<StatusCode> {
     let unknown = || {
         let detail = format!("there is no token `{number}` of this owner; list them to see all");
         ApiError::not_found("unknown_token", detail)
     };
     let one = number.parse().map(TokenChoice::One);
     let one = one.map_err(|_| unknown())?;
-    match api.users.revoke(owner, one).await? {
-        Some(_) => Ok(StatusCode::NO_CONTENT),
-        None => Err(unknown()),
+    let revoked = api.users.revoke(owner, one).await?.ok_or_else(unknown)?;
+    tell_of_ends(api, by, owner, &revoked).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn tell_of_ends(api: &Api, by: &By, owner: &TokenOwner, revoked: &[i64]) {
+    if !revoked.is_empty() {
+        record(
+            api,
+            by,
+            words::TOKEN_REVOKE,
+            owner,
+            numbered(owner, revoked),
+        )
+        .await;
     }
 }
 
-async fn end_all(api: &Api, owner: &TokenOwner, keep: Option<i64>) -> Answer<Reply<Revoked>> {
+async fn end_all(
+    api: &Api,
+    by: &By,
+    owner: &TokenOwner,
+    keep: Option<i64>,
+) -> Answer<Reply<Revoked>> {
     let which = keep.map_or(TokenChoice::All, TokenChoice::AllBut);
     match api.users.revoke(owner, which).await? {
-        Some(revoked) => Ok(Reply(Revoked { revoked })),
+        Some(revoked) => {
+            tell_of_ends(api, by, owner, &revoked).await;
+            Ok(Reply(Revoked { revoked }))
+        }
         None => {
             let kept = keep.unwrap_or_default();
             let detail = format!("there is no token `{kept}` to keep; nothing was revoked");
@@ -167,12 +221,13 @@ pub(super) async fn list(
               (status = 409, body = Problem)))]
 pub(super) async fn add(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
     Json(request): Json<TokenRequest>,
 ) -> Answer<Reply<NewToken>> {
     let owner = TokenOwner::User(parse(&id)?);
-    let token = api.users.add_token(&owner, request.wanted()).await?;
+    let token = make(&api, &by, &owner, request.wanted()).await?;
     Ok(made(&owner, &token))
 }
 
@@ -182,11 +237,12 @@ pub(super) async fn add(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn revoke(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path((id, number)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
     let owner = owner(&api, &id).await?;
-    end_one(&api, &owner, &number).await
+    end_one(&api, &by, &owner, &number).await
 }
 
 /// Ends all tokens of a user, or all but one.
@@ -195,12 +251,13 @@ pub(super) async fn revoke(
     responses((status = 200, body = Revoked), (status = 404, body = Problem)))]
 pub(super) async fn revoke_all(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
     Query(query): Query<KeepQuery>,
 ) -> Answer<Reply<Revoked>> {
     let owner = owner(&api, &id).await?;
-    end_all(&api, &owner, query.keep).await
+    end_all(&api, &by, &owner, query.keep).await
 }
 
 // ── of the operator ──
@@ -218,11 +275,12 @@ pub(super) async fn admin_list(_: Admin, State(api): State<Api>) -> Answer<Reply
     responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
 pub(super) async fn admin_add(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<TokenRequest>,
 ) -> Answer<Reply<NewToken>> {
     let owner = TokenOwner::Admin;
-    let token = api.users.add_token(&owner, request.wanted()).await?;
+    let token = make(&api, &by, &owner, request.wanted()).await?;
     Ok(made(&owner, &token))
 }
 
@@ -231,10 +289,11 @@ pub(super) async fn admin_add(
     params(("number" = i64, Path)), responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn admin_revoke(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Path(number): Path<String>,
 ) -> Answer<StatusCode> {
-    end_one(&api, &TokenOwner::Admin, &number).await
+    end_one(&api, &by, &TokenOwner::Admin, &number).await
 }
 
 /// Ends all admin tokens, or all but one. The socket stays open to the operator.
@@ -242,10 +301,11 @@ pub(super) async fn admin_revoke(
     responses((status = 200, body = Revoked), (status = 404, body = Problem)))]
 pub(super) async fn admin_revoke_all(
     _: Admin,
+    by: By,
     State(api): State<Api>,
     Query(query): Query<KeepQuery>,
 ) -> Answer<Reply<Revoked>> {
-    end_all(&api, &TokenOwner::Admin, query.keep).await
+    end_all(&api, &by, &TokenOwner::Admin, query.keep).await
 }
 
 // ── of a user, by themselves ──
@@ -267,6 +327,7 @@ pub(super) async fn mine(User(user): User, State(api): State<Api>) -> Answer<Rep
     responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
 pub(super) async fn add_mine(
     UserToken { user, token: maker }: UserToken,
+    by: By,
     State(api): State<Api>,
     Json(request): Json<TokenRequest>,
 ) -> Answer<Reply<NewToken>> {
@@ -274,7 +335,7 @@ pub(super) async fn add_mine(
     let until = maker.as_ref().and_then(|maker| maker.expires_at);
     let wanted = request.wanted().for_oneself(until, Timestamp::now());
     let wanted = wanted.map_err(UserError::from)?;
-    let token = api.users.add_token(&owner, wanted).await?;
+    let token = make(&api, &by, &owner, wanted).await?;
     if let Some(maker) = maker {
         let all = listed(&api, &owner).await?;
         let maker = all.iter().find(|token| token.number == maker.number);
@@ -293,10 +354,11 @@ pub(super) async fn add_mine(
     params(("number" = i64, Path)), responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn revoke_mine(
     User(user): User,
+    by: By,
     State(api): State<Api>,
     Path(number): Path<String>,
 ) -> Answer<StatusCode> {
-    end_one(&api, &own(user), &number).await
+    end_one(&api, &by, &own(user), &number).await
 }
 
 /// Ends all tokens of mine, or all but one.
@@ -304,8 +366,9 @@ pub(super) async fn revoke_mine(
     responses((status = 200, body = Revoked), (status = 404, body = Problem)))]
 pub(super) async fn revoke_all_mine(
     User(user): User,
+    by: By,
     State(api): State<Api>,
     Query(query): Query<KeepQuery>,
 ) -> Answer<Reply<Revoked>> {
-    end_all(&api, &own(user), query.keep).await
+    end_all(&api, &by, &own(user), query.keep).await
 }

@@ -5,9 +5,13 @@
 pub const USER_ADD: &str = "user.add";
 /// A user was removed, with all that was theirs.
 pub const USER_REMOVE: &str = "user.remove";
+/// A user was switched off.
+pub const USER_DISABLE: &str = "user.disable";
+/// A user was switched on again.
+pub const USER_ENABLE: &str = "user.enable";
 /// A token was made.
 pub const TOKEN_ADD: &str = "token.add";
-/// A token was ended.
+/// Tokens were ended.
 pub const TOKEN_REVOKE: &str = "token.revoke";
 
 /// An instance was made, with a credential.
@@ -16,8 +20,19 @@ pub const INSTANCE_CREATE: &str = "instance.create";
 pub const INSTANCE_CREDENTIAL: &str = "instance.credential";
 /// An instance got another URL.
 pub const INSTANCE_ROTATE: &str = "instance.rotate";
+/// Label, expiry or state of an instance were changed.
+pub const INSTANCE_CHANGE: &str = "instance.change";
+/// Instances of another system were added.
+pub const INSTANCE_IMPORT: &str = "instance.import";
 /// An instance was removed, with its credential.
 pub const INSTANCE_REMOVE: &str = "instance.remove";
+
+/// Another master key is to take the place of this one.
+pub const KEY_ROTATE: &str = "key.rotate";
+/// It is not to, after all.
+pub const KEY_CANCEL: &str = "key.cancel";
+/// Another master key is the one.
+pub const KEY_ROTATED: &str = "key.rotated";
 
 /// Apps were started.
 pub const PROCESS_START: &str = "process.start";
@@ -71,15 +86,22 @@ pub const GUESSED_IDS: &str = "isolation.guessed_ids";
 pub const MANY_USERS: &str = "isolation.many_users";
 
 /// All of them.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 38] = [
     USER_ADD,
     USER_REMOVE,
+    USER_DISABLE,
+    USER_ENABLE,
     TOKEN_ADD,
     TOKEN_REVOKE,
     INSTANCE_CREATE,
     INSTANCE_CREDENTIAL,
     INSTANCE_ROTATE,
+    INSTANCE_CHANGE,
+    INSTANCE_IMPORT,
     INSTANCE_REMOVE,
+    KEY_ROTATE,
+    KEY_CANCEL,
+    KEY_ROTATED,
     PROCESS_START,
     PROCESS_STOP,
     PROCESS_RESTART,

@@ -8,7 +8,7 @@
 //! - `listen.rs` owns the router's address; `publish.rs` turns the supervisor's snapshots into the
 //!   router's table of services, `record.rs` into the store's copy of them and their health.
 //! - `rekey.rs` seals everything anew while the master key is rotated.
-//! - `retention.rs` removes usage that is older than it is to be kept.
+//! - `retention.rs` removes usage and entries of the audit log that are older than they are to be kept.
 //! - `keep.rs` has the service manager keep pipes and the router's listener for the next daemon.
 //! - `handover/` is how the next daemon takes over while everything goes on.
 //! - `close.rs` is the way down: stop everything, or leave the services running. `kill -9` needs no

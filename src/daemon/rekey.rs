@@ -6,6 +6,7 @@ use std::future;
 use std::time::Duration;
 
 use crate::api::Gate;
+use crate::audit::{Audit, By, words};
 use crate::instances::{InstanceError, Instances, Walk};
 use crate::problem::chain;
 use crate::vault::{MasterKeys, RotateError};
@@ -23,7 +24,7 @@ enum RekeyError {
 }
 
 /// Never ends by itself.
-pub(super) async fn run(keys: MasterKeys, instances: Instances, gate: Gate) {
+pub(super) async fn run(keys: MasterKeys, instances: Instances, audit: Audit, gate: Gate) {
     let mut news = keys.rotation();
     loop {
         let due = news
@@ -41,7 +42,7 @@ pub(super) async fn run(keys: MasterKeys, instances: Instances, gate: Gate) {
                 () = gate.closed() => continue,
             };
             let done = match walked {
-                Ok(()) => finish(round, &keys, &gate).await,
+                Ok(()) => finish(round, &keys, &audit, &gate).await,
                 failed => failed,
             };
             if let Err(error) = done {
@@ -67,10 +68,17 @@ async fn walk(round: u64, keys: &MasterKeys, instances: &Instances) -> Result<()
 }
 
 /// Counts as a call: a hand-over waits for it, so that the daemon that comes finds it done or not.
-async fn finish(round: u64, keys: &MasterKeys, gate: &Gate) -> Result<(), RekeyError> {
+async fn finish(
+    round: u64,
+    keys: &MasterKeys,
+    audit: &Audit,
+    gate: &Gate,
+) -> Result<(), RekeyError> {
     let Some(_call) = gate.enter().await else {
         return Ok(());
     };
-    keys.finish(round).await?;
+    if keys.finish(round).await? {
+        audit.record(By::system().entry(words::KEY_ROTATED));
+    }
     Ok(())
 }

@@ -44,7 +44,7 @@ pub(super) async fn run(store: StoreHandle, mut chosen: watch::Receiver<Retentio
                 EVERY
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot remove old usage; trying again");
+                tracing::warn!(%error, "cannot remove what is too old; trying again");
                 AGAIN_AFTER
             }
         };
@@ -56,6 +56,9 @@ async fn forget(store: &StoreHandle, kept: Retention, today: Day) -> Result<u64,
     let mut gone = 0;
     if let Some(first) = first_kept(today, kept.usage_days) {
         gone += in_parts(|| store.forget_usage_before(first, BATCH)).await?;
+    }
+    if let Some(first) = first_kept(today, kept.audit_days) {
+        gone += in_parts(|| store.forget_audit_before(first.begin(), BATCH)).await?;
     }
     Ok(gone)
 }

@@ -398,7 +398,12 @@ async fn live(
     tasks.spawn(clock::run(supervisor.clone()));
     tasks.spawn(watch::run(supervisor.clone(), home.path().to_owned()));
     tasks.spawn(keep_last_used(instances.clone(), users.clone()));
-    tasks.spawn(rekey::run(master_keys, instances.clone(), gate.clone()));
+    tasks.spawn(rekey::run(
+        master_keys,
+        instances.clone(),
+        audit.clone(),
+        gate.clone(),
+    ));
     tasks.spawn(retention::run(store.clone(), retained));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });

@@ -243,10 +243,11 @@ impl MasterKeys {
 
     /// Ends the rotation when the key that seals now lies in its place; else it waits for that. To be
     /// called when everything that is stored, and all that is still to be, is sealed with that key.
+    /// `true`: from now on another key is the one.
     ///
     /// # Errors
     /// The key's file could not be read or written, or nothing could be stored. It may be called again.
-    pub async fn finish(&self, round: u64) -> Result<(), RotateError> {
+    pub async fn finish(&self, round: u64) -> Result<bool, RotateError> {
         let mut current = self.0.record.lock().await;
         let is_this_round =
             |shown: &Option<Rotation>| shown.as_ref().map(|s| s.round) == Some(round);
@@ -254,7 +255,7 @@ impl MasterKeys {
             .as_ref()
             .filter(|_| is_this_round(&self.0.shown.borrow()))
         else {
-            return Ok(());
+            return Ok(false);
         };
         let ring = self.0.vault.ring();
         if !self.put_in_place(&ring).await? {
@@ -267,7 +268,7 @@ impl MasterKeys {
                 key = %ring.seals.number(),
                 "everything is sealed with this master key; the rotation ends when the daemon starts with it"
             );
-            return Ok(());
+            return Ok(false);
         }
         failpoint::reach("keys.before_finish");
         let changes = if record.back {
@@ -275,6 +276,7 @@ impl MasterKeys {
         } else {
             self.in_force(&ring)?
         };
+        let is_new = !record.back;
         self.change(Some(record), None, changes).await?;
         failpoint::reach("keys.finished");
         self.0.vault.set_ring(Ring {
@@ -284,7 +286,7 @@ impl MasterKeys {
         *current = None;
         self.say(None);
         tracing::info!(key = %ring.seals.number(), "the rotation of the master key is over");
-        Ok(())
+        Ok(is_new)
     }
 
     fn next_key(&self, given: Option<&Secret<String>>) -> Result<MasterKey, RotateError> {
