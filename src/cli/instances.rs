@@ -24,6 +24,7 @@ use super::prompt;
 use super::session::Session;
 use super::when;
 use changes::Order;
+pub(super) use listing::table;
 
 const INSTANCES: &str = "/api/v1/admin/instances";
 

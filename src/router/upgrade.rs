@@ -3,6 +3,7 @@
 //! The same checks and the same injection as for any request; then bytes pass both ways until either
 //! side ends, the instance does, or the router drains.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};

@@ -13,7 +13,7 @@ use crate::store::{
 type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn add(conn: &Connection, user: &NewUser, token: &NewToken) -> Result<bool> {
-    if !ensure(conn, user)? {
+    if !add_missing(conn, &user.id, user.created_at)? {
         return Ok(false);
     }
     insert_token(conn, token)?;
