@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -81,24 +80,16 @@ fn lowest_free(pid: u32) -> u64 {
     (0..).find(is_free).expect("a free number")
 }
 
-/// Opens connections until a process has descriptors of all numbers below the one that it keeps back:
-/// who may have no number above has none left then.
-fn fill_gaps(mcpm: &Mcpm, pid: u32) -> Vec<TcpStream> {
-    let is_kept_back = |number: &u64| {
-        let file = fs::read_link(format!("/proc/{pid}/fd/{number}"));
-        file.is_ok_and(|file| file == Path::new("/dev/null"))
+/// Waits until the memory of an app is watched: what the daemon opens for that stays open, and would
+/// take the place of a command later.
+fn wait_until_watched(daemon: u32, app: u32) {
+    let watched = PathBuf::from(format!("/proc/{app}/statm"));
+    let is_open = |number: u64| {
+        let file = fs::read_link(format!("/proc/{daemon}/fd/{number}"));
+        file.is_ok_and(|file| file == watched)
     };
-    let kept_back = (0..200).filter(is_kept_back).max().unwrap_or(0);
-    let mut open = Vec::new();
-    loop {
-        let free = lowest_free(pid);
-        if free > kept_back {
-            return open;
-        }
-        open.push(TcpStream::connect(("127.0.0.1", mcpm.router_port())).unwrap());
-        let filled = || (lowest_free(pid) != free).then_some(());
-        wait_for(filled, "the connection to be taken");
-    }
+    let opened = || (0..100).any(is_open).then_some(());
+    wait_for(opened, "the app's memory to be watched");
 }
 
 /// Lets a process that runs have so many descriptors, and says how many it could have before.
@@ -118,7 +109,7 @@ fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can
     let file = mcpm.ecosystem([sh("web", SLEEP).with("/max_restarts", 2)]);
     mcpm.ok(&["start", &file]);
     let daemon = mcpm.daemon_pid();
-    let _filled = fill_gaps(&mcpm, daemon);
+    wait_until_watched(daemon, mcpm.list()["web"].pid);
     let before = limit_descriptors(daemon, Some(lowest_free(daemon)));
     let complaint = mcpm.fails(&["restart", "web"]);
     assert!(complaint.contains("Too many open files"), "{complaint}");

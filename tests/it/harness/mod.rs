@@ -129,11 +129,6 @@ impl Mcpm {
         wait_for(|| refused().then_some(()), "the daemon's socket to be dead");
     }
 
-    /// Where the router listens.
-    pub(crate) fn router_port(&self) -> u16 {
-        self.listen.number()
-    }
-
     /// `http://127.0.0.1:PORT` of the router and the API.
     pub(crate) fn origin(&self) -> String {
         format!("http://127.0.0.1:{}", self.listen)
