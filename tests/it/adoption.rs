@@ -19,7 +19,9 @@ const REUSE: &str = r#"
 set -e
 echo begun
 "$0" start "$1" >&2
+echo - started
 pid=$("$0" pid web)
+echo - known
 daemon=$(cat "$MCPM_HOME/mcpm.pid")
 kill -KILL "$daemon" "$pid"
 # This shell collects them, between two commands.
@@ -29,9 +31,12 @@ echo $((pid - 1)) > /proc/sys/kernel/ns_last_pid || { echo refused; exit 0; }
 setsid sleep 1000 &
 [ $! = "$pid" ]
 "$0" ping >&2
+echo - answered
 until new=$("$0" pid web) && [ "${new:-0}" != 0 ] && [ "$new" != "$pid" ]; do sleep 0.02; done
+echo - restarted
 "$0" jlist && echo
 "$0" delete all >&2
+echo - deleted
 "$0" kill >&2
 kill -0 "$pid"
 echo the stranger lives
@@ -43,7 +48,9 @@ const REUSE_AT_KILL: &str = r#"
 set -e
 echo begun
 "$0" start "$1" >&2
+echo - started
 pid=$("$0" pid web)
+echo - known
 first=$(cat "$MCPM_HOME/mcpm.pid")
 kill -KILL "$first"
 while [ -e "/proc/$first" ]; do sleep 0.02; done

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -80,6 +80,18 @@ fn lowest_free(pid: u32) -> u64 {
     (0..).find(is_free).expect("a free number")
 }
 
+/// Waits until the memory of an app is watched: what the daemon opens for that stays open, and would
+/// take the place of a command later.
+fn wait_until_watched(daemon: u32, app: u32) {
+    let watched = PathBuf::from(format!("/proc/{app}/statm"));
+    let is_open = |number: u64| {
+        let file = fs::read_link(format!("/proc/{daemon}/fd/{number}"));
+        file.is_ok_and(|file| file == watched)
+    };
+    let opened = || (0..100).any(is_open).then_some(());
+    wait_for(opened, "the app's memory to be watched");
+}
+
 /// Lets a process that runs have so many descriptors, and says how many it could have before.
 fn limit_descriptors(pid: u32, most: Option<u64>) -> Option<u64> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap());
@@ -97,6 +109,7 @@ fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can
     let file = mcpm.ecosystem([sh("web", SLEEP).with("/max_restarts", 2)]);
     mcpm.ok(&["start", &file]);
     let daemon = mcpm.daemon_pid();
+    wait_until_watched(daemon, mcpm.list()["web"].pid);
     let before = limit_descriptors(daemon, Some(lowest_free(daemon)));
     let complaint = mcpm.fails(&["restart", "web"]);
     assert!(complaint.contains("Too many open files"), "{complaint}");
