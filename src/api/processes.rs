@@ -485,7 +485,7 @@ pub(super) async fn start(
     refuse_other_version(request.spec_version)?;
     if request.settings != Settings::default() || !request.environment.is_empty() {
         let order = |done| DaemonOrder::Apply {
-            settings: request.settings,
+            settings: Box::new(request.settings),
             file: request.settings_file,
             environment: request.environment,
             done,

@@ -112,7 +112,7 @@ pub enum DaemonOrder {
     /// Take the settings of a start: of its ecosystem file, and of its shell.
     Apply {
         /// What the file says.
-        settings: Settings,
+        settings: Box<Settings>,
         /// Where it says so.
         file: Option<PathBuf>,
         /// `MCPM_LISTEN` and its kin, as the shell has them.

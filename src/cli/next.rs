@@ -89,6 +89,7 @@ mod tests {
             id: "bob".into(),
             created_at: Timestamp::from_millis(0),
             instances,
+            disabled_at: None,
         };
         assert_eq!(next(&services, &[]).unwrap(), "mcpm users add alice");
         let second = next(&services, &[user(0)]).unwrap();

@@ -230,7 +230,7 @@ fn provider(fields: &Fields, report: &mut Report) -> Option<ProviderSpec> {
     let keys = keys(fields, allow_private, report);
     if keys == Some(KeysFrom::Discovery)
         && let Some(issuer) = &issuer
-        && !(is_web_address(issuer, allow_private) && !issuer.contains('?'))
+        && (!is_web_address(issuer, allow_private) || issuer.contains('?'))
     {
         let message = format!(
             "no keys can be found at {}; write `jwks_url`, `jwks_file` or `secret_env`, or an \

@@ -85,7 +85,7 @@ pub(super) struct Life<'a> {
 
 /// What is to be done.
 enum Heard {
-    Apply(Asked, Done<()>),
+    Apply(Box<Asked>, Done<()>),
     Reopen(Option<Done<()>>),
     Update(Wish, Duration),
     End(End),
@@ -110,9 +110,10 @@ impl From<DaemonOrder> for Heard {
                 environment,
                 done,
             } => {
+                let settings = *settings;
                 let is_any = settings != Settings::default();
                 let block = is_any.then_some(Block { file, settings });
-                Self::Apply(Asked { block, environment }, done)
+                Self::Apply(Box::new(Asked { block, environment }), done)
             }
         }
     }
@@ -190,7 +191,7 @@ impl Life<'_> {
         loop {
             match self.next().await {
                 Heard::End(end) => return end,
-                Heard::Apply(asked, done) => self.apply(asked, done).await,
+                Heard::Apply(asked, done) => self.apply(*asked, done).await,
                 Heard::Reopen(done) => self.reopen(done).await,
                 Heard::Update(wish, drain) => {
                     if let Some(end) = self.update(wish, drain).await {
@@ -387,7 +388,7 @@ impl Life<'_> {
             match heard {
                 Heard::End(end) => return Err(end),
                 Heard::Apply(asked, done) if settable == Settable::Yes => {
-                    self.apply(asked, done).await;
+                    self.apply(*asked, done).await;
                 }
                 Heard::Apply(_, done) => drop(done.send(Err(NotDone::HandedOver))),
                 Heard::Reopen(done) => self.reopen(done).await,

@@ -222,6 +222,9 @@ mod tests {
             last_used_at,
             expires_at: None,
             disabled_at: None,
+            owner_disabled: false,
+            label: None,
+            rotated_at: None,
         };
         let stored = StoredInstance {
             row,

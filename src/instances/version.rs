@@ -69,6 +69,7 @@ mod tests {
             last_used_at: None,
             expires_at: None,
             disabled_at: None,
+            owner_disabled: false,
             label: None,
             rotated_at: None,
         }

@@ -59,8 +59,6 @@ impl Users {
 mod tests {
     use std::sync::Arc;
 
-    use serde_json::json;
-
     use super::*;
     use crate::config::identity::{Algorithm, KeysFrom, ProviderSpec};
     use crate::ids::UserId;

@@ -218,10 +218,8 @@ impl MasterKeys {
         if before.back {
             return Err(RotateError::CalledOff);
         }
-        let record = Record {
-            back: true,
-            ..before.clone()
-        };
+        let mut record = before.clone();
+        record.back = true;
         self.change(Some(before), Some(&record), Vec::new()).await?;
         self.0.vault.set_ring(self.0.vault.ring().turned());
         self.say(Some(&record));

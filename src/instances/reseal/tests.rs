@@ -109,8 +109,8 @@ async fn rows_and_entries_are_sealed_anew_and_urls_and_tokens_go_on() {
         let mine = world.instances.of_user(&user("alice")).await.unwrap();
         let ids: Vec<_> = mine.iter().map(|own| own.id.expose()).collect();
         assert_eq!(ids, [one.id.expose(), three.id.expose(), two.id.expose()]);
-        let caller = world.users.authenticate(token.expose()).await.unwrap();
-        assert_eq!(caller, Caller::User(user("alice")));
+        let shown = world.users.authenticate(token.expose()).await.unwrap();
+        assert_eq!(shown.caller, Caller::User(user("alice")));
     }
 }
 

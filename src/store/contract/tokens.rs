@@ -191,7 +191,12 @@ async fn a_user_that_is_switched_off_has_nothing_that_opens_until_switched_on(st
     let by_number = store.instance_by_public(&public(1)).await.unwrap().unwrap();
     let figma = service("figma");
     let of = store.instance_of(&alice_id, &figma).await.unwrap().unwrap();
-    let listed = store.instances(None, 1).await.unwrap().items.remove(0);
+    let listed = store
+        .instances(InstanceFilter::default(), None, 1)
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     for row in [by_hash, by_number, of.row, listed] {
         assert!(row.owner_disabled && !row.is_active(at(9)), "{row:?}");
         assert_eq!(row.disabled_at, None);

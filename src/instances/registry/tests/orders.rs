@@ -147,7 +147,8 @@ async fn step(world: &mut World, model: &mut Model, op: Op) {
                 disabled: Some(off),
                 ..Change::default()
             };
-            let changed = world.instances.change(&name(u), &kind(s), change, None);
+            let (owner, of) = (name(u), kind(s));
+            let changed = world.instances.change(&owner, &of, change, None);
             match (changed.await, model.live.get_mut(&(u, s))) {
                 (Err(InstanceError::Expired { .. }), Some(known)) => {
                     assert!(!off && known.end == End::Past);
@@ -164,7 +165,8 @@ async fn step(world: &mut World, model: &mut Model, op: Op) {
                 expires_at: Some(end.time()),
                 ..Change::default()
             };
-            let changed = world.instances.change(&name(u), &kind(s), change, None);
+            let (owner, of) = (name(u), kind(s));
+            let changed = world.instances.change(&owner, &of, change, None);
             let changed = changed.await.unwrap();
             let known = model.live.get_mut(&(u, s));
             assert_eq!(changed.is_some(), known.is_some());
