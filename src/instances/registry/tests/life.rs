@@ -138,7 +138,9 @@ async fn many_come_in_at_once_and_again_only_what_is_missing() {
                     .into_iter()
                     .collect::<Fields>(),
             ),
-            alias: (n % 3 == 0).then(|| InstanceId::new(format!("old id {n}"))),
+            alias: n
+                .is_multiple_of(3)
+                .then(|| InstanceId::new(format!("old id {n}"))),
             terms: NewTerms::default(),
             created_at: Timestamp::from_millis(n as i64),
         };
