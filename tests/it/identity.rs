@@ -273,7 +273,7 @@ fn an_instance_is_an_oauth_resource_whether_it_is_there_or_not() {
             "jwks_file": "/nonexistent/keys.json",
         },
     });
-    let mcpm = start(&block, [guarded("demo"), service("open")]);
+    let mcpm = start(&block, [guarded("demo"), service("open").with_api_key()]);
     let instance = |user: &str, service: &str| {
         let url = mcpm.instance(user, service);
         url.replace("https://mcp.example.com", "")
