@@ -67,7 +67,8 @@ fn shells_take_their_scripts() {
             Err(_) => eprintln!("skipped: there is no `{shell}` here"),
         }
     }
-    assert_eq!(put_by_bash(&mcpm, "web", "web"), "web-front\n");
+    let put = || Some(put_by_bash(&mcpm, "web", "web")).filter(|put| !put.is_empty());
+    assert_eq!(wait_for(put, "a name for web"), "web-front\n");
 }
 
 /// What Tab puts after `mcpm stop`, one word after the other as bash then reads it. `typed` is the whole
@@ -110,15 +111,18 @@ fn names_that_need_quotes_are_one_word_in_every_shell() {
         ("🚀", "🚀", "🚀 go"),
         ("a\\*", "a\\*", "a*b"),
     ] {
-        assert_eq!(
-            put_by_bash(&mcpm, typed, given),
-            format!("{name}\n"),
-            "{typed}"
-        );
+        // Nothing is put when the names come too late.
+        let put = || Some(put_by_bash(&mcpm, typed, given)).filter(|put| !put.is_empty());
+        let put = wait_for(put, &format!("a name for {typed}"));
+        assert_eq!(put, format!("{name}\n"), "{typed}");
     }
     // These quote by themselves; what they hand over is the word as it was typed.
     for (shell, typed) in [("zsh", "my\\ a"), ("zsh", "'my a"), ("fish", "\"my a")] {
-        let found = offered(&mcpm, shell, &["mcpm", "stop", typed]);
+        let found = || {
+            let found = offered(&mcpm, shell, &["mcpm", "stop", typed]);
+            Some(found).filter(|found| !found.trim().is_empty())
+        };
+        let found = wait_for(found, &format!("a name for {typed} in {shell}"));
         assert_eq!(found.trim_end(), "my app", "{shell} {typed}");
     }
 }
