@@ -332,14 +332,6 @@ impl Instances {
         Ok(stored.map(|stored| stored.row))
     }
 
-    /// The instance with this public number, without its id.
-    ///
-    /// # Errors
-    /// The store did not answer.
-    pub async fn row(&self, public: &PublicId) -> Result<Option<InstanceRow>, StoreError> {
-        self.rooms.store.instance_by_public(public).await
-    }
-
     /// The user's instance of a service, with its id.
     ///
     /// # Errors
