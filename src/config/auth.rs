@@ -8,12 +8,11 @@ use super::fields::{self, Fields};
 use super::headers::{self, is_field_name};
 use super::health::statuses;
 use super::keys::{AUTH, AUTH_FIELD, BASIC, INJECT, VALIDATE};
-use super::spec::{AuthField, AuthKind, AuthSpec, InjectSpec, ValidateSpec};
+use super::oauth;
+use super::spec::{ACCESS_TOKEN, AuthField, AuthKind, AuthSpec, InjectSpec, ValidateSpec};
 use super::syntax::{Node, Place, Value};
 
 const AUTHORIZATION: &str = "Authorization";
-/// The field that the OAuth flow itself fills.
-const ACCESS_TOKEN: &str = "access_token";
 
 /// A service that asks for nothing.
 pub(crate) fn none() -> AuthSpec {
@@ -39,18 +38,19 @@ pub(crate) fn reference_api_key() -> AuthSpec {
 }
 
 /// Reads it; a text is its `type`.
-pub(crate) fn read(node: Option<&Node>, report: &mut Report) -> AuthSpec {
+pub(crate) fn read(node: Option<&Node>, allow_private: bool, report: &mut Report) -> AuthSpec {
     let Some(node) = node else { return none() };
     refuse_client_secrets(node, report);
     match &node.value {
-        Value::Text(word) => from_fields(&Fields::default(), word, node.at, report),
+        Value::Text(word) => from_fields(&Fields::default(), word, node.at, allow_private, report),
         Value::Map(entries) => {
             let fields = fields::read(entries, node.at, &AUTH, report);
             if fields.lacks("type") {
                 report.mistake(node.at, format!("`auth` has no `type`; write {KINDS}"));
             }
             let word = fields.text("type").unwrap_or("none");
-            from_fields(&fields, word, fields.place("type"), report)
+            let at = fields.place("type");
+            from_fields(&fields, word, at, allow_private, report)
         }
         _ => none(),
     }
@@ -58,7 +58,13 @@ pub(crate) fn read(node: Option<&Node>, report: &mut Report) -> AuthSpec {
 
 const KINDS: &str = "`api_key`, `bearer_token`, `basic_auth`, `oauth2` or `none`";
 
-fn from_fields(given: &Fields, word: &str, at: Place, report: &mut Report) -> AuthSpec {
+fn from_fields(
+    given: &Fields,
+    word: &str,
+    at: Place,
+    allow_private: bool,
+    report: &mut Report,
+) -> AuthSpec {
     // With a kind that is none, the rest of the block is read all the same: every mistake at once.
     let kind = kind(word, at, report).unwrap_or(AuthKind::None);
     let mut fields = auth_fields(given.raw("fields"), report);
@@ -67,6 +73,10 @@ fn from_fields(given: &Fields, word: &str, at: Place, report: &mut Report) -> Au
     }
     let mut known: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
     if kind == AuthKind::Oauth2 {
+        if known.iter().any(|name| name == ACCESS_TOKEN) {
+            let message = "`access_token` is what the provider gives; leave it out of `fields`";
+            report.mistake(given.place("fields"), message);
+        }
         known.push(ACCESS_TOKEN.to_owned());
     }
     let mut inject = inject(given, &known, report);
@@ -78,19 +88,24 @@ fn from_fields(given: &Fields, word: &str, at: Place, report: &mut Report) -> Au
         });
     }
     let validate = validate(given, &known, &inject, report);
-    let oauth = given.raw("oauth").map(Node::to_json);
-    if oauth.is_some() && kind != AuthKind::Oauth2 {
+    let oauth = oauth::read(given, allow_private, report);
+    if given.has("oauth") && kind != AuthKind::Oauth2 {
         report.warn(
             given.place("oauth"),
             "`oauth` means nothing unless `type` is `oauth2`",
         );
+    }
+    if kind == AuthKind::Oauth2 && given.lacks("oauth") {
+        let message = "`oauth2` has no `oauth` block that says where consent is given: nobody can \
+                       get an instance of this service";
+        report.warn(at, message);
     }
     AuthSpec {
         kind,
         fields,
         inject,
         validate,
-        oauth,
+        oauth: oauth.filter(|_| kind == AuthKind::Oauth2),
     }
 }
 
@@ -100,12 +115,7 @@ fn kind(word: &str, at: Place, report: &mut Report) -> Option<AuthKind> {
         "api_key" | "apiKey" => AuthKind::ApiKey,
         "bearer_token" | "bearerToken" | "bearer" => AuthKind::BearerToken,
         "basic_auth" | "basicAuth" | "basic" => AuthKind::BasicAuth,
-        "oauth2" | "oauth" => {
-            let message =
-                "`oauth2` is not acted upon yet: nobody can get an instance of this service";
-            report.warn(at, message);
-            AuthKind::Oauth2
-        }
+        "oauth2" | "oauth" => AuthKind::Oauth2,
         "oauth1" => {
             let message = "OAuth 1 (`oauth1`) is not built yet; take the service out, or write \
                            `oauth2` or `api_key` if it can do that";
@@ -375,7 +385,7 @@ mod tests {
     fn auth(text: &str) -> (AuthSpec, Report) {
         let mut report = Report::new(Some("f"));
         let node = json::parse(text).unwrap();
-        let auth = read(Some(&node), &mut report);
+        let auth = read(Some(&node), false, &mut report);
         (auth, report)
     }
 
@@ -475,9 +485,22 @@ mod tests {
                 "{error}"
             );
         }
-        let fine = "{type: 'oauth2', oauth: {client_secret_env: 'FIGMA_SECRET'}}";
-        let (auth, report) = auth(fine);
-        assert_eq!(report.finish().unwrap().len(), 1); // Not acted upon yet.
-        assert_eq!(auth.oauth.unwrap()["client_secret_env"], "FIGMA_SECRET");
+    }
+
+    #[test]
+    fn oauth_without_a_block_is_said_and_refuses_nothing() {
+        let (spec, report) = auth("{type: 'oauth'}");
+        assert_eq!(report.finish().unwrap().len(), 1);
+        assert_eq!(spec.oauth, None);
+        let block = "{authorization_url: 'https://i/a', token_url: 'https://i/t', client_id: 'c'}";
+        let (spec, report) = auth(&format!("{{type: 'oauth2', oauth: {block}}}"));
+        assert!(report.finish().unwrap().is_empty());
+        assert_eq!(spec.oauth.unwrap().client_id, "c");
+        let (spec, report) = auth(&format!("{{type: 'api_key', oauth: {block}}}"));
+        assert_eq!((report.finish().unwrap().len(), spec.oauth), (1, None));
+        refused(
+            "{type: 'oauth2', fields: [{name: 'access_token'}]}",
+            "leave it out",
+        );
     }
 }

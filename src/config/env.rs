@@ -22,9 +22,17 @@ const NEVER_PASSED: &[&str] = &[
     "MCPM_ROUTER_SECRET",
     "MCPM_FAILPOINT",
 ];
-const NEVER_PASSED_PREFIXES: &[&str] = &["MCPM_MASTER_KEY", SECRET_PREFIX, "WATCHDOG_", "LISTEN_"];
+const NEVER_PASSED_PREFIXES: &[&str] = &[
+    "MCPM_MASTER_KEY",
+    SECRET_PREFIX,
+    CLIENT_SECRET_PREFIX,
+    "WATCHDOG_",
+    "LISTEN_",
+];
 /// Variables of the operator that hold a secret of an identity provider begin so.
 pub(super) const SECRET_PREFIX: &str = "MCPM_JWT_";
+/// Of variables that hold the secrets of OAuth clients.
+pub(super) const CLIENT_SECRET_PREFIX: &str = "MCPM_OAUTH_";
 
 /// What a manager gives its children. In a shell that is itself such a child they would name the
 /// wrong process.

@@ -362,12 +362,12 @@ fn keys(fields: &Fields, allow_private: bool, report: &mut Report) -> Option<Key
     found
 }
 
-fn whole_path(text: &str) -> Option<PathBuf> {
+pub(super) fn whole_path(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(text);
     path.is_absolute().then_some(path)
 }
 
-fn is_variable(text: &str) -> bool {
+pub(super) fn is_variable(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     text.bytes().all(plain) && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }

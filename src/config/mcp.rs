@@ -89,7 +89,8 @@ fn block(
         &mcp_path
     };
     let health = health::read(fields.raw("health"), asked, report);
-    let auth = auth::read(fields.raw("auth"), report);
+    let allow_private = fields.flag("allow_private").unwrap_or(false);
+    let auth = auth::read(fields.raw("auth"), allow_private, report);
     let rate_limit = rate_limit(fields.raw("rate_limit"), report);
     let prefix = match fields.text("prefix").map(InstancePrefix::parse) {
         Some(Ok(prefix)) => Some(prefix),
@@ -117,7 +118,7 @@ fn block(
         auth,
         require_auth: fields.flag("require_auth").unwrap_or(false),
         rate_limit,
-        allow_private: fields.flag("allow_private").unwrap_or(false),
+        allow_private,
         service,
     };
     Some(Service {

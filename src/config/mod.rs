@@ -18,6 +18,7 @@ mod resolve;
 mod program;
 mod headers;
 mod auth;
+mod oauth;
 mod health;
 mod mcp;
 mod logs;

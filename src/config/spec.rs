@@ -368,8 +368,58 @@ pub struct AuthSpec {
     pub inject: InjectSpec,
     /// How to see whether it is right.
     pub validate: Option<ValidateSpec>,
-    /// Kept as written for the OAuth issue; never holds a client secret.
-    pub oauth: Option<serde_json::Value>,
+    /// Where consent is given. `None` for every other kind, and for an `oauth2` whose block says too
+    /// little: nobody gets an instance of that.
+    #[serde(default, deserialize_with = "super::oauth::stored")]
+    pub oauth: Option<OauthSpec>,
+}
+
+/// The field of an `oauth2` service that its provider fills, beside those that the user does.
+pub const ACCESS_TOKEN: &str = "access_token";
+
+/// Who gives out the tokens of an `oauth2` service, and as whom we ask. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OauthSpec {
+    /// Where a user's browser is sent.
+    pub authorization_url: String,
+    /// Where codes and refresh tokens are exchanged.
+    pub token_url: String,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_url: Option<String>,
+    /// Who we are there.
+    pub client_id: String,
+    /// Where our secret is; `None`: a public client.
+    pub client_secret: Option<ClientSecret>,
+    /// How it is shown.
+    pub client_auth: ClientAuth,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// What the provider must say as `iss` (RFC 9207).
+    pub issuer: Option<String>,
+    /// More parameters of the authorization address.
+    pub authorize_params: Vec<(String, String)>,
+}
+
+/// Where a client's secret is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClientSecret {
+    /// In this variable of the daemon.
+    Env(String),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// How a client shows its secret (RFC 6749 §2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClientAuth {
+    /// `Authorization: Basic`.
+    #[default]
+    Basic,
+    /// In the body.
+    Post,
 }
 
 /// `auth.type`.

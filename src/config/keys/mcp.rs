@@ -143,9 +143,73 @@ pub static AUTH: Table = Table::new(
         ),
         Key::new(
             "oauth",
-            Kind::Any,
+            Kind::Block(&OAUTH, &[]),
             "",
-            "endpoints and client; secrets only as `client_secret_env` or `client_secret_file`",
+            "where users of an `oauth2` service give their consent, and as whom we ask for it",
+        ),
+    ],
+);
+
+/// `mcp.auth.oauth`
+pub static OAUTH: Table = Table::new(
+    "mcp.auth.oauth",
+    &[
+        Key::new(
+            "authorization_url",
+            Kind::Text,
+            "required",
+            "where the user's browser is sent: an `https` address (`http` with `allow_private`)",
+        )
+        .aka(&["authorize_url", "auth_url"]),
+        Key::new(
+            "token_url",
+            Kind::Text,
+            "required",
+            "where codes and refresh tokens are exchanged",
+        ),
+        Key::new(
+            "revocation_url",
+            Kind::Text,
+            "",
+            "where tokens of a removed instance are revoked (RFC 7009)",
+        )
+        .aka(&["revoke_url"]),
+        Key::new(
+            "client_id",
+            Kind::Text,
+            "required",
+            "the id that the provider has given to this installation",
+        ),
+        Key::new(
+            "client_secret_env",
+            Kind::Text,
+            "",
+            "variable of the daemon with the client's secret, one that begins with `MCPM_OAUTH_` reaches no app; without a secret the client is public",
+        ),
+        Key::new(
+            "client_secret_file",
+            Kind::Text,
+            "",
+            "file that holds the client's secret; read anew at each use",
+        ),
+        Key::new(
+            "client_auth",
+            Kind::Word(&["basic", "post"]),
+            "`basic`",
+            "how the client shows its secret: in a header, or in the body",
+        ),
+        Key::new("scopes", Kind::Words, "", "what is asked for").aka(&["scope"]),
+        Key::new(
+            "issuer",
+            Kind::Text,
+            "",
+            "what the provider says as `iss` in its answers (RFC 9207); with it, one without `iss` does not count",
+        ),
+        Key::new(
+            "authorize_params",
+            Kind::Texted,
+            "",
+            "more parameters of the authorization address, such as `access_type`: `offline`",
         ),
     ],
 );
