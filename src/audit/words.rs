@@ -26,6 +26,15 @@ pub const INSTANCE_CHANGE: &str = "instance.change";
 pub const INSTANCE_IMPORT: &str = "instance.import";
 /// An instance was removed, with its credential.
 pub const INSTANCE_REMOVE: &str = "instance.remove";
+/// The external service takes the credential of an instance no longer.
+pub const INSTANCE_EXPIRED: &str = "instance.credential_expired";
+
+/// A user began to connect with a provider.
+pub const OAUTH_START: &str = "oauth.start";
+/// They have consented, and their instance has what it needs.
+pub const OAUTH_FINISH: &str = "oauth.finish";
+/// It came to nothing.
+pub const OAUTH_REFUSED: &str = "oauth.refused";
 
 /// Another master key is to take the place of this one.
 pub const KEY_ROTATE: &str = "key.rotate";
@@ -86,7 +95,7 @@ pub const GUESSED_IDS: &str = "isolation.guessed_ids";
 pub const MANY_USERS: &str = "isolation.many_users";
 
 /// All of them.
-pub const ALL: [&str; 38] = [
+pub const ALL: [&str; 42] = [
     USER_ADD,
     USER_REMOVE,
     USER_DISABLE,
@@ -99,6 +108,10 @@ pub const ALL: [&str; 38] = [
     INSTANCE_CHANGE,
     INSTANCE_IMPORT,
     INSTANCE_REMOVE,
+    INSTANCE_EXPIRED,
+    OAUTH_START,
+    OAUTH_FINISH,
+    OAUTH_REFUSED,
     KEY_ROTATE,
     KEY_CANCEL,
     KEY_ROTATED,

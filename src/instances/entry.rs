@@ -5,11 +5,12 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::tally::{Tallies, Tally};
-use crate::store::StoredInstance;
+use crate::store::{CredentialState, StoredInstance};
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
 /// Milliseconds of a minute: last use is kept no finer.
@@ -21,7 +22,8 @@ const MINUTES_OF_DAY: i64 = 24 * 60;
 const NEVER: i64 = i64::MAX;
 
 /// One active instance: whose it is, of what, and the credential to inject. An entry never
-/// changes its credential or id: it is replaced by another one, and revoked.
+/// changes its id, nor its credential for one that its user gives: it is replaced by another one,
+/// and revoked. Only what a provider gives in the place of its own (a refreshed token) is put in.
 pub struct InstanceEntry {
     /// Public number, for logs and `X-MCPM-Instance-Id`.
     pub public: PublicId,
@@ -36,7 +38,8 @@ pub struct InstanceEntry {
     vault: Vault,
     /// Looked at once by requests, when the credential is opened, and by rotations of the master key.
     sealed: Mutex<Box<[u8]>>,
-    credential: OnceLock<Result<Credential, SealError>>,
+    /// What is sealed, once it was opened.
+    opened: ArcSwapOption<Credential>,
     revoked: AtomicBool,
     ended: Notify,
     /// Minutes since 1970; 0 is never.
@@ -46,6 +49,8 @@ pub struct InstanceEntry {
     meter: AtomicU64,
     held: AtomicUsize,
     tally: OnceLock<Arc<Tally>>,
+    /// Milliseconds since 1970 from when on its credential has been of no use.
+    useless_since: AtomicI64,
 }
 
 impl InstanceEntry {
@@ -63,7 +68,7 @@ impl InstanceEntry {
             ends_at: AtomicI64::new(millis(stored.row.expires_at)),
             vault,
             sealed: Mutex::new(stored.sealed_credential.into_boxed_slice()),
-            credential: OnceLock::new(),
+            opened: ArcSwapOption::empty(),
             revoked: AtomicBool::new(false),
             ended: Notify::new(),
             used: AtomicI64::new(used),
@@ -71,6 +76,7 @@ impl InstanceEntry {
             meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
+            useless_since: AtomicI64::new(millis(stored.row.credential.expired_at())),
         }
     }
 
@@ -102,16 +108,42 @@ impl InstanceEntry {
             .get_or_init(|| tallies.tally(&self.user, &self.service))
     }
 
-    /// What to inject. Opened at the first call, and kept as long as the entry.
+    /// What to inject. Opened at the first call, and kept as long as the entry or until it is
+    /// refreshed.
     ///
     /// # Errors
     /// The stored credential does not open: the database was changed behind our back.
-    pub fn credential(&self) -> Result<&Credential, SealError> {
-        let opened = self.credential.get_or_init(|| {
-            let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.vault.open_fields(&self.place(), &sealed)
-        });
-        opened.as_ref().map_err(|error| *error)
+    pub fn credential(&self) -> Result<Arc<Credential>, SealError> {
+        if let Some(opened) = self.opened.load_full() {
+            return Ok(opened);
+        }
+        let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever refreshes it holds the lock, too.
+        if let Some(opened) = self.opened.load_full() {
+            return Ok(opened);
+        }
+        let opened = Arc::new(self.vault.open_fields(&self.place(), &sealed)?);
+        self.opened.store(Some(Arc::clone(&opened)));
+        Ok(opened)
+    }
+
+    /// Puts in what the provider has given in the place of what it holds. Streams go on.
+    pub(super) fn refresh(&self, fresh: Vec<u8>, credential: Credential) {
+        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        *sealed = fresh.into_boxed_slice();
+        self.opened.store(Some(Arc::new(credential)));
+    }
+
+    /// Since when the external service takes its credential no longer.
+    pub fn credential_expired_at(&self) -> Option<Timestamp> {
+        let millis = self.useless_since.load(Ordering::Acquire);
+        (millis != NEVER).then(|| Timestamp::from_millis(millis))
+    }
+
+    /// What is known of its credential now.
+    pub(super) fn set_credential_state(&self, state: CredentialState) {
+        let since = millis(state.expired_at());
+        self.useless_since.store(since, Ordering::Release);
     }
 
     /// Seals what it holds with the master key that seals now, if another one has.

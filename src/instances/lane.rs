@@ -5,14 +5,16 @@
 //! answer. A caller that goes away does not stop what it asked for.
 //!
 //! A lane also ends the entries of its users whose time has come (`terms.rs`), and it takes many
-//! instances at once (`import.rs`).
+//! instances at once (`import.rs`). What is heard of credentials comes here as well (`renewal.rs`).
 
 mod import;
+mod renewal;
 mod terms;
 
 use std::sync::Arc;
 
 pub use import::{Imported, Incoming};
+pub use renewal::Renewed;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +25,7 @@ use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
 use crate::instances::registry::{Granted, Rooms};
 use crate::instances::version::Version;
-use crate::store::{Added, InstanceRow, NewInstance, Rotation, StoredInstance};
+use crate::store::{Added, CredentialState, InstanceRow, NewInstance, Rotation, StoredInstance};
 use crate::vault::{Credential, Fields, Place, Purpose, random};
 
 type Answer<T> = Result<T, InstanceError>;
@@ -84,6 +86,36 @@ pub(super) enum Order {
         add_users: bool,
         /// Who waits.
         caller: oneshot::Sender<Answer<Vec<Imported>>>,
+    },
+    /// Put what a provider gives in the place of what it gave before, if that is still there.
+    Renew {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// Which.
+        public: PublicId,
+        /// What was there.
+        before: Arc<Credential>,
+        /// What takes its place; without it the entry gets what the store has.
+        after: Option<Credential>,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<Renewed>>,
+    },
+    /// Say what is known of a credential, if it is still that one.
+    Judge {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// Which.
+        public: PublicId,
+        /// What it holds.
+        of: Arc<Credential>,
+        /// What is known.
+        state: CredentialState,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<bool>>,
     },
     /// Remove it.
     Remove {
@@ -172,6 +204,28 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 caller,
             } => {
                 let _ = caller.send(rooms.import(&rows, add_users).await);
+            }
+            Order::Renew {
+                user,
+                service,
+                public,
+                before,
+                after,
+                caller,
+            } => {
+                let renewed = rooms.renew(&user, &service, &public, &before, after);
+                let _ = caller.send(renewed.await);
+            }
+            Order::Judge {
+                user,
+                service,
+                public,
+                of,
+                state,
+                caller,
+            } => {
+                let judged = rooms.judge(&user, &service, &public, &of, state);
+                let _ = caller.send(judged.await);
             }
             Order::Remove {
                 user,
@@ -300,13 +354,12 @@ impl Rooms {
             return Ok(None);
         }
         let active = stored.row.is_active(Timestamp::now());
-        self.show(
-            StoredInstance {
-                sealed_credential: sealed,
-                ..stored
-            },
-            None,
-        );
+        let mut stored = StoredInstance {
+            sealed_credential: sealed,
+            ..stored
+        };
+        stored.row.credential = CredentialState::Good;
+        self.show(stored, None);
         Ok(Some(Granted {
             id,
             public,

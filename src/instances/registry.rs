@@ -3,9 +3,12 @@
 //! Reads go to the store and the table directly; changes go through the lane of the user. The
 //! handle is what the API and the CLI's calls use; the router needs [`Instances::table`],
 //! [`Instances::hash`] and [`Instances::refuse`]. What operators do beside that, and what changes the
-//! terms of an instance, stands in `life.rs`.
+//! terms of an instance, stands in `life.rs`; what is heard of credentials in `credential.rs`.
 
+mod credential;
 mod life;
+
+pub use credential::OwnCredential;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -23,7 +26,7 @@ use crate::instances::lane::{self, NewTerms, Order};
 use crate::instances::table::{InstanceTable, SHARDS};
 use crate::instances::tally::{Tallies, Tally};
 use crate::instances::version::Version;
-use crate::store::{InstanceRow, StoreError, StoreHandle, StoredInstance};
+use crate::store::{CredentialState, InstanceRow, StoreError, StoreHandle, StoredInstance};
 use crate::vault::{Credential, Vault};
 
 /// Tasks that own the rows: as many changes share a commit of the store.
@@ -76,6 +79,8 @@ pub struct OwnInstance {
     pub expires_at: Option<Timestamp>,
     /// Since when it is switched off.
     pub disabled_at: Option<Timestamp>,
+    /// Does the external service still take its credential?
+    pub credential: CredentialState,
     /// When it got its id, if that is not its first.
     pub rotated_at: Option<Timestamp>,
     /// Tells this state from the next.
@@ -443,6 +448,7 @@ impl Instances {
             label: stored.row.label,
             expires_at: stored.row.expires_at,
             disabled_at: stored.row.disabled_at,
+            credential: stored.row.credential,
             rotated_at: stored.row.rotated_at,
         })
     }

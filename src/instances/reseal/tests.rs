@@ -45,7 +45,8 @@ impl World {
     /// What the router would inject for this id.
     fn key(&self, id: &str) -> Option<String> {
         let entry = self.instances.table().get(&self.instances.hash(id))?;
-        let fields = entry.credential().unwrap().expose();
+        let credential = entry.credential().unwrap();
+        let fields = credential.expose();
         Some(fields.get("api_key").unwrap().to_owned())
     }
 
