@@ -25,6 +25,7 @@ pub mod users;
 pub mod instances;
 pub mod usage;
 pub mod audit;
+pub mod oauth;
 pub mod bridge;
 pub mod site;
 pub mod router;

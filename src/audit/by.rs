@@ -79,6 +79,14 @@ impl By {
         }
     }
 
+    /// The same, and it is this user who does it: a browser that shows no token, on a way that they
+    /// have begun.
+    #[must_use]
+    pub fn on_behalf_of(mut self, user: &UserId) -> Self {
+        self.actor = Actor::User(user.clone());
+        self
+    }
+
     /// Somebody whose request this is.
     pub(super) fn visitor(actor: Actor, visit: Visit<'_>) -> Self {
         let Visit {
