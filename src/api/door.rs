@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::ends::AskedWith;
 use super::error::ApiError;
+use super::pages::IsPage;
 use super::state::Api;
 use crate::audit::{Actor, By, Visit, words};
 use crate::ids::UserId;
@@ -58,7 +59,10 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = problem(error, &id);
-    } else if response.status().is_client_error() && !is_json(&response) {
+    } else if response.status().is_client_error()
+        && !is_json(&response)
+        && response.extensions().get::<IsPage>().is_none()
+    {
         // axum's own refusals: no such path, no such method, a path that is no text.
         let status = response.status();
         let no_such = "there is no such call; `/api/v1/openapi.json` lists them";
@@ -281,6 +285,31 @@ impl FromRequestParts<Api> for By {
         };
         let peer = parts.extensions.get::<Peer>().copied();
         Ok(Self::caller(actor, peer, request_id))
+    }
+}
+
+/// Whoever opens an address that is open to all, so that a refusal is counted, not told one by one.
+pub(super) struct Visitor(Option<(Peer, String)>);
+
+impl Visitor {
+    /// They were refused, for a reason that has this code.
+    pub(super) fn refused(&self, api: &Api, code: &'static str) {
+        if let Some((Peer(address), request_id)) = &self.0 {
+            let visit = Visit {
+                address: *address,
+                request_id,
+            };
+            api.audit.refused(words::API_REFUSED, code, visit);
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Visitor {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        let peer = parts.extensions.get::<Peer>().copied();
+        let id = parts.extensions.get::<RequestId>();
+        Ok(Self(peer.zip(id.map(|RequestId(id)| id.clone()))))
     }
 }
 

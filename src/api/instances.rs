@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::door::{Admin, Json, Query, Reply, User};
 use super::error::{Answer, ApiError};
+use super::oauth;
 use super::services::find;
 use super::state::Api;
 use super::versions::Tagged;
@@ -64,6 +65,11 @@ pub struct Instance {
     /// Since when its operator has it switched off.
     #[schema(value_type = Option<String>)]
     pub disabled_at: Option<Timestamp>,
+    /// Since when the external service takes its credential no longer, so that requests are answered with
+    /// `credentials_expired`; `authenticate` with another credential ends that.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub credentials_expired_at: Option<Timestamp>,
     /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
     pub version: String,
     /// Requests of its user to this service, as far as usage is kept; up to a second behind.
@@ -99,6 +105,11 @@ pub struct AdminInstance {
     /// Since when it is switched off.
     #[schema(value_type = Option<String>)]
     pub disabled_at: Option<Timestamp>,
+    /// Since when the external service takes its credential no longer, so that requests are answered with
+    /// `credentials_expired`; `authenticate` with another credential ends that.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub credentials_expired_at: Option<Timestamp>,
     /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
     pub version: String,
 }
@@ -116,6 +127,7 @@ impl AdminInstance {
             rotated_at: row.rotated_at,
             expires_at: row.expires_at,
             disabled_at: row.disabled_at,
+            credentials_expired_at: row.credential.expired_at(),
             version: Version::of(row).to_string(),
         }
     }
@@ -171,6 +183,7 @@ pub(super) fn own(
         rotated_at: instance.rotated_at,
         expires_at: instance.expires_at,
         disabled_at: instance.disabled_at,
+        credentials_expired_at: instance.credential.expired_at(),
         version: instance.version.to_string(),
         usage_count: counts.get(&instance.service).copied().unwrap_or(0),
     }
@@ -208,10 +221,11 @@ async fn grant_under(
     let additional: Fields = additional.into_iter().collect();
     let (_, spec) = find(api, service)?;
     if spec.auth.kind == AuthKind::Oauth2 {
-        let detail = "this service wants OAuth 2, which this release cannot do yet";
+        let detail = "this service wants OAuth 2: its users connect by themselves, and begin with \
+                      `POST /api/v1/services/{service}/oauth/start`";
         return Err(ApiError::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "oauth_unsupported",
+            StatusCode::BAD_REQUEST,
+            "oauth_needed",
             detail,
         ));
     }
@@ -268,12 +282,12 @@ pub(super) fn told(
         .with_instance(public)
 }
 
-fn bad_credentials(detail: String) -> ApiError {
+pub(super) fn bad_credentials(detail: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_credentials", detail)
 }
 
 /// Only an explicit good answer counts.
-async fn check(api: &Api, spec: &ServiceSpec, fields: &Fields) -> Answer<()> {
+pub(super) async fn check(api: &Api, spec: &ServiceSpec, fields: &Fields) -> Answer<()> {
     let Some(rule) = &spec.auth.validate else {
         return Ok(());
     };
@@ -330,9 +344,11 @@ pub(super) async fn remove(
     let service = ServiceType::parse(&service).map_err(|_| none())?;
     let row = api.instances.row_of(&user, &service).await?;
     let row = row.ok_or_else(none)?;
+    let consent = oauth::before_removal(&api, &user, &service).await;
     if !api.instances.remove(&user, &service).await? {
         return Err(none());
     }
+    oauth::revoke(&api, consent);
     let action = words::INSTANCE_REMOVE;
     api.audit
         .record(told(&by, action, &user, &service, &row.public));
@@ -529,9 +545,11 @@ pub(super) async fn admin_remove(
     let public = number(&id)?;
     let row = api.instances.by_public(&public).await?;
     let row = row.ok_or_else(|| unknown(&id))?;
+    let consent = oauth::before_removal(&api, &row.user, &row.service).await;
     if !api.instances.remove_public(&public).await? {
         return Err(unknown(&id));
     }
+    oauth::revoke(&api, consent);
     let action = words::INSTANCE_REMOVE;
     let entry = told(&by, action, &row.user, &row.service, &public);
     api.audit.record_now(entry).await;

@@ -15,6 +15,8 @@ pub mod exits;
 pub mod logs;
 pub mod saved;
 pub mod services;
+pub mod oauth;
+mod pages;
 pub mod instances;
 pub mod instance_changes;
 pub mod import;

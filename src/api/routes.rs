@@ -10,7 +10,7 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    audit, daemon, ends, exits, import, instance_changes, instances, keys, logs, openapi,
+    audit, daemon, ends, exits, import, instance_changes, instances, keys, logs, oauth, openapi,
     process_orders, process_table, processes, saved, services, tokens, usage, users,
 };
 
@@ -28,6 +28,9 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(services::list))
         .routes(routes!(services::get))
         .routes(routes!(services::authenticate))
+        .routes(routes!(oauth::start))
+        .routes(routes!(oauth::open))
+        .routes(routes!(oauth::callback))
         .routes(routes!(
             instances::get,
             instances::remove,
@@ -124,6 +127,8 @@ mod tests {
         for path in [
             "/health",
             "/api/v1/services/{service}/authenticate",
+            "/api/v1/services/{service}/oauth/start",
+            "/api/v1/oauth/callback",
             "/api/v1/services/{service}/instance/rotate",
             "/api/v1/user/instances",
             "/api/v1/user/usage",
@@ -162,7 +167,7 @@ mod tests {
             for (method, call) in item.as_object().unwrap() {
                 calls += 1;
                 let at = format!("{method} {path}");
-                let open = path == "/health";
+                let open = path == "/health" || path.starts_with("/api/v1/oauth/");
                 assert_eq!(call["security"] == json!([{}]), open, "{at}");
                 let statuses = call["responses"].as_object().unwrap();
                 assert_eq!(statuses.contains_key("401"), !open, "{at}");

@@ -36,6 +36,9 @@ pub struct Service {
     pub auth_type: String,
     /// What a user must give.
     pub fields: Vec<Field>,
+    /// What else: consent, where the type is `oauth2` and its provider is known.
+    #[serde(default)]
+    pub oauth: Option<Consent>,
     /// May it get traffic, and what the checks say.
     pub health: Health,
 }
@@ -53,6 +56,14 @@ pub struct AdminService {
     pub port: u16,
     /// How many instances users have.
     pub instances: u64,
+}
+
+/// What a user is asked for by the provider of a service: begin with `POST …/oauth/start`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Consent {
+    /// The scopes.
+    pub scopes: Vec<String>,
 }
 
 /// What a user must give.
@@ -105,6 +116,9 @@ fn view(process: &supervisor::Process, mcp: &ServiceSpec) -> Service {
         }
         .to_owned(),
         fields: mcp.auth.fields.iter().map(field).collect(),
+        oauth: mcp.auth.oauth.as_ref().map(|oauth| Consent {
+            scopes: oauth.scopes.clone(),
+        }),
         health: super::processes::health(&process.health),
     }
 }

@@ -18,6 +18,7 @@ use crate::home::Home;
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::Instances;
 use crate::logs::Logs;
+use crate::oauth::OAuth;
 use crate::outbound::Outbound;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
@@ -51,6 +52,8 @@ pub struct Rooms {
     pub ledger: Ledger,
     /// What was done by whom.
     pub audit: Audit,
+    /// Tokens of external providers.
+    pub oauth: OAuth,
     /// Calls to external services, public addresses only.
     pub outbound: Outbound,
     /// The same for services that may reach private addresses.
@@ -68,6 +71,8 @@ pub struct InForce {
     pub listen: Option<SocketAddr>,
     /// Origin of handed-out URLs, without a final slash.
     pub public_url: String,
+    /// Origins of pages that may call, and to which browsers may be sent back.
+    pub pages: Vec<String>,
     /// Each setting and where it comes from.
     pub settings: Vec<Setting>,
     /// What an operator should act on.

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::instances::{AdminInstance, PageQuery};
+use super::oauth;
 use super::state::Api;
 use super::tokens::{self, Token};
 use super::{List, Problem};
@@ -215,9 +216,12 @@ pub(super) async fn remove(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let user = parse(&id)?;
+    // What cannot be read keeps nobody from removing it.
+    let consents = api.instances.credentials_of(&user).await;
     if !api.instances.forget_user(&user).await? {
         return Err(UserError::Unknown(user).into());
     }
+    oauth::revoke(&api, consents.unwrap_or_default());
     let entry = by.entry(words::USER_REMOVE).with_user(&user);
     api.audit.record_now(entry).await;
     Ok(StatusCode::NO_CONTENT)

@@ -19,6 +19,7 @@ use super::signals::Signals;
 use crate::audit::Audit;
 use crate::home::Home;
 use crate::instances::Instances;
+use crate::oauth::OAuth;
 use crate::store::StoreHandle;
 use crate::supervisor::orphans;
 use crate::supervisor::{Action, Supervisor, dump};
@@ -41,6 +42,7 @@ pub(super) struct Ending {
     pub(super) users: Users,
     pub(super) ledger: Ledger,
     pub(super) audit: Audit,
+    pub(super) oauth: OAuth,
     pub(super) store: StoreHandle,
 }
 
@@ -66,6 +68,7 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         users,
         ledger,
         audit,
+        oauth,
         store,
     } = ending;
     if reason == Reason::Signal {
@@ -82,6 +85,8 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
             supervisor.quiesce().await;
         }
     }
+    // Nobody asks for a token any more; what a provider has given already must be stored.
+    oauth.close().await;
     ledger.close().await;
     let written = instances.flush_last_used().await;
     if let Err(error) = written.and(users.flush_last_used().await) {

@@ -19,6 +19,7 @@ use crate::api::state::InForce;
 use crate::audit::Audit;
 use crate::ids::Port;
 use crate::instances::Instances;
+use crate::oauth::OAuth;
 use crate::router::{Names, Router, RouterConfig, Services};
 use crate::sockets;
 use crate::users::Users;
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) instances: Instances,
     pub(super) users: Users,
     pub(super) audit: Audit,
+    pub(super) oauth: OAuth,
     pub(super) api: axum::Router,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     /// What an operator should act on, whatever the address.
@@ -169,6 +171,7 @@ async fn run(
             parts.instances.clone(),
             parts.users.clone(),
             parts.audit.clone(),
+            parts.oauth.clone(),
             parts.api.clone(),
         );
         let (stop, stopped) = oneshot::channel::<()>();
@@ -255,6 +258,7 @@ async fn bind(
     parts.in_force.store(Arc::new(InForce {
         listen,
         public_url,
+        pages: chosen.cors.clone(),
         settings,
         warnings,
     }));

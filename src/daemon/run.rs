@@ -44,6 +44,7 @@ use crate::instances::Instances;
 use crate::logs::Logs;
 use crate::logs::append::Rules;
 use crate::logs::aside::Tidier;
+use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
 use crate::problem::chain;
 use crate::router::Services;
@@ -333,6 +334,8 @@ async fn live(
     };
     let (audit, writer, poster) = Audit::new(store.clone(), outbound(true));
     audit.set_webhook(chosen.webhook());
+    let (public, private) = (outbound(false), outbound(true));
+    let (oauth, refreshing) = OAuth::new(instances.clone(), audit.clone(), public, private);
     let api = Api::new(Rooms {
         home: home.clone(),
         started_at: Timestamp::now(),
@@ -344,6 +347,7 @@ async fn live(
         keys: master_keys.clone(),
         ledger: ledger.clone(),
         audit: audit.clone(),
+        oauth: oauth.clone(),
         outbound: outbound(false),
         outbound_private: outbound(true),
         in_force: in_force.clone(),
@@ -359,6 +363,7 @@ async fn live(
             instances: instances.clone(),
             users: users.clone(),
             audit: audit.clone(),
+            oauth: oauth.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
@@ -385,6 +390,7 @@ async fn live(
     let mut scribes = JoinSet::new();
     scribes.spawn(writer.run());
     scribes.spawn(poster.run());
+    scribes.spawn(refreshing.run());
     let called = Arc::new(Notify::new());
     let api = routes::service(api, Door::Socket, gate.clone());
     let mut doors = JoinSet::new();
@@ -487,6 +493,7 @@ async fn live(
                 () = leave => {}
                 never = life::answer_late(inbox, &given) => match never {},
             }
+            oauth.close().await;
             ledger.close().await;
             audit.close().await;
             if let Err(error) = store.close().await {
@@ -517,6 +524,7 @@ async fn live(
             users,
             ledger,
             audit,
+            oauth,
             store,
         },
         reason,

@@ -63,6 +63,10 @@ pub(super) enum Refusal {
     UpstreamTimeout,
     /// The stored credential can't be put into a request.
     BadCredential,
+    /// The external service has said that it takes the stored credential no longer.
+    CredentialExpired,
+    /// An OAuth token could not be refreshed; perhaps after this time.
+    CredentialUnavailable(Duration),
     /// The router is ending.
     Draining,
 }
@@ -83,7 +87,8 @@ impl Refusal {
             Self::Unavailable | Self::Draining | Self::Unchecked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::BadCredential => StatusCode::FORBIDDEN,
+            Self::BadCredential | Self::CredentialExpired => StatusCode::FORBIDDEN,
+            Self::CredentialUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -108,7 +113,8 @@ impl Refusal {
             Self::Unavailable | Self::Draining => "service_unavailable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
-            Self::BadCredential => "credentials_expired",
+            Self::BadCredential | Self::CredentialExpired => "credentials_expired",
+            Self::CredentialUnavailable(_) => "credentials_unavailable",
         }
     }
 
@@ -117,7 +123,11 @@ impl Refusal {
     pub(super) fn is_failure(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable | Self::Draining | Self::UpstreamFailed | Self::UpstreamTimeout
+            Self::Unavailable
+                | Self::Draining
+                | Self::UpstreamFailed
+                | Self::UpstreamTimeout
+                | Self::CredentialUnavailable(_)
         )
     }
 
@@ -136,7 +146,8 @@ impl Refusal {
             | Self::BodyTooLarge(_)
             | Self::BadMethod
             | Self::BadCoding
-            | Self::BadCredential => true,
+            | Self::BadCredential
+            | Self::CredentialExpired => true,
             Self::NoDiscovery
             | Self::Unchecked
             | Self::BodyTimeout
@@ -144,6 +155,7 @@ impl Refusal {
             | Self::Unavailable
             | Self::UpstreamFailed
             | Self::UpstreamTimeout
+            | Self::CredentialUnavailable(_)
             | Self::Draining => false,
         }
     }
@@ -190,6 +202,16 @@ impl Refusal {
             Self::BadCredential => {
                 "the stored credential can't be used; hand it over again".to_owned()
             }
+            Self::CredentialExpired => {
+                "the external service no longer takes the credential of this instance; connect it \
+                 again, its URL stays the same"
+                    .to_owned()
+            }
+            Self::CredentialUnavailable(_) => {
+                "the access token has expired, and another one cannot be had just now; try again \
+                 shortly"
+                    .to_owned()
+            }
             Self::Draining => "the router is stopping; try again shortly".to_owned(),
         }
     }
@@ -197,7 +219,7 @@ impl Refusal {
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(wait) | Self::Guessing(wait) => {
+            Self::RateLimited(wait) | Self::Guessing(wait) | Self::CredentialUnavailable(wait) => {
                 Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),

@@ -24,6 +24,7 @@ use super::service::Service;
 use super::tables::Services;
 use crate::audit::Audit;
 use crate::instances::Instances;
+use crate::oauth::OAuth;
 use crate::sockets::Reserve;
 use crate::users::Users;
 
@@ -79,6 +80,7 @@ impl Router {
         instances: Instances,
         users: Users,
         audit: Audit,
+        oauth: OAuth,
         api: axum::Router,
     ) -> Self {
         let (flight, began) = (Flight::new(), Instant::now());
@@ -88,6 +90,7 @@ impl Router {
             instances,
             users,
             audit,
+            oauth,
             api,
             flight,
             began,

@@ -32,6 +32,7 @@ use super::{limit, serve::RouterConfig};
 use crate::audit::{Audit, Visit, words};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
+use crate::oauth::{NotReady, OAuth};
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users};
 
@@ -45,6 +46,7 @@ pub(super) struct Service {
     pub(super) instances: Instances,
     pub(super) users: Users,
     pub(super) audit: Audit,
+    pub(super) oauth: OAuth,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     pub(super) began: Instant,
@@ -123,7 +125,11 @@ impl Service {
                 let visit = visit(peer, id);
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
-                let answered = match self.admit(&found, request.headers()) {
+                let may = match self.admit(&found, request.headers()) {
+                    Ok(()) => self.credential(&found, &target).await,
+                    Err(refusal) => Err(refusal),
+                };
+                let answered = match may {
                     Ok(()) => self.forward(request, &target, found, id, peer).await,
                     Err(refusal) => Err(refusal),
                 };
@@ -323,6 +329,24 @@ impl Service {
             return Err(Refusal::BodyTooLarge(self.config.max_body));
         }
         Ok(())
+    }
+
+    /// Waits until the instance's credential can be sent: only for an OAuth token that is being
+    /// refreshed.
+    async fn credential(&self, found: &Found, target: &Target<'_>) -> Result<(), Refusal> {
+        let instance = &found.instance;
+        if instance.credential_expired_at().is_some() {
+            return Err(Refusal::CredentialExpired);
+        }
+        let ready = self.oauth.ready(instance, &found.service.spec).await;
+        // Much may have happened while it waited.
+        if instance.is_revoked() {
+            return Err(self.over(instance, target));
+        }
+        ready.map_err(|why| match why {
+            NotReady::Expired => Refusal::CredentialExpired,
+            NotReady::Later(pause) => Refusal::CredentialUnavailable(pause),
+        })
     }
 
     async fn forward(

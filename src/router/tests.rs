@@ -25,6 +25,7 @@ use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
+use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
 use crate::secret::Secret;
 use crate::store::{Memory, StoreHandle};
@@ -243,8 +244,11 @@ impl World {
             timeout: PATIENCE,
             max_answer: 1,
         });
-        let (audit, writer, _) = Audit::new(store, outbound);
+        let (audit, writer, _) = Audit::new(store, outbound.clone());
         tokio::spawn(writer.run());
+        let (oauth, worker) =
+            OAuth::new(instances.clone(), audit.clone(), outbound.clone(), outbound);
+        tokio::spawn(worker.run());
         let services = Arc::new(Services::default());
         let api = axum::Router::new().fallback(async |headers: http::HeaderMap| {
             format!("api {}", headers["x-mcpm-request-id"].len())
@@ -263,6 +267,7 @@ impl World {
             instances.clone(),
             users.clone(),
             audit.clone(),
+            oauth,
             api,
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

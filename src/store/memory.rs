@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor, InstanceFilter,
-    InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation, ServiceRow,
-    Setting, Standing, Store, StoreError, StoredInstance, Swap, Terms, TokenOwner, TokenRow, Usage,
-    UsageFilter, UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
+    InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation,
+    ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Swap, Terms, TokenOwner,
+    TokenRow, Usage, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use crate::store::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 

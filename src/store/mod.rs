@@ -29,8 +29,8 @@ pub use histogram::Histogram;
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
-    InstanceRow, NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap,
-    TokenOwner, TokenRow, UserRow,
+    InstanceRow, NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting,
+    StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;

@@ -22,9 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor, InstanceFilter,
-    InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Reseal, Rotation,
-    ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Terms, TokenAdded,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
+    InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Reseal,
+    Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Terms, TokenAdded,
     TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
