@@ -28,6 +28,7 @@ mod audit;
 mod instances_life;
 mod importing_instances;
 mod identity;
+mod oauth;
 mod foreground;
 mod startup;
 mod routing;
