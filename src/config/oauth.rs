@@ -283,7 +283,7 @@ mod tests {
             ),
             (with("client_id: ''"), "`client_id` is"),
             (with("scopes: ['a\"b']"), "is no scope"),
-            (with("client_auth: 'jwt'"), "`basic`"),
+            (with("client_auth: 'jwt'"), "write one of"),
             (
                 with("client_secret_env: 'MCPM_OAUTH_X', client_secret_file: '/x'"),
                 "clash",
