@@ -2,6 +2,7 @@
 
 mod life;
 mod orders;
+mod renewal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
