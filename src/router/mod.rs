@@ -2,11 +2,12 @@
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
 //! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance,
-//! access (`access.rs`; `resource.rs` says where a token is to be had), limit (`limit.rs`), wait for a
+//! access (`access.rs`; `resource.rs` says where a token is to be had), limit (`limit.rs`), wait for an OAuth token
+//! that has expired (`credential.rs`) or a
 //! service that restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
 //! (`stream.rs`, `refusal.rs`), count. All that it needs lies in two tables, [`ServiceTable`] and
 //! `instances::InstanceTable`: nothing is asked and nothing is locked on the way of a request that
-//! is let through, and no body is collected.
+//! is let through, and no body is collected; but for such a token.
 //!
 //! * Refusals of strangers take the same steps whatever the reason, so that time tells nothing.
 //! * No client header under a name that the router sets ever reaches a service.
@@ -34,6 +35,7 @@ mod stream;
 mod counted;
 mod upgrade;
 mod service;
+mod credential;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -32,7 +32,7 @@ use super::{limit, serve::RouterConfig};
 use crate::audit::{Audit, Visit, words};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
-use crate::oauth::{NotReady, OAuth};
+use crate::oauth::OAuth;
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users};
 
@@ -126,7 +126,10 @@ impl Service {
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
                 let may = match self.admit(&found, request.headers()) {
-                    Ok(()) => self.credential(&found, &target).await,
+                    Ok(()) => {
+                        self.credential(&found.instance, &found.service, &target)
+                            .await
+                    }
                     Err(refusal) => Err(refusal),
                 };
                 let answered = match may {
@@ -277,7 +280,7 @@ impl Service {
     }
 
     /// What whoever has begun something is told when it is over with it.
-    fn over(&self, instance: &Pass, target: &Target<'_>) -> Refusal {
+    pub(super) fn over(&self, instance: &Pass, target: &Target<'_>) -> Refusal {
         if instance.has_instance() {
             self.invalid(target)
         } else {
@@ -329,24 +332,6 @@ impl Service {
             return Err(Refusal::BodyTooLarge(self.config.max_body));
         }
         Ok(())
-    }
-
-    /// Waits until the instance's credential can be sent: only for an OAuth token that is being
-    /// refreshed.
-    async fn credential(&self, found: &Found, target: &Target<'_>) -> Result<(), Refusal> {
-        let instance = &found.instance;
-        if instance.credential_expired_at().is_some() {
-            return Err(Refusal::CredentialExpired);
-        }
-        let ready = self.oauth.ready(instance, &found.service.spec).await;
-        // Much may have happened while it waited.
-        if instance.is_revoked() {
-            return Err(self.over(instance, target));
-        }
-        ready.map_err(|why| match why {
-            NotReady::Expired => Refusal::CredentialExpired,
-            NotReady::Later(pause) => Refusal::CredentialUnavailable(pause),
-        })
     }
 
     async fn forward(

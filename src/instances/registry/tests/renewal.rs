@@ -60,8 +60,8 @@ async fn what_a_user_has_given_meanwhile_wins() {
     assert_eq!(world.key(id).unwrap(), "mine");
     assert!(!expire(&world, &granted, "one").await);
     assert_eq!(world.entry(id).unwrap().credential_expired_at(), None);
-    let gone = world.instances.remove(&user("alice"), &service("figma"));
-    assert!(gone.await.unwrap());
+    let (alice, figma) = (user("alice"), service("figma"));
+    assert!(world.instances.remove(&alice, &figma).await.unwrap());
     assert_eq!(
         renew(&world, &granted, "mine", Some("two")).await,
         Renewed::Gone
