@@ -11,10 +11,10 @@ use crate::control::client::Client;
 use crate::ids::Timestamp;
 
 use super::exit::Exit;
-use super::expiry;
 use super::grid::{Cell, Column, Grid};
 use super::session::Session;
 use super::style::Paint;
+use super::when;
 
 const TOKENS: &str = "/api/v1/admin/tokens";
 
@@ -51,8 +51,8 @@ pub(crate) struct NewArgs {
     /// For people, to tell tokens apart
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// When it ends: `90d` from now, or a time such as 2027-01-31T00:00:00Z; never when not given
-    #[arg(long, value_name = "WHEN", value_parser = expiry::parse)]
+    /// When it ends: `90d` from now, or a time such as 2027-01-31; never when not given
+    #[arg(long, value_name = "WHEN", value_parser = when::later)]
     expires: Option<Timestamp>,
     /// Print the whole answer as JSON
     #[arg(long)]

@@ -11,9 +11,10 @@ use crate::ids::Timestamp;
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::pages::Pages;
 use super::session::Session;
 use super::style::Paint;
-use super::{instances, pages, tokens};
+use super::{instances, tokens};
 
 const USERS: &str = "/api/v1/admin/users";
 
@@ -159,7 +160,7 @@ async fn show(args: &OneArgs, daemon: &mut Client, session: &Session) -> anyhow:
 }
 
 async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
-    let users: List<User> = pages::all(daemon, USERS).await?;
+    let users: List<User> = Pages::of(USERS).all(daemon).await?;
     if json {
         session.output.json(&users)?;
     } else {
