@@ -330,6 +330,7 @@ fn a_line_without_a_verb_says_what_is_missing() {
 fn what_selects_apps_of_a_file_needs_a_file() {
     let mcpm = Mcpm::start([sh("web", SLEEP), sh("api", SLEEP)]);
     for line in [
+        ["start", "all", "--only", "web"],
         ["delete", "all", "--only", "web"],
         ["stop", "all", "--only", "web"],
         ["restart", "all", "--only", "web"],
