@@ -88,7 +88,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     } else {
         let mut stamp = Stamp::new(TIME, TimeZone::system());
         let table = table(&events.items, &mut stamp);
-        output.text(&table.render(output.palette()))?;
+        output.table(&table)?;
     }
     Ok(Exit::Fine)
 }
@@ -153,10 +153,16 @@ async fn newer(
 }
 
 fn table(events: &[AuditEvent], stamp: &mut Stamp) -> Grid {
-    let columns = [
-        "when", "what", "who", "user", "service", "instance", "from", "detail",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("when"),
+        Column::fit("what"),
+        Column::fit("who"),
+        Column::fit("user"),
+        Column::fit("service").minor(1),
+        Column::whole("instance").minor(3),
+        Column::fit("from").minor(2),
+        Column::wrapped("detail"),
+    ]);
     for event in events {
         let or_dash = |text: &Option<String>| Cell::new(text.as_deref().unwrap_or("-"));
         let action = if event.action.starts_with("isolation.") {

@@ -26,17 +26,18 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     if args.conf.json {
         session.output.json(&settings)?;
     } else {
-        session
-            .output
-            .text(&table(&settings.items).render(session.output.palette()))?;
+        session.output.table(&table(&settings.items))?;
     }
     next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 
 fn table(settings: &[Setting]) -> Grid {
-    let columns = ["setting", "value", "source"];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("setting"),
+        Column::wrapped("value"),
+        Column::wrapped("source"),
+    ]);
     for setting in settings {
         grid.row(vec![
             Cell::new(&setting.name),

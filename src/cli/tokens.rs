@@ -100,9 +100,7 @@ pub(crate) async fn list(
         session.output.json(&tokens)?;
     } else {
         let table = table(&tokens.items, Timestamp::now());
-        session
-            .output
-            .text(&table.render(session.output.palette()))?;
+        session.output.table(&table)?;
     }
     Ok(Exit::Fine)
 }
@@ -184,16 +182,15 @@ pub(crate) async fn revoke(
 
 /// A row for each.
 pub(crate) fn table(tokens: &[Token], now: Timestamp) -> Grid {
-    let columns = [
-        "number",
-        "name",
-        "state",
-        "made",
-        "expires",
-        "last used",
-        "revoked",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("number"),
+        Column::fit("name"),
+        Column::whole("state"),
+        Column::fit("made").minor(2),
+        Column::fit("expires"),
+        Column::fit("last used").minor(1),
+        Column::fit("revoked").minor(3),
+    ]);
     let or = |time: Option<Timestamp>, word: &str| {
         Cell::new(time.map_or_else(|| word.to_owned(), |time| time.to_string()))
     };

@@ -110,7 +110,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     } else if rows.items.is_empty() {
         output.line(format_args!("nothing was used since {from}"))?;
     } else {
-        output.text(&table(&report, args.by).render(output.palette()))?;
+        output.table(&table(&report, args.by))?;
     }
     Ok(Exit::Fine)
 }
@@ -139,17 +139,24 @@ fn json(group: &Group, sum: &Sum) -> UsageGroup {
 
 fn table(report: &Report, by: Option<By>) -> Grid {
     let mut columns = match by {
-        None => vec!["user", "service"],
-        Some(By::User) => vec!["user"],
-        Some(By::Service) => vec!["service"],
-        Some(By::Day) => vec!["day"],
+        None => vec![Column::fit("user"), Column::fit("service")],
+        Some(By::User) => vec![Column::fit("user")],
+        Some(By::Service) => vec![Column::fit("service")],
+        Some(By::Day) => vec![Column::whole("day")],
     };
     let names = columns.len();
-    columns.extend(["requests", "errors", "in", "out", "p50", "p99"]);
+    columns.extend([
+        Column::whole("requests"),
+        Column::whole("errors"),
+        Column::whole("in").minor(2),
+        Column::whole("out").minor(3),
+        Column::whole("p50").minor(1),
+        Column::whole("p99"),
+    ]);
     if by != Some(By::Day) {
-        columns.push("last day");
+        columns.push(Column::whole("last day").minor(4));
     }
-    let mut grid = Grid::new(columns.into_iter().map(Column::fit).collect());
+    let mut grid = Grid::new(columns);
     let mut add = |mut cells: Vec<Cell>, sum: &Sum| {
         cells.extend(sum_cells(sum));
         if by != Some(By::Day) {

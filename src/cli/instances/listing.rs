@@ -62,9 +62,7 @@ pub(super) async fn list(
         session.output.json(&found)?;
     } else {
         let table = table(&found.items, Timestamp::now());
-        session
-            .output
-            .text(&table.render(session.output.palette()))?;
+        session.output.table(&table)?;
     }
     Ok(Exit::Fine)
 }
@@ -92,9 +90,7 @@ pub(super) async fn show(
     }
     for instance in &found {
         let grid = facts(instance, Timestamp::now());
-        session
-            .output
-            .text(&grid.render(session.output.palette()))?;
+        session.output.table(&grid)?;
     }
     Ok(tally.exit())
 }
@@ -116,17 +112,16 @@ fn or(time: Option<Timestamp>, word: &str) -> String {
 }
 
 pub(in crate::cli) fn table(instances: &[AdminInstance], now: Timestamp) -> Grid {
-    let columns = [
-        "instance",
-        "user",
-        "service",
-        "state",
-        "label",
-        "made",
-        "last used",
-        "expires",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("instance"),
+        Column::fit("user"),
+        Column::fit("service"),
+        Column::whole("state"),
+        Column::fit("label").minor(2),
+        Column::fit("made").minor(4),
+        Column::fit("last used").minor(3),
+        Column::fit("expires").minor(1),
+    ]);
     for instance in instances {
         grid.row(vec![
             Cell::new(&instance.id),
@@ -143,7 +138,7 @@ pub(in crate::cli) fn table(instances: &[AdminInstance], now: Timestamp) -> Grid
 }
 
 fn facts(instance: &AdminInstance, now: Timestamp) -> Grid {
-    let mut grid = Grid::new(["", ""].map(Column::fit).into());
+    let mut grid = Grid::facts();
     let mut fact = |name: &str, cell: Cell| grid.row(vec![Cell::painted(name, Paint::Head), cell]);
     fact("instance", Cell::new(&instance.id));
     fact("user", Cell::new(&instance.user));
