@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::by::Actor;
-use super::source::Source;
-use crate::ids::Timestamp;
+use crate::ids::{Source, Timestamp};
 use crate::store::AuditEntry;
 
 /// Clients and reasons that are told apart; those beyond are one client. Reasons are few.

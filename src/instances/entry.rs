@@ -9,14 +9,9 @@ use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::tally::{Tallies, Tally};
-use crate::store::StoredInstance;
+use crate::store::{LastUse, StoredInstance};
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
-/// Milliseconds of a minute: last use is kept no finer.
-const MINUTE: i64 = 60_000;
-
-/// Minutes of a day, all of which are as long in UTC as Unix counts it.
-const MINUTES_OF_DAY: i64 = 24 * 60;
 /// Stands for the end of what has none.
 const NEVER: i64 = i64::MAX;
 
@@ -39,10 +34,7 @@ pub struct InstanceEntry {
     credential: OnceLock<Result<Credential, SealError>>,
     revoked: AtomicBool,
     ended: Notify,
-    /// Minutes since 1970; 0 is never.
-    used: AtomicI64,
-    /// What of `used` the store has.
-    flushed: AtomicI64,
+    last_use: LastUse,
     meter: AtomicU64,
     held: AtomicUsize,
     tally: OnceLock<Arc<Tally>>,
@@ -51,10 +43,6 @@ pub struct InstanceEntry {
 impl InstanceEntry {
     /// An entry of what the store holds.
     pub(super) fn new(stored: StoredInstance, vault: Vault) -> Self {
-        let used = stored
-            .row
-            .last_used_at
-            .map_or(0, |at| at.as_millis() / MINUTE);
         Self {
             public: stored.row.public,
             user: stored.row.user,
@@ -66,8 +54,7 @@ impl InstanceEntry {
             credential: OnceLock::new(),
             revoked: AtomicBool::new(false),
             ended: Notify::new(),
-            used: AtomicI64::new(used),
-            flushed: AtomicI64::new(used),
+            last_use: LastUse::new(stored.row.last_used_at),
             meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
@@ -136,19 +123,12 @@ impl InstanceEntry {
     /// Remembers a request. Written to the store later, in a batch. `true` for the first one of a
     /// UTC day, as far as the store and this daemon know.
     pub fn touch(&self, now: Timestamp) -> bool {
-        let minute = now.as_millis() / MINUTE;
-        // Mostly it is this minute already: then the cache line stays shared between cores.
-        if self.used.load(Ordering::Relaxed) >= minute {
-            return false;
-        }
-        let before = self.used.fetch_max(minute, Ordering::Relaxed);
-        before / MINUTES_OF_DAY < minute / MINUTES_OF_DAY
+        self.last_use.touch(now)
     }
 
     /// Last request, to the minute.
     pub fn last_used_at(&self) -> Option<Timestamp> {
-        let minute = self.used.load(Ordering::Relaxed);
-        (minute > 0).then(|| Timestamp::from_millis(minute * MINUTE))
+        self.last_use.at()
     }
 
     /// Has it been rotated, removed, disabled, or given another credential, or has it expired?
@@ -174,8 +154,7 @@ impl InstanceEntry {
 
     /// Takes over what an older entry of the same instance knows and the store does not.
     pub(super) fn inherit(&self, older: &Self) {
-        self.used
-            .fetch_max(older.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.last_use.inherit(&older.last_use);
         // A new URL or key is no new allowance.
         self.meter
             .fetch_max(older.meter.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -183,15 +162,12 @@ impl InstanceEntry {
 
     /// The last use, when the store has not got it.
     pub(super) fn unflushed(&self) -> Option<Timestamp> {
-        let used = self.used.load(Ordering::Relaxed);
-        let fresh = used > self.flushed.load(Ordering::Relaxed);
-        fresh.then(|| Timestamp::from_millis(used * MINUTE))
+        self.last_use.unwritten()
     }
 
     /// The store has got this one.
     pub(super) fn set_flushed(&self, at: Timestamp) {
-        self.flushed
-            .fetch_max(at.as_millis() / MINUTE, Ordering::Relaxed);
+        self.last_use.set_written(at);
     }
 }
 
@@ -203,48 +179,5 @@ fn millis(end: Option<Timestamp>) -> i64 {
 impl fmt::Debug for InstanceEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InstanceEntry({} of {})", self.public, self.service)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::InstanceRow;
-    use crate::vault::MasterKey;
-
-    fn entry(last_used_at: Option<Timestamp>) -> InstanceEntry {
-        let row = InstanceRow {
-            public: PublicId::parse("ins_aaaabbbbcccc").unwrap(),
-            user: UserId::parse("alice").unwrap(),
-            service: ServiceType::parse("figma").unwrap(),
-            hash: [1; 32],
-            created_at: Timestamp::from_millis(0),
-            last_used_at,
-            expires_at: None,
-            disabled_at: None,
-            owner_disabled: false,
-            label: None,
-            rotated_at: None,
-        };
-        let stored = StoredInstance {
-            row,
-            sealed_id: Vec::new(),
-            sealed_credential: Vec::new(),
-        };
-        InstanceEntry::new(stored, Vault::new(&MasterKey::from_bytes([1; 32])))
-    }
-
-    #[test]
-    fn the_first_use_of_a_day_is_told_from_others() {
-        let at = |day: i64, minute: i64| Timestamp::from_millis((day * 1440 + minute) * MINUTE);
-        let new = entry(None);
-        assert!(new.touch(at(20_000, 5)));
-        assert!(!new.touch(at(20_000, 5)));
-        assert!(!new.touch(at(20_000, 1439)));
-        assert!(!new.touch(at(20_000, 7)), "a clock that was set back");
-        assert!(new.touch(at(20_001, 0)));
-        // What the store knows is not told again.
-        let known = entry(Some(at(20_000, 5)));
-        assert!(!known.touch(at(20_000, 6)) && known.touch(at(20_003, 6)));
     }
 }

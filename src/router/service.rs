@@ -33,7 +33,7 @@ use crate::audit::{Audit, Visit, words};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::problem;
-use crate::users::{AuthError, Caller, LiveToken, Peer, Users};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
 
 /// Until the head of an answer: tools may work for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -281,15 +281,10 @@ impl Service {
 
     /// Whose token a request shows, and the token when it is a user's.
     async fn shown(&self, headers: &HeaderMap, peer: IpAddr) -> (Shown, Option<Arc<LiveToken>>) {
-        let Some(value) = headers.get(AUTHORIZATION) else {
+        if !headers.contains_key(AUTHORIZATION) {
             return (Shown::Nothing, None);
-        };
-        let token = value.to_str().ok().and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then_some(token.trim())
-        });
+        }
+        let token = bearer(headers);
         let _turn = self.users.suspects().turn(peer).await;
         match self.users.authenticate(token.unwrap_or_default()).await {
             Ok(shown) => match shown.caller {

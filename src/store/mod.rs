@@ -14,6 +14,7 @@ mod records;
 pub mod histogram;
 mod usage;
 mod terms;
+mod last_use;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 
 pub use error::{OpenError, StoreError};
 pub use histogram::Histogram;
+pub use last_use::LastUse;
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
