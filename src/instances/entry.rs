@@ -209,7 +209,7 @@ impl fmt::Debug for InstanceEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::InstanceRow;
+    use crate::store::{CredentialState, InstanceRow};
     use crate::vault::MasterKey;
 
     fn entry(last_used_at: Option<Timestamp>) -> InstanceEntry {
@@ -225,6 +225,7 @@ mod tests {
             owner_disabled: false,
             label: None,
             rotated_at: None,
+            credential: CredentialState::Good,
         };
         let stored = StoredInstance {
             row,

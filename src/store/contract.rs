@@ -7,6 +7,7 @@ mod life;
 use std::sync::Arc;
 
 use life::{
+    a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     instances_are_found_by_user_service_and_state, many_instances_are_added_in_one_call,
     terms_change_only_from_what_they_were, what_stands_in_the_way_is_told,
 };
@@ -63,6 +64,7 @@ for_each_backend! {
     last_use_moves_forward_only,
     terms_change_only_from_what_they_were,
     many_instances_are_added_in_one_call,
+    a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     what_stands_in_the_way_is_told,
     instances_are_found_by_user_service_and_state,
     published_services_replace_the_list,
@@ -264,6 +266,7 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         owner_disabled: false,
         label: None,
         rotated_at: None,
+        credential: CredentialState::Good,
     };
     assert_eq!(found.row, row);
     assert_eq!(

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor, InstanceFilter,
     InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation, ServiceRow,
     Setting, Standing, Store, StoreError, StoredInstance, Swap, Terms, TokenOwner, TokenRow, Usage,
     UsageFilter, UsageKey, UsageRow, UserRow,
@@ -399,9 +399,29 @@ impl Store for Memory {
         self.run(|state| match state.row_mut(public) {
             Some(stored) => {
                 stored.sealed_credential = sealed;
+                stored.row.credential = CredentialState::Good;
                 true
             }
             None => false,
+        })
+    }
+
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
+    ) -> Answer<'_, bool> {
+        self.run(|all| match all.row_mut(public) {
+            Some(stored) if stored.sealed_credential == sealed => {
+                let known = &mut stored.row.credential;
+                let both = known.expired_at().is_some() && state.expired_at().is_some();
+                if !both {
+                    *known = state;
+                }
+                true
+            }
+            _ => false,
         })
     }
 

@@ -28,8 +28,8 @@ pub use error::{OpenError, StoreError};
 pub use histogram::Histogram;
 pub use memory::Memory;
 pub use records::{
-    Added, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap,
+    Added, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
+    InstanceRow, NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap,
     TokenOwner, TokenRow, UserRow,
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
@@ -115,14 +115,24 @@ pub trait Store: Send + Sync + 'static {
     /// `before`. After a crash: the old terms or the new ones.
     fn change_terms(&self, public: &PublicId, before: Terms, after: Terms) -> Answer<'_, bool>;
 
-    /// Puts another sealed credential in the place of an instance's old one, which is gone then;
-    /// `false`, and nothing changed, when there is no such instance. After a crash: the old one or
-    /// the new one.
+    /// Puts another sealed credential in the place of an instance's old one, which is gone then, and
+    /// is good until something else is known of it; `false`, and nothing changed, when there is no such
+    /// instance. After a crash: the old one as it was or the new one.
     fn replace_credential(
         &self,
         public: &PublicId,
         sealed: Vec<u8>,
         at: Timestamp,
+    ) -> Answer<'_, bool>;
+
+    /// Says what is known of an instance's credential; `false`, and nothing changed, unless `sealed` is
+    /// still what is stored, so that nothing is said of a newer one. One that has expired already keeps
+    /// its first time. After a crash: the old state or the new one.
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
     ) -> Answer<'_, bool>;
 
     /// Gives an instance another id; `false`, and nothing changed, unless its hash is still

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor, InstanceFilter,
     InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Reseal, Rotation,
     ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Terms, TokenAdded,
     TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
@@ -184,6 +184,16 @@ impl Store for Sqlite {
     ) -> Answer<'_, bool> {
         let public = public.clone();
         self.write(move |conn| instances::replace_credential(conn, &public, &sealed, at))
+    }
+
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
+    ) -> Answer<'_, bool> {
+        let (public, sealed) = (public.clone(), sealed.to_vec());
+        self.write(move |conn| instances::set_credential_state(conn, &public, &sealed, state))
     }
 
     fn rotate_instance(&self, rotation: Rotation) -> Answer<'_, bool> {
