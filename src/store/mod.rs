@@ -14,6 +14,7 @@ mod records;
 pub mod histogram;
 mod usage;
 mod terms;
+mod checks;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -24,13 +25,14 @@ use std::sync::Arc;
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 
+pub use checks::{CHECKS_MAX, Check, CheckKey};
 pub use error::{OpenError, StoreError};
 pub use histogram::Histogram;
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
-    InstanceRow, NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap,
-    TokenOwner, TokenRow, UserRow,
+    InstanceRow, NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting,
+    StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;
@@ -193,6 +195,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many instances each service has, active or not. Changes nothing.
     fn instance_counts(&self) -> Answer<'_, Vec<(ServiceType, u64)>>;
+
+    // ── checked credentials ──
+
+    /// What is remembered of a credential that was checked, unless it is too old at `now`. Changes
+    /// nothing.
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>>;
+
+    /// Remembers an answer, unless a younger one is known or there is no such user, and forgets the
+    /// user's oldest beyond [`CHECKS_MAX`]. After a crash: all or nothing.
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()>;
+
+    /// Forgets what is remembered of one user's credentials for a service. After a crash: all or
+    /// nothing.
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()>;
+
+    /// Forgets up to `limit` answers that are too old at `now`, and answers how many those were. After
+    /// a crash: all of them or none.
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     // ── services and health ──
 

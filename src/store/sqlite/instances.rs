@@ -6,8 +6,8 @@ use super::column::{column, optional_column, owner_disabled};
 use super::users;
 use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, CredentialState, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal, Rotation,
-    StoredInstance,
+    Added, CredentialState, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal,
+    Rotation, StoredInstance,
 };
 
 type Result<T> = rusqlite::Result<T>;
