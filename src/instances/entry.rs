@@ -3,13 +3,14 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::doubt::Streak;
 use crate::instances::tally::{Tallies, Tally};
-use crate::store::{LastUse, StoredInstance};
+use crate::store::{CredentialState, LastUse, StoredInstance};
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
 /// Stands for the end of what has none.
@@ -38,6 +39,11 @@ pub struct InstanceEntry {
     meter: AtomicU64,
     held: AtomicUsize,
     tally: OnceLock<Arc<Tally>>,
+    /// Milliseconds since 1970 from when on its credential has been of no use.
+    useless_since: AtomicI64,
+    /// Its service has said 401, and has taken nothing since: then the streak is looked at.
+    is_refused: AtomicBool,
+    streak: Mutex<Streak>,
 }
 
 impl InstanceEntry {
@@ -58,6 +64,9 @@ impl InstanceEntry {
             meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
+            useless_since: AtomicI64::new(millis(stored.row.credential.expired_at())),
+            is_refused: AtomicBool::new(false),
+            streak: Mutex::default(),
         }
     }
 
@@ -99,6 +108,50 @@ impl InstanceEntry {
             self.vault.open_fields(&self.place(), &sealed)
         });
         opened.as_ref().map_err(|error| *error)
+    }
+
+    /// Since when the external service takes its credential no longer.
+    pub fn credential_expired_at(&self) -> Option<Timestamp> {
+        let millis = self.useless_since.load(Ordering::Acquire);
+        (millis != NEVER).then(|| Timestamp::from_millis(millis))
+    }
+
+    /// What is known of its credential now.
+    pub(super) fn set_credential_state(&self, state: CredentialState) {
+        let since = millis(state.expired_at());
+        self.useless_since.store(since, Ordering::Release);
+    }
+
+    /// Its service has taken a request.
+    pub(super) fn accepted(&self) {
+        // Mostly nothing was refused before: then nothing is written.
+        if self.is_refused.load(Ordering::Relaxed) {
+            let mut streak = self.streak();
+            streak.accepted();
+            self.is_refused.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Its service has said 401. `true` when its credential is to be checked again.
+    pub(super) fn refused(&self, now: Timestamp) -> bool {
+        let mut streak = self.streak();
+        self.is_refused.store(true, Ordering::Relaxed);
+        streak.refused(now)
+    }
+
+    /// It is not, for now.
+    pub(super) fn not_asked(&self) {
+        self.streak().not_asked();
+    }
+
+    /// Since when its service has said nothing but 401, when that is often enough to be told.
+    pub(super) fn refused_since(&self) -> Option<Timestamp> {
+        self.streak().refuses_since()
+    }
+
+    /// Nobody holds it for long.
+    fn streak(&self) -> MutexGuard<'_, Streak> {
+        self.streak.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Seals what it holds with the master key that seals now, if another one has.
@@ -155,6 +208,8 @@ impl InstanceEntry {
     /// Takes over what an older entry of the same instance knows and the store does not.
     pub(super) fn inherit(&self, older: &Self) {
         self.last_use.inherit(&older.last_use);
+        let refused = *older.streak();
+        self.streak().inherit(&refused);
         // A new URL or key is no new allowance.
         self.meter
             .fetch_max(older.meter.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -124,6 +124,9 @@ impl Service {
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
                 let answered = match self.admit(&found, request.headers()) {
+                    Ok(()) if found.instance.credential_expired_at().is_some() => {
+                        Err(Refusal::expired(request, &found.service.spec).await)
+                    }
                     Ok(()) => self.forward(request, &target, found, id, peer).await,
                     Err(refusal) => Err(refusal),
                 };
@@ -366,6 +369,8 @@ impl Service {
             }
             Err(_) => return Err(Refusal::UpstreamTimeout),
         };
+        self.instances
+            .answered(instance.instance(), &service.spec, response.status());
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else {

@@ -7,6 +7,7 @@ mod life;
 use std::sync::Arc;
 
 use life::{
+    a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     instances_are_found_by_user_service_and_state, many_instances_are_added_in_one_call,
     terms_change_only_from_what_they_were, what_stands_in_the_way_is_told,
 };
@@ -17,8 +18,13 @@ use audit::{
     old_audit_entries_are_forgotten_in_steps, the_audit_log_is_filtered,
     the_audit_log_is_read_backwards,
 };
+use checks::{
+    checks_are_few_for_each_user, checks_are_forgotten_when_asked_to_or_old,
+    checks_are_remembered_for_their_user_only,
+};
 
 mod audit;
+mod checks;
 
 mod usage;
 
@@ -63,8 +69,12 @@ for_each_backend! {
     last_use_moves_forward_only,
     terms_change_only_from_what_they_were,
     many_instances_are_added_in_one_call,
+    a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     what_stands_in_the_way_is_told,
     instances_are_found_by_user_service_and_state,
+    checks_are_remembered_for_their_user_only,
+    checks_are_few_for_each_user,
+    checks_are_forgotten_when_asked_to_or_old,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
     usage_adds_up,
@@ -264,6 +274,7 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         owner_disabled: false,
         label: None,
         rotated_at: None,
+        credential: CredentialState::Good,
     };
     assert_eq!(found.row, row);
     assert_eq!(

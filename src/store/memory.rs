@@ -10,10 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
-    InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation, ServiceRow,
-    Setting, Standing, Store, StoreError, StoredInstance, Swap, TOKENS_MAX, Terms, TokenAdded,
-    TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, CHECKS_MAX, Check, CheckKey, CredentialState,
+    HealthRow, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page,
+    Proposal, Reseal, Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance,
+    Swap, TOKENS_MAX, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey,
+    UsageRow, UserRow,
 };
 use state::State;
 
@@ -95,6 +96,7 @@ impl Store for Memory {
                 .map(|stored| stored.row)
                 .collect();
             state.instances.retain(|_, stored| stored.row.user != *id);
+            state.checks.retain(|key, _| key.user != *id);
             Some(gone)
         })
     }
@@ -265,9 +267,29 @@ impl Store for Memory {
         self.run(|state| match state.row_mut(public) {
             Some(stored) => {
                 stored.sealed_credential = sealed;
+                stored.row.credential = CredentialState::Good;
                 true
             }
             None => false,
+        })
+    }
+
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
+    ) -> Answer<'_, bool> {
+        self.run(|all| match all.row_mut(public) {
+            Some(stored) if stored.sealed_credential == sealed => {
+                let known = &mut stored.row.credential;
+                let both = known.expired_at().is_some() && state.expired_at().is_some();
+                if !both {
+                    *known = state;
+                }
+                true
+            }
+            _ => false,
         })
     }
 
@@ -397,6 +419,54 @@ impl Store for Memory {
                 *counts.entry(stored.row.service.clone()).or_default() += 1;
             }
             counts.into_iter().collect()
+        })
+    }
+
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>> {
+        self.run(|state| {
+            let known = state.checks.get(key).copied();
+            known.filter(|check| now < check.until)
+        })
+    }
+
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()> {
+        self.run(|state| {
+            let younger = |known: &Check| known.asked_at > check.asked_at;
+            if !state.users.contains_key(&key.user) || state.checks.get(&key).is_some_and(younger) {
+                return;
+            }
+            let user = key.user.clone();
+            state.checks.insert(key, check);
+            let own = state.checks.iter().filter(|(key, _)| key.user == user);
+            let mut own: Vec<_> = own
+                .map(|(key, check)| (check.asked_at, key.clone()))
+                .collect();
+            own.sort();
+            let beyond = own.len().saturating_sub(CHECKS_MAX as usize);
+            for (_, key) in own.drain(..beyond) {
+                state.checks.remove(&key);
+            }
+        })
+    }
+
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
+        self.run(|state| {
+            let is_meant = |key: &CheckKey| key.user == *user && key.service == *service;
+            state.checks.retain(|key, _| !is_meant(key));
+        })
+    }
+
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| {
+            let old = state.checks.iter().filter(|(_, check)| check.until <= now);
+            let old: Vec<_> = old
+                .map(|(key, _)| key.clone())
+                .take(limit as usize)
+                .collect();
+            for key in &old {
+                state.checks.remove(key);
+            }
+            old.len() as u64
         })
     }
 

@@ -57,3 +57,4 @@ mod completing;
 mod refused_files;
 mod refused_calls;
 mod refused_homes;
+mod validation;

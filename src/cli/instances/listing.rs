@@ -102,6 +102,10 @@ fn state(instance: &AdminInstance, now: Timestamp) -> Cell {
         Cell::painted("expired", Paint::Warn)
     } else if !instance.active {
         Cell::painted("user disabled", Paint::Bad)
+    } else if instance.credentials_expired_at.is_some() {
+        Cell::painted("credentials expired", Paint::Bad)
+    } else if instance.refused_since.is_some() {
+        Cell::painted("refused", Paint::Warn)
     } else {
         Cell::painted("active", Paint::Good)
     }
@@ -150,6 +154,9 @@ fn facts(instance: &AdminInstance, now: Timestamp) -> Grid {
     fact("last rotated", Cell::new(or(instance.rotated_at, "never")));
     fact("expires", Cell::new(or(instance.expires_at, "never")));
     fact("disabled since", Cell::new(or(instance.disabled_at, "-")));
+    let expired = or(instance.credentials_expired_at, "-");
+    fact("credentials expired", Cell::new(expired));
+    fact("refused since", Cell::new(or(instance.refused_since, "-")));
     grid
 }
 
@@ -192,6 +199,10 @@ mod tests {
         };
         let mut instance = sample();
         assert!(plain(&instance, now).contains("│ active │ work"));
+        instance.refused_since = Some(now);
+        assert!(plain(&instance, now).contains("│ refused │"));
+        instance.credentials_expired_at = Some(now);
+        assert!(plain(&instance, now).contains("│ credentials expired │"));
         let later = instance.expires_at.unwrap();
         assert!(plain(&instance, later).contains("│ expired │"));
         instance.disabled_at = Some(now);

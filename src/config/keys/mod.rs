@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 pub use app::APP;
 pub use daemon::{AUDIT, CORS, DAEMON, IDENTITY_PROVIDER, LOG_ROTATE, RETENTION, TOP};
-pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE};
+pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE, VALIDATE_JSON};
 
 /// What a block may hold.
 #[derive(Debug)]

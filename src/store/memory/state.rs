@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, AuditEntry, ENDED_TOKENS_KEPT, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, Page, ServiceRow, StoredInstance, TokenOwner, TokenRow, Usage, UsageKey, UserRow,
+    Added, AuditEntry, Check, CheckKey, ENDED_TOKENS_KEPT, HealthRow, InstanceCursor, InstanceRow,
+    NewInstance, NewToken, Page, ServiceRow, StoredInstance, TokenOwner, TokenRow, Usage, UsageKey,
+    UserRow,
 };
 
 #[derive(Default)]
@@ -16,6 +17,7 @@ pub(super) struct State {
     pub(super) disabled: BTreeMap<UserId, Timestamp>,
     pub(super) tokens: BTreeMap<i64, TokenRow>,
     pub(super) instances: BTreeMap<i64, StoredInstance>,
+    pub(super) checks: BTreeMap<CheckKey, Check>,
     pub(super) services: Vec<ServiceRow>,
     pub(super) health: BTreeMap<ServiceType, HealthRow>,
     pub(super) usage: BTreeMap<UsageKey, Usage>,
