@@ -1,7 +1,7 @@
 //! Starts processes, each in its own session and process group.
 //!
-//! One thread, so that hundreds of `fork`s delay neither exits nor requests. Before a batch it
-//! waits (not for ever) until the intents are in the journal. A child that nobody could write down is
+//! One thread, so that hundreds of `fork`s delay neither exits nor requests. Before a start it
+//! waits (not for ever) until the intent is in the journal; those of a batch get there together. A child that nobody could write down is
 //! found by its name (`adopt/unwritten.rs`), but only while its process has a row.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use self::launch::{Inheritance, Launcher, Program};
 use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
 use super::child_env::PROCESS_VARIABLE;
-use super::journal::Journal;
+use super::journal::{Journal, Mark};
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
 use crate::config::AppSpec;
@@ -50,6 +50,8 @@ pub struct Order {
     pub pipes: Pipes,
     /// Its lock.
     pub lock: RunLock,
+    /// What must be in the journal before it is started.
+    pub intent: Mark,
     /// Where its pid is written; `None` for a run that is not its process's main one yet.
     pub pid_file: Option<PathBuf>,
 }
@@ -166,7 +168,7 @@ pub fn start(
                 continue;
             }
             failpoint::reach("spawn.intended");
-            journal.flush(JOURNAL_PATIENCE);
+            journal.flush_to(order.intent, JOURNAL_PATIENCE);
             number.keep();
             let outcome = spawn(&order, limits, &cgroups, &mut launcher);
             if outcome.is_err() {
