@@ -304,7 +304,6 @@ fn a_credential_that_is_refused_again_and_again_is_checked_and_then_shown_as_exp
     // It outlives the daemon, and ends with another credential: not with a wrong one.
     mcpm.kill_daemon();
     mcpm.ok(&["ping"]);
-    mcpm.wait_until(|list| list["demo"].is_online());
     assert_refused(&mcpm.get(&format!("{bobs}/x")), 403, "credentials_expired");
     let bobs_own = || {
         mcpm.api("bob", "GET", "/api/v1/services/demo/instance", "")
