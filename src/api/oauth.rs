@@ -260,7 +260,7 @@ async fn finish(
     let code = judged(oauth, name, query)?;
     let fields = api.oauth.exchange(&spec, returned, code).await;
     let fields = fields.map_err(|error| refused(&spec, error))?;
-    check(api, &spec, &fields).await?;
+    check(api, by, user, &spec, &fields).await?;
     let (service, prefix) = (&spec.service, &spec.prefix);
     let granted = api
         .instances

@@ -154,9 +154,10 @@ pub(super) async fn get(
     let user = parse(&id)?;
     let found = find(&api, &user).await?;
     let rows = api.instances.rows_of_user(&user).await?;
+    let seen = |row| AdminInstance::of(&api.instances, row);
     Ok(Reply(UserDetails {
         user: found,
-        instances: rows.iter().map(AdminInstance::of).collect(),
+        instances: rows.iter().map(seen).collect(),
         tokens: tokens::listed(&api, &TokenOwner::User(user)).await?,
     }))
 }

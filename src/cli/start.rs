@@ -142,6 +142,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Wait::UntilReady(args.timeout.map(Duration::from_secs))
     };
+    // What is listed would be started whole: the opposite of what was meant.
+    if args.selection.selects_apps() && args.targets.iter().any(|target| is_word(target)) {
+        args.selection.refuse_without_file(&args.targets)?;
+    }
     if !args.targets.is_empty()
         && let Some(why) = args.selection.meaningless(&args.targets)
     {

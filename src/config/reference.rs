@@ -2,7 +2,7 @@
 
 use super::keys::{
     APP, AUDIT, AUTH, AUTH_FIELD, BASIC, CORS, DAEMON, HEALTH, IDENTITY_PROVIDER, INJECT, Key,
-    LOG_ROTATE, MCP, OAUTH, RATE_LIMIT, RETENTION, TOP, Table, Treatment, VALIDATE,
+    LOG_ROTATE, MCP, OAUTH, RATE_LIMIT, RETENTION, TOP, Table, Treatment, VALIDATE, VALIDATE_JSON,
 };
 
 /// Every table of the paper, in its order.
@@ -16,6 +16,7 @@ pub const TABLES: &[&Table] = &[
     &INJECT,
     &BASIC,
     &VALIDATE,
+    &VALIDATE_JSON,
     &OAUTH,
     &RATE_LIMIT,
     &DAEMON,

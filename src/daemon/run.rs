@@ -26,6 +26,7 @@ use super::lock::{self, Lock, LockError};
 use super::log::OwnLog;
 use super::pid_file;
 use super::publish::Publisher;
+use super::recheck::Rechecker;
 use super::record::{self, Recorder};
 use super::rekey;
 use super::retention;
@@ -40,7 +41,7 @@ use crate::control::{server, service_manager};
 use crate::health;
 use crate::home::{Home, HomeError};
 use crate::ids::{ServiceType, Timestamp};
-use crate::instances::Instances;
+use crate::instances::{Checker, Instances};
 use crate::logs::Logs;
 use crate::logs::append::Rules;
 use crate::logs::aside::Tidier;
@@ -336,6 +337,7 @@ async fn live(
     audit.set_webhook(chosen.webhook());
     let (public, private) = (outbound(false), outbound(true));
     let (oauth, refreshing) = OAuth::new(instances.clone(), audit.clone(), public, private);
+    let checker = Checker::new(instances.clone(), outbound(false), outbound(true));
     let api = Api::new(Rooms {
         home: home.clone(),
         started_at: Timestamp::now(),
@@ -348,8 +350,7 @@ async fn live(
         ledger: ledger.clone(),
         audit: audit.clone(),
         oauth: oauth.clone(),
-        outbound: outbound(false),
-        outbound_private: outbound(true),
+        checker: checker.clone(),
         in_force: in_force.clone(),
         orders,
     });
@@ -411,6 +412,14 @@ async fn live(
         gate.clone(),
     ));
     tasks.spawn(retention::run(store.clone(), retained));
+    // Beside the scribes: what the router of a daemon that has handed over sees is found out, too.
+    let rechecker = Rechecker {
+        instances: instances.clone(),
+        checker,
+        oauth: oauth.clone(),
+        audit: audit.clone(),
+    };
+    scribes.spawn(rechecker.run());
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     // Not ended with the others: requests count as long as the router has any.

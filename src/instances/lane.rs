@@ -102,18 +102,14 @@ pub(super) enum Order {
         /// Who waits.
         caller: oneshot::Sender<Answer<Renewed>>,
     },
-    /// Say what is known of a credential, if it is still that one.
-    Judge {
-        /// Owner.
-        user: UserId,
-        /// Of what.
-        service: ServiceType,
-        /// Which.
-        public: PublicId,
-        /// What it holds.
-        of: Arc<Credential>,
-        /// What is known.
-        state: CredentialState,
+    /// Say that its credential is of no use any more, if both are still these.
+    Expire {
+        /// As it was asked about.
+        instance: Arc<InstanceEntry>,
+        /// What it held.
+        credential: Arc<Credential>,
+        /// From when on.
+        since: Timestamp,
         /// Who waits.
         caller: oneshot::Sender<Answer<bool>>,
     },
@@ -216,16 +212,13 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 let renewed = rooms.renew(&user, &service, &public, &before, after);
                 let _ = caller.send(renewed.await);
             }
-            Order::Judge {
-                user,
-                service,
-                public,
-                of,
-                state,
+            Order::Expire {
+                instance,
+                credential,
+                since,
                 caller,
             } => {
-                let judged = rooms.judge(&user, &service, &public, &of, state);
-                let _ = caller.send(judged.await);
+                let _ = caller.send(rooms.expire(&instance, &credential, since).await);
             }
             Order::Remove {
                 user,

@@ -10,8 +10,8 @@
 //!
 //! Invariants: a code, state or start address counts once, in the browser that began, and for ten
 //! minutes. A new refresh token is durable before the old one is forgotten. Only a provider that
-//! says so makes a credential expire; one that cannot be asked does not. No token, code or secret is
-//! in any message.
+//! says so makes a credential expire (or `daemon/recheck.rs`, when the external service says no to a
+//! fresh token, too); one that cannot be asked does not. No token, code or secret is in any message.
 
 mod client;
 mod connect;

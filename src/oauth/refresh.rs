@@ -17,14 +17,13 @@ use super::flights::{Flights, Step};
 use super::pending::Pending;
 use super::provider::{self, ProviderError};
 use super::tokens::{self, Due};
-use crate::audit::{Audit, By, words};
+use crate::audit::Audit;
 use crate::config::spec::{OauthSpec, ServiceSpec};
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{PublicId, ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, InstanceError, Instances, OwnCredential, Renewed};
 use crate::outbound::Outbound;
 use crate::problem::chain;
 use crate::secret::Secret;
-use crate::store::CredentialState;
 use crate::vault::{Credential, Fields};
 
 /// Jobs that wait to be begun; what does not fit is tried by the next request.
@@ -71,9 +70,7 @@ enum Job {
 
 /// Whose credential is to be refreshed.
 struct Refresh {
-    user: UserId,
-    service: ServiceType,
-    public: PublicId,
+    instance: Arc<InstanceEntry>,
     before: Arc<Credential>,
     spec: OauthSpec,
     allow_private: bool,
@@ -144,7 +141,7 @@ impl OAuth {
     /// It is of no use, or could not be refreshed.
     pub async fn ready(
         &self,
-        entry: &InstanceEntry,
+        entry: &Arc<InstanceEntry>,
         service: &ServiceSpec,
     ) -> Result<(), NotReady> {
         let Some(spec) = &service.auth.oauth else {
@@ -162,22 +159,36 @@ impl OAuth {
                 Ok(())
             }
             Due::Now | Due::Over => {
-                let mut told = self.want(entry, credential, spec, service.allow_private)?;
-                let landed = timeout(WAIT_MAX, told.wait_for(Option::is_some)).await;
-                match landed.ok().and_then(|told| *told.ok()?) {
-                    Some(Landed::Fresh) => Ok(()),
-                    Some(Landed::Expired) => Err(NotReady::Expired),
-                    Some(Landed::Later(pause)) => Err(NotReady::Later(pause)),
-                    None => Err(NotReady::Later(Duration::from_secs(1))),
-                }
+                let told = self.want(entry, credential, spec, service.allow_private)?;
+                landed(told).await
             }
+        }
+    }
+
+    /// Gets another token in the place of this one, which its service refuses though it has time left; at
+    /// once when that has happened meanwhile. `None` when there is no way to another one.
+    pub async fn renew(
+        &self,
+        entry: &Arc<InstanceEntry>,
+        service: &ServiceSpec,
+        refused: &Arc<Credential>,
+    ) -> Option<Result<(), NotReady>> {
+        let spec = service.auth.oauth.as_ref()?;
+        tokens::refresh_token(refused.expose())?;
+        let current = entry.credential().ok()?;
+        if !Arc::ptr_eq(&current, refused) {
+            return Some(Ok(()));
+        }
+        match self.want(entry, current, spec, service.allow_private) {
+            Ok(told) => Some(landed(told).await),
+            Err(why) => Some(Err(why)),
         }
     }
 
     /// Begins a refresh, or joins the one that is under way.
     fn want(
         &self,
-        entry: &InstanceEntry,
+        entry: &Arc<InstanceEntry>,
         before: Arc<Credential>,
         spec: &OauthSpec,
         allow_private: bool,
@@ -193,9 +204,7 @@ impl OAuth {
             Step::Ask => {}
         }
         let refresh = Refresh {
-            user: entry.user.clone(),
-            service: entry.service.clone(),
-            public: entry.public.clone(),
+            instance: Arc::clone(entry),
             before,
             spec: spec.clone(),
             allow_private,
@@ -338,12 +347,12 @@ impl Rooms {
     fn land(&self, job: &Refresh, landed: Result<Landed, Failed>) -> Landed {
         match landed {
             Ok(landed) => {
-                self.flights().done(&job.public);
+                self.flights().done(&job.instance.public);
                 landed
             }
             Err(failed) => {
-                let pause = self.flights().failed(&job.public, Instant::now());
-                let (instance, service) = (&job.public, &job.service);
+                let (instance, service) = (&job.instance.public, &job.instance.service);
+                let pause = self.flights().failed(instance, Instant::now());
                 tracing::warn!(
                     %instance, %service, error = %chain(&failed), again_in = ?pause,
                     "an OAuth token could not be refreshed"
@@ -387,7 +396,7 @@ impl Rooms {
                 Ok(_) => return Ok(()),
                 Err(error @ InstanceError::Stopped) => return Err(error.into()),
                 Err(error) => {
-                    let instance = &job.public;
+                    let instance = &job.instance.public;
                     tracing::error!(
                         %instance, error = %chain(&error),
                         "a fresh OAuth token could not be stored; trying again"
@@ -401,33 +410,37 @@ impl Rooms {
 
     async fn renew(&self, job: &Refresh, after: Option<&Fields>) -> Result<Renewed, InstanceError> {
         let after = after.cloned().map(Secret::new);
+        let of = &job.instance;
         self.instances
-            .renew(&job.user, &job.service, &job.public, &job.before, after)
+            .renew(&of.user, &of.service, &of.public, &job.before, after)
             .await
     }
 
     /// The user must consent again. Durable before anybody is told.
     async fn expire(&self, job: &Refresh, why: &str) -> Result<Landed, Failed> {
-        let state = CredentialState::Expired {
-            since: Timestamp::now(),
-        };
-        let judged = self
-            .instances
-            .judge(&job.user, &job.service, &job.public, &job.before, state);
-        if !judged.await? {
+        let expired =
+            self.instances
+                .expire_credential(&job.instance, &job.before, Timestamp::now());
+        if !expired.await? {
             // Meanwhile they have.
             return Ok(Landed::Fresh);
         }
-        let (instance, service) = (&job.public, &job.service);
+        let (instance, service) = (&job.instance.public, &job.instance.service);
         tracing::info!(%instance, %service, why, "a credential has expired");
-        let entry = By::system()
-            .entry(words::INSTANCE_EXPIRED)
-            .with_user(&job.user)
-            .with_service(service)
-            .with_instance(instance)
-            .with_detail(format!("the consent is over: {why}"));
-        self.audit.record(entry);
+        let why = format!("the consent is over: {why}");
+        self.audit.credential_expired(&job.instance, &why);
         Ok(Landed::Expired)
+    }
+}
+
+/// Waits for the end of a refresh, as long as a request does.
+async fn landed(mut told: Told) -> Result<(), NotReady> {
+    let landed = timeout(WAIT_MAX, told.wait_for(Option::is_some)).await;
+    match landed.ok().and_then(|told| *told.ok()?) {
+        Some(Landed::Fresh) => Ok(()),
+        Some(Landed::Expired) => Err(NotReady::Expired),
+        Some(Landed::Later(pause)) => Err(NotReady::Later(pause)),
+        None => Err(NotReady::Later(Duration::from_secs(1))),
     }
 }
 

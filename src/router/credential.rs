@@ -1,5 +1,8 @@
 //! May the credential of an instance be sent now?
 
+use http::Request;
+use hyper::body::Incoming;
+
 use super::pass::Pass;
 use super::path::Target;
 use super::refusal::Refusal;
@@ -8,24 +11,28 @@ use super::tables::ServiceEntry;
 use crate::oauth::NotReady;
 
 impl Service {
-    /// Waits until it can: only for an OAuth token that has expired, and is being refreshed.
+    /// Gives the request back as soon as it can: it waits only for an OAuth token that has expired, and is
+    /// being refreshed.
     pub(super) async fn credential(
         &self,
+        request: Request<Incoming>,
         instance: &Pass,
         service: &ServiceEntry,
         target: &Target<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Request<Incoming>, Refusal> {
+        let spec = &service.spec;
         if instance.credential_expired_at().is_some() {
-            return Err(Refusal::CredentialExpired);
+            return Err(Refusal::expired(request, spec).await);
         }
-        let ready = self.oauth.ready(instance, &service.spec).await;
+        let ready = self.oauth.ready(instance.instance(), spec).await;
         // Much may have happened while it waited.
         if instance.is_revoked() {
             return Err(self.over(instance, target));
         }
-        ready.map_err(|why| match why {
-            NotReady::Expired => Refusal::CredentialExpired,
-            NotReady::Later(pause) => Refusal::CredentialUnavailable(pause),
-        })
+        match ready {
+            Ok(()) if instance.credential_expired_at().is_none() => Ok(request),
+            Ok(()) | Err(NotReady::Expired) => Err(Refusal::expired(request, spec).await),
+            Err(NotReady::Later(pause)) => Err(Refusal::CredentialUnavailable(pause)),
+        }
     }
 }

@@ -25,6 +25,7 @@ mod resource;
 mod limit;
 mod template;
 pub mod headers;
+mod rpc;
 mod refusal;
 mod upstream;
 mod tables;

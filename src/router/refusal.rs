@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 
 use super::headers::REQUEST_ID;
+use super::rpc::{self, Call};
 use super::stream::Body;
+use crate::config::spec::{Protocol, ServiceSpec};
 use crate::problem::Problem;
 
 /// Why a request is not answered by a service.
@@ -63,15 +66,32 @@ pub(super) enum Refusal {
     UpstreamTimeout,
     /// The stored credential can't be put into a request.
     BadCredential,
-    /// The external service has said that it takes the stored credential no longer.
-    CredentialExpired,
     /// An OAuth token could not be refreshed; perhaps after this time.
     CredentialUnavailable(Duration),
+    /// The external service takes the credential no longer.
+    CredentialsExpired {
+        /// Whose credential it is, for people.
+        service: String,
+        /// What was called, when it is JSON-RPC.
+        call: Option<Call>,
+    },
     /// The router is ending.
     Draining,
 }
 
 impl Refusal {
+    /// What a request is told whose credential is taken no longer.
+    pub(super) async fn expired(request: Request<Incoming>, spec: &ServiceSpec) -> Self {
+        let call = match spec.protocol {
+            Protocol::Mcp if *request.method() == Method::POST => rpc::read(request).await,
+            Protocol::Mcp | Protocol::Http => None,
+        };
+        Self::CredentialsExpired {
+            service: spec.display_name.clone(),
+            call,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownInstance | Self::NoDiscovery => StatusCode::NOT_FOUND,
@@ -87,7 +107,7 @@ impl Refusal {
             Self::Unavailable | Self::Draining | Self::Unchecked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::BadCredential | Self::CredentialExpired => StatusCode::FORBIDDEN,
+            Self::BadCredential | Self::CredentialsExpired { .. } => StatusCode::FORBIDDEN,
             Self::CredentialUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -113,7 +133,7 @@ impl Refusal {
             Self::Unavailable | Self::Draining => "service_unavailable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
-            Self::BadCredential | Self::CredentialExpired => "credentials_expired",
+            Self::BadCredential | Self::CredentialsExpired { .. } => "credentials_expired",
             Self::CredentialUnavailable(_) => "credentials_unavailable",
         }
     }
@@ -147,7 +167,7 @@ impl Refusal {
             | Self::BadMethod
             | Self::BadCoding
             | Self::BadCredential
-            | Self::CredentialExpired => true,
+            | Self::CredentialsExpired { .. } => true,
             Self::NoDiscovery
             | Self::Unchecked
             | Self::BodyTimeout
@@ -202,16 +222,15 @@ impl Refusal {
             Self::BadCredential => {
                 "the stored credential can't be used; hand it over again".to_owned()
             }
-            Self::CredentialExpired => {
-                "the external service no longer takes the credential of this instance; connect it \
-                 again, its URL stays the same"
-                    .to_owned()
-            }
             Self::CredentialUnavailable(_) => {
                 "the access token has expired, and another one cannot be had just now; try again \
                  shortly"
                     .to_owned()
             }
+            Self::CredentialsExpired { service, .. } => format!(
+                "{service} no longer accepts the credential of this instance; hand over a new one where \
+                 you got this URL, which stays the same"
+            ),
             Self::Draining => "the router is stopping; try again shortly".to_owned(),
         }
     }
@@ -231,6 +250,18 @@ impl Refusal {
     /// The answer.
     pub(super) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         let id = request_id.to_str().unwrap_or_default();
+        if let Self::CredentialsExpired {
+            call: Some(call), ..
+        } = self
+        {
+            let error = rpc::Error {
+                number: rpc::CREDENTIALS_EXPIRED,
+                code: self.code(),
+                message: &self.detail(),
+                request_id: id,
+            };
+            return rpc_answer(call, &error, request_id);
+        }
         let problem = Problem::new(self.status(), self.code(), self.detail(), id);
         let text = serde_json::to_vec(&problem).expect("a problem holds nothing that JSON can't");
         let mut response = Response::new(Body::fixed(Bytes::from(text)));
@@ -252,4 +283,25 @@ impl Refusal {
         }
         response
     }
+}
+
+/// The same as JSON-RPC: clients show an error of a call to people, and take an error status for the end.
+fn rpc_answer(call: &Call, error: &rpc::Error<'_>, request_id: &HeaderValue) -> Response<Body> {
+    let mut response = match call.refused(error) {
+        Some(text) => {
+            let mut response = Response::new(Body::fixed(Bytes::from(text)));
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        None => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, request_id.clone());
+    response
 }

@@ -34,7 +34,7 @@ use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::oauth::OAuth;
 use crate::problem;
-use crate::users::{AuthError, Caller, LiveToken, Peer, Users};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
 
 /// Until the head of an answer: tools may work for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -125,15 +125,15 @@ impl Service {
                 let visit = visit(peer, id);
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
-                let may = match self.admit(&found, request.headers()) {
+                let admitted = match self.admit(&found, request.headers()) {
                     Ok(()) => {
-                        self.credential(&found.instance, &found.service, &target)
-                            .await
+                        let (instance, service) = (&found.instance, &found.service);
+                        self.credential(request, instance, service, &target).await
                     }
                     Err(refusal) => Err(refusal),
                 };
-                let answered = match may {
-                    Ok(()) => self.forward(request, &target, found, id, peer).await,
+                let answered = match admitted {
+                    Ok(request) => self.forward(request, &target, found, id, peer).await,
                     Err(refusal) => Err(refusal),
                 };
                 count(&tally, &answered, arrived.elapsed());
@@ -290,15 +290,10 @@ impl Service {
 
     /// Whose token a request shows, and the token when it is a user's.
     async fn shown(&self, headers: &HeaderMap, peer: IpAddr) -> (Shown, Option<Arc<LiveToken>>) {
-        let Some(value) = headers.get(AUTHORIZATION) else {
+        if !headers.contains_key(AUTHORIZATION) {
             return (Shown::Nothing, None);
-        };
-        let token = value.to_str().ok().and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then_some(token.trim())
-        });
+        }
+        let token = bearer(headers);
         let _turn = self.users.suspects().turn(peer).await;
         match self.users.authenticate(token.unwrap_or_default()).await {
             Ok(shown) => match shown.caller {
@@ -380,6 +375,8 @@ impl Service {
             }
             Err(_) => return Err(Refusal::UpstreamTimeout),
         };
+        self.instances
+            .answered(instance.instance(), &service.spec, response.status());
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else {

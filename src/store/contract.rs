@@ -18,8 +18,13 @@ use audit::{
     old_audit_entries_are_forgotten_in_steps, the_audit_log_is_filtered,
     the_audit_log_is_read_backwards,
 };
+use checks::{
+    checks_are_few_for_each_user, checks_are_forgotten_when_asked_to_or_old,
+    checks_are_remembered_for_their_user_only,
+};
 
 mod audit;
+mod checks;
 
 mod usage;
 
@@ -67,6 +72,9 @@ for_each_backend! {
     a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     what_stands_in_the_way_is_told,
     instances_are_found_by_user_service_and_state,
+    checks_are_remembered_for_their_user_only,
+    checks_are_few_for_each_user,
+    checks_are_forgotten_when_asked_to_or_old,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
     usage_adds_up,

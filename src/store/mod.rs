@@ -14,6 +14,8 @@ mod records;
 pub mod histogram;
 mod usage;
 mod terms;
+mod last_use;
+mod checks;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -24,8 +26,10 @@ use std::sync::Arc;
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 
+pub use checks::{CHECKS_MAX, Check, CheckKey};
 pub use error::{OpenError, StoreError};
 pub use histogram::Histogram;
+pub use last_use::LastUse;
 pub use memory::Memory;
 pub use records::{
     Added, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
@@ -193,6 +197,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many instances each service has, active or not. Changes nothing.
     fn instance_counts(&self) -> Answer<'_, Vec<(ServiceType, u64)>>;
+
+    // ── checked credentials ──
+
+    /// What is remembered of a credential that was checked, unless it is too old at `now`. Changes
+    /// nothing.
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>>;
+
+    /// Remembers an answer, unless a younger one is known or there is no such user, and forgets the
+    /// user's oldest beyond [`CHECKS_MAX`]. After a crash: all or nothing.
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()>;
+
+    /// Forgets what is remembered of one user's credentials for a service. After a crash: all or
+    /// nothing.
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()>;
+
+    /// Forgets up to `limit` answers that are too old at `now`, and answers how many those were. After
+    /// a crash: all of them or none.
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     // ── services and health ──
 

@@ -5,9 +5,11 @@
 //! (`outside.rs`). Removing a user and switching one off are `instances`' matter, since their URLs
 //! have to die with them.
 //!
-//! `tokens.rs` has the handle, `wanted.rs` (pure) what a token may be like, `live.rs` the tokens
-//! that are in use, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
+//! `bearer.rs` (pure) finds the token of a request, `tokens.rs` has the handle, `wanted.rs` (pure)
+//! what a token may be like, `live.rs` the tokens that are in use, `guessing.rs` (pure) how wrong
+//! ones are counted, `suspects.rs` for whom.
 
+mod bearer;
 mod guessing;
 mod live;
 mod suspects;
@@ -15,6 +17,7 @@ mod tokens;
 mod wanted;
 mod outside;
 
+pub use bearer::bearer;
 pub use live::LiveToken;
 pub use suspects::{Peer, Suspects};
 pub use tokens::{AuthError, Caller, Made, Shown, UserError, Users};

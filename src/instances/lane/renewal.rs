@@ -4,11 +4,14 @@
 //! Both hold only for the very credential that was asked about: one that its user has given meanwhile
 //! is left alone.
 
+use std::sync::Arc;
+
 use super::{Answer, TRIES, place};
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::registry::Rooms;
-use crate::store::{CredentialState, StoredInstance};
+use crate::store::{CredentialState, InstanceRow, StoredInstance};
 use crate::vault::{Credential, Purpose};
 
 /// What became of a credential that was to be refreshed.
@@ -40,7 +43,12 @@ impl Rooms {
         let place = place(&stored.row, Purpose::Credential);
         let there = self.vault.open_fields(&place, &stored.sealed_credential)?;
         if there.expose() != before.expose() {
-            self.put_in(&stored, stored.sealed_credential.clone(), there);
+            let StoredInstance {
+                row,
+                sealed_credential,
+                ..
+            } = stored;
+            self.put_in(&row, sealed_credential, there, row.credential);
             return Ok(Renewed::Other);
         }
         let Some(after) = after else {
@@ -51,38 +59,44 @@ impl Rooms {
         if !self.store.replace_credential(public, write, at).await? {
             return Ok(Renewed::Gone);
         }
-        self.put_in(&stored, sealed, after);
+        self.put_in(&stored.row, sealed, after, CredentialState::Good);
         Ok(Renewed::Done)
     }
 
-    /// `false` when it is another credential, or none.
-    pub(super) async fn judge(
+    /// `false` when it has another credential or URL by now, or that was known.
+    pub(super) async fn expire(
         &self,
-        user: &UserId,
-        service: &ServiceType,
-        public: &PublicId,
-        of: &Credential,
-        state: CredentialState,
+        instance: &Arc<InstanceEntry>,
+        credential: &Credential,
+        since: Timestamp,
     ) -> Answer<bool> {
+        let (user, service) = (&instance.user, &instance.service);
+        let state = CredentialState::Expired { since };
         for _ in 0..TRIES {
-            let Some(stored) = self.meant(user, service, Some(public)).await? else {
+            let Some(stored) = self.meant(user, service, Some(&instance.public)).await? else {
                 return Ok(false);
             };
-            let place = place(&stored.row, Purpose::Credential);
-            let there = self.vault.open_fields(&place, &stored.sealed_credential)?;
-            if there.expose() != of.expose() {
+            // What its user changes puts another entry in its place, what its provider gives does not; and
+            // all of it in this lane.
+            let entry = self.table.get(&stored.row.hash);
+            let is_same = entry.is_some_and(|entry| Arc::ptr_eq(&entry, instance));
+            if !is_same || stored.row.credential.expired_at().is_some() {
                 return Ok(false);
             }
-            // It may be sealed anew in between, which changes nothing of it.
-            let sealed = &stored.sealed_credential;
+            let (public, sealed) = (&stored.row.public, &stored.sealed_credential);
+            let there = self
+                .vault
+                .open_fields(&place(&stored.row, Purpose::Credential), sealed)?;
+            if there.expose() != credential.expose() {
+                return Ok(false);
+            }
+            // Another master key may have sealed it anew meanwhile: then it is read again.
             if self
                 .store
                 .set_credential_state(public, sealed, state)
                 .await?
             {
-                if let Some(entry) = self.table.get(&stored.row.hash) {
-                    entry.set_credential_state(state);
-                }
+                instance.set_credential_state(state);
                 return Ok(true);
             }
         }
@@ -90,10 +104,16 @@ impl Rooms {
     }
 
     /// One that is disabled or has expired has no entry.
-    fn put_in(&self, stored: &StoredInstance, sealed: Vec<u8>, credential: Credential) {
-        if let Some(entry) = self.table.get(&stored.row.hash) {
+    fn put_in(
+        &self,
+        row: &InstanceRow,
+        sealed: Vec<u8>,
+        credential: Credential,
+        state: CredentialState,
+    ) {
+        if let Some(entry) = self.table.get(&row.hash) {
             entry.refresh(sealed, credential);
-            entry.set_credential_state(CredentialState::Good);
+            entry.set_credential_state(state);
         }
     }
 }

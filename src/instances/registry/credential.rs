@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Instances;
-use crate::ids::{PublicId, ServiceType, UserId};
+use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::lane::{Order, Renewed, place};
-use crate::store::{CredentialState, StoredInstance};
+use crate::store::StoredInstance;
 use crate::vault::{Credential, Purpose};
 
 /// A stored credential, and whose it is.
@@ -47,27 +48,24 @@ impl Instances {
         .await
     }
 
-    /// Says what is known of the credential of an instance: durable when this answers, and what requests
-    /// hear from then on. `false` when it is another one by now.
+    /// The external service takes an instance's credential no longer, or its provider has taken it back: from
+    /// when this answers, its requests are told so, and its service gets none of them. `false`, and nothing has
+    /// changed, when that was known, or it has another credential or URL by now.
     ///
     /// # Errors
     /// Nothing could be written.
-    pub async fn judge(
+    pub async fn expire_credential(
         &self,
-        user: &UserId,
-        service: &ServiceType,
-        public: &PublicId,
-        of: &Arc<Credential>,
-        state: CredentialState,
+        instance: &Arc<InstanceEntry>,
+        credential: &Arc<Credential>,
+        since: Timestamp,
     ) -> Result<bool, InstanceError> {
-        let (service, public) = (service.clone(), public.clone());
-        let of = Arc::clone(of);
-        self.ask(user, |user, caller| Order::Judge {
-            user,
-            service,
-            public,
-            of,
-            state,
+        let owner = instance.user.clone();
+        let (instance, credential) = (Arc::clone(instance), Arc::clone(credential));
+        self.ask(&owner, |_, caller| Order::Expire {
+            instance,
+            credential,
+            since,
             caller,
         })
         .await

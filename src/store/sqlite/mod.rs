@@ -5,6 +5,7 @@
 //! the other files hold the SQL, a file per kind of record.
 
 mod audit;
+mod checks;
 mod column;
 mod instance_life;
 mod instances;
@@ -22,10 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
-    InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Reseal,
-    Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Terms, TokenAdded,
-    TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
+    InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page,
+    Proposal, Reseal, Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance,
+    Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -265,6 +266,24 @@ impl Store for Sqlite {
 
     fn instance_counts(&self) -> Answer<'_, Vec<(ServiceType, u64)>> {
         self.read(instances::counts)
+    }
+
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>> {
+        let key = key.clone();
+        self.read(move |conn| checks::one(conn, &key, now))
+    }
+
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()> {
+        self.write(move |conn| checks::put(conn, &key, &check))
+    }
+
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
+        let (user, service) = (user.clone(), service.clone());
+        self.write(move |conn| checks::forget(conn, &user, &service))
+    }
+
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.write(move |conn| checks::forget_before(conn, now, limit))
     }
 
     fn publish_services(&self, services: Vec<ServiceRow>, at: Timestamp) -> Answer<'_, ()> {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::instances::Renewed;
-use crate::store::CredentialState;
 
 fn credential(key: &str) -> Credential {
     Credential::new([("api_key", key)].into_iter().collect::<Fields>())
@@ -17,16 +16,11 @@ async fn renew(world: &World, of: &Granted, before: &str, after: Option<&str>) -
     renewed.await.unwrap()
 }
 
-async fn expire(world: &World, of: &Granted, known: &str) -> bool {
-    let state = CredentialState::Expired {
-        since: Timestamp::from_millis(7),
-    };
-    let (alice, figma) = (user("alice"), service("figma"));
+async fn expire(world: &World, entry: &Arc<InstanceEntry>, known: &str) -> bool {
     let known = Arc::new(credential(known));
-    let judged = world
-        .instances
-        .judge(&alice, &figma, &of.public, &known, state);
-    judged.await.unwrap()
+    let since = Timestamp::from_millis(7);
+    let expired = world.instances.expire_credential(entry, &known, since);
+    expired.await.unwrap()
 }
 
 #[tokio::test]
@@ -58,15 +52,16 @@ async fn what_a_user_has_given_meanwhile_wins() {
         Renewed::Other
     );
     assert_eq!(world.key(id).unwrap(), "mine");
-    assert!(!expire(&world, &granted, "one").await);
-    assert_eq!(world.entry(id).unwrap().credential_expired_at(), None);
+    let entry = world.entry(id).unwrap();
+    assert!(!expire(&world, &entry, "one").await);
+    assert_eq!(entry.credential_expired_at(), None);
     let (alice, figma) = (user("alice"), service("figma"));
     assert!(world.instances.remove(&alice, &figma).await.unwrap());
     assert_eq!(
         renew(&world, &granted, "mine", Some("two")).await,
         Renewed::Gone
     );
-    assert!(!expire(&world, &granted, "mine").await);
+    assert!(!expire(&world, &entry, "mine").await);
 }
 
 #[tokio::test]
@@ -74,7 +69,8 @@ async fn one_that_is_of_no_use_is_known_until_another_one_is_given() {
     let world = World::new().await;
     let granted = world.grant("alice", "figma", "one").await;
     let id = granted.id.expose();
-    assert!(expire(&world, &granted, "one").await);
+    let entry = world.entry(id).unwrap();
+    assert!(expire(&world, &entry, "one").await);
     let since = Some(Timestamp::from_millis(7));
     assert_eq!(world.entry(id).unwrap().credential_expired_at(), since);
     let again = World::open(world.store.clone()).await;
