@@ -14,11 +14,11 @@ fn start(provider: &Provider) -> Mcpm {
 fn start_with(provider: &Provider, settings: &Value, change: impl FnOnce(&mut Value)) -> Mcpm {
     let mcpm = Mcpm::new();
     let secret = mcpm.write("client-secret", &format!("{CLIENT_SECRET}\n"));
-    let mut oauth = provider.block(&secret);
-    change(&mut oauth);
+    let mut auth = json!({ "type": "oauth2", "oauth": provider.block(&secret) });
+    change(&mut auth);
     let demo = service("demo")
         .with("/mcp/allow_private", true)
-        .with("/mcp/auth", json!({ "type": "oauth2", "oauth": oauth }));
+        .with("/mcp/auth", auth);
     let path = mcpm.ecosystem([demo]);
     let mut whole: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     whole["mcpm"] = settings.clone();
@@ -442,6 +442,73 @@ fn a_provider_that_is_down_makes_no_consent_expire() {
     provider.set_life(3600);
     provider.set_up(true);
     until(&url, "Bearer access-0-1");
+}
+
+/// Has the service say 401 so often that it is looked into.
+#[track_caller]
+fn refuse(mcpm: &Mcpm, url: &str) {
+    for _ in 0..3 {
+        assert_eq!(mcpm.get(&format!("{url}/status/401")).status, 401);
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_is_refreshed_once_before_anything_expires() {
+    let provider = Provider::start();
+    let rule = json!({ "url": provider.me() });
+    let mcpm = start_with(&provider, &json!({}), |auth| auth["validate"] = rule);
+    let (alices, bobs) = (connect(&mcpm, "alice"), connect(&mcpm, "bob"));
+    // It is the request that is refused: the provider's API takes the token.
+    let asked = provider.asked();
+    refuse(&mcpm, &alices);
+    let checked = || (provider.asked() > asked).then_some(());
+    wait_for(checked, "the question");
+    assert!(instance(&mcpm, "alice")["refusedSince"].is_string());
+    assert_eq!(seen(&alices), "Bearer access-0-0");
+    // It is the token, and the next one is good.
+    provider.take_from(1);
+    refuse(&mcpm, &bobs);
+    until(&bobs, "Bearer access-1-1");
+    let own = instance(&mcpm, "bob");
+    assert!(own["credentialsExpiredAt"].is_null() && own["refusedSince"].is_null());
+    assert_eq!(provider.refreshes(), 1);
+    // It is the consent: the next one is as bad.
+    let carols = {
+        provider.take_from(0);
+        connect(&mcpm, "carol")
+    };
+    provider.take_from(u64::MAX);
+    refuse(&mcpm, &carols);
+    until(&carols, "credentials_expired");
+    assert_eq!((provider.refreshes(), provider.reuses()), (2, 0));
+    let told = mcpm.ok(&["audit", "--json", "--action", "instance.credential_expired"]);
+    assert!(told.contains("carol") && !told.contains("bob"), "{told}");
+    // What the provider has taken back is told by its refusal.
+    provider.take_from(0);
+    let daves = connect(&mcpm, "dave");
+    provider.take_from(u64::MAX);
+    provider.take_back();
+    refuse(&mcpm, &daves);
+    until(&daves, "credentials_expired");
+    assert_eq!(provider.refreshes(), 3);
+}
+
+#[test]
+fn without_a_rule_a_token_that_is_refused_is_refreshed_and_nothing_is_concluded() {
+    let provider = Provider::start();
+    let mcpm = start(&provider);
+    let url = connect(&mcpm, "alice");
+    refuse(&mcpm, &url);
+    let refreshed = || (provider.refreshes() == 1).then_some(());
+    wait_for(refreshed, "a refresh");
+    until(&url, "Bearer access-0-1");
+    // Not again and again.
+    refuse(&mcpm, &url);
+    refuse(&mcpm, &url);
+    let own = instance(&mcpm, "alice");
+    assert!(own["refusedSince"].is_string() && own["credentialsExpiredAt"].is_null());
+    assert_eq!(seen(&url), "Bearer access-0-1");
+    assert_eq!(provider.refreshes(), 1);
 }
 
 #[test]

@@ -46,6 +46,10 @@ struct State {
     /// Old refresh tokens that came again.
     reuses: usize,
     revoked: Vec<String>,
+    /// Access tokens with a smaller number are of no use at its API.
+    least: u64,
+    /// How often it was asked there.
+    asked: usize,
 }
 
 impl Provider {
@@ -65,6 +69,8 @@ impl Provider {
             refreshes: 0,
             reuses: 0,
             revoked: Vec::new(),
+            least: 0,
+            asked: 0,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -135,6 +141,21 @@ impl Provider {
         self.state().grants.fill(None);
     }
 
+    /// Its API takes access tokens from this number on.
+    pub(crate) fn take_from(&self, least: u64) {
+        self.state().least = least;
+    }
+
+    /// An address of its API, which says whether an access token is of use.
+    pub(crate) fn me(&self) -> String {
+        format!("{}/me", self.origin)
+    }
+
+    /// How often its API was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.state().asked
+    }
+
     /// How often a token was refreshed.
     pub(crate) fn refreshes(&self) -> usize {
         self.state().refreshes
@@ -176,6 +197,13 @@ fn answer(stream: TcpStream, shared: &Shared) -> Option<()> {
             let mut state = shared.state.lock().unwrap();
             state.revoked.extend(asked.form.get("token").cloned());
             json_answer(200, &json!({}))
+        }
+        "/me" => {
+            let number = asked.authorization.rsplit('-').next()?.parse::<u64>().ok();
+            let mut state = shared.state.lock().unwrap();
+            state.asked += 1;
+            let is_fit = number.is_some_and(|number| number >= state.least);
+            json_answer(if is_fit { 200 } else { 401 }, &json!({}))
         }
         _ => json_answer(404, &Value::Null),
     };
