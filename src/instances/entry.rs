@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::tally::{Tallies, Tally};
+use crate::limits::{Limits, Seat};
 use crate::store::StoredInstance;
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
@@ -43,9 +44,9 @@ pub struct InstanceEntry {
     used: AtomicI64,
     /// What of `used` the store has.
     flushed: AtomicI64,
-    meter: AtomicU64,
     held: AtomicUsize,
     tally: OnceLock<Arc<Tally>>,
+    seat: OnceLock<Arc<Seat>>,
 }
 
 impl InstanceEntry {
@@ -68,9 +69,9 @@ impl InstanceEntry {
             ended: Notify::new(),
             used: AtomicI64::new(used),
             flushed: AtomicI64::new(used),
-            meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
+            seat: OnceLock::new(),
         }
     }
 
@@ -91,9 +92,10 @@ impl InstanceEntry {
         &self.held
     }
 
-    /// The state of the instance's rate limit: `router/limit.rs` reads and writes it, nobody else.
-    pub fn meter(&self) -> &AtomicU64 {
-        &self.meter
+    /// What it has used of its limits, and of its user's and service's. Looked up at the first call.
+    pub fn seat(&self, limits: &Limits) -> &Arc<Seat> {
+        self.seat
+            .get_or_init(|| limits.seat(&self.user, &self.service))
     }
 
     /// Where its requests are counted. Made at the first call.
@@ -176,9 +178,6 @@ impl InstanceEntry {
     pub(super) fn inherit(&self, older: &Self) {
         self.used
             .fetch_max(older.used.load(Ordering::Relaxed), Ordering::Relaxed);
-        // A new URL or key is no new allowance.
-        self.meter
-            .fetch_max(older.meter.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The last use, when the store has not got it.

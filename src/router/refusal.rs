@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 
 use super::headers::REQUEST_ID;
 use super::stream::Body;
+use crate::limits::Denied;
 use crate::problem::Problem;
 
 /// Why a request is not answered by a service.
@@ -43,8 +44,8 @@ pub(super) enum Refusal {
     ForeignOrigin,
     /// The rest of the path leaves the instance's part of it.
     BadPath,
-    /// The instance's bucket is empty.
-    RateLimited(Duration),
+    /// More than the instance, its user or the service may be sent.
+    RateLimited(Denied),
     /// The body is larger than this many bytes.
     BodyTooLarge(u64),
     /// The client stopped sending its body.
@@ -174,9 +175,7 @@ impl Refusal {
             }
             Self::ForeignOrigin => "pages of this origin may not call this server".to_owned(),
             Self::BadPath => "a path to this service may hold no `..`".to_owned(),
-            Self::RateLimited(_) => {
-                "this instance has sent too many requests; wait as `Retry-After` says".to_owned()
-            }
+            Self::RateLimited(denied) => format!("{denied}; wait as `Retry-After` says"),
             Self::BodyTooLarge(max) => format!("a body may have {max} bytes at most"),
             Self::BodyTimeout => "the rest of the body did not arrive".to_owned(),
             Self::BadBody => "the body is not framed as HTTP says (RFC 9112 §7)".to_owned(),
@@ -197,7 +196,7 @@ impl Refusal {
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(wait) | Self::Guessing(wait) => {
+            Self::RateLimited(Denied { wait, .. }) | Self::Guessing(wait) => {
                 Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),

@@ -11,7 +11,7 @@ use life::{
     terms_change_only_from_what_they_were, what_stands_in_the_way_is_told,
 };
 
-use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{AppName, GroupName, Port, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::*;
 use audit::{
     old_audit_entries_are_forgotten_in_steps, the_audit_log_is_filtered,
@@ -51,6 +51,7 @@ for_each_backend! {
     a_user_is_added_once_with_their_token,
     a_user_is_ensured_once_without_a_token,
     users_come_in_the_order_of_their_ids,
+    users_are_put_into_groups,
     removing_a_user_takes_all_that_is_theirs_and_nothing_else,
     a_user_has_one_instance_of_a_service,
     an_instance_needs_its_user,
@@ -117,6 +118,7 @@ async fn add_user(store: &StoreHandle, id: &str, n: u8) -> bool {
     let new = NewUser {
         id: user(id),
         created_at: at(5),
+        group: None,
     };
     store
         .add_user(new, token(n, TokenOwner::User(user(id))))
@@ -152,7 +154,8 @@ async fn a_user_is_added_once_with_their_token(store: StoreHandle) {
             id: user("alice"),
             created_at: at(5),
             instances: 0,
-            disabled_at: None
+            disabled_at: None,
+            group: None,
         }
     );
     let first = store.token_by_hash(&[1; 32]).await.unwrap().unwrap();
@@ -161,11 +164,52 @@ async fn a_user_is_added_once_with_their_token(store: StoreHandle) {
     assert_eq!(store.user(&user("bob")).await.unwrap(), None);
 }
 
+async fn users_are_put_into_groups(store: StoreHandle) {
+    let group = |name: &str| GroupName::parse(name).unwrap();
+    let grouped = async |after: Option<&str>, limit| {
+        let after = after.map(user);
+        let found = store.grouped_users(after.as_ref(), limit).await.unwrap();
+        let words = found.iter().map(|(id, group)| format!("{id} {group}"));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    for (id, n) in [("bob", 1), ("alice", 2)] {
+        add_user(&store, id, n).await;
+    }
+    let new = NewUser {
+        id: user("carol"),
+        created_at: at(5),
+        group: Some(group("free")),
+    };
+    let first = token(3, TokenOwner::User(user("carol")));
+    assert!(store.add_user(new.clone(), first).await.unwrap());
+    // Who is there already stays where they are.
+    let other = NewUser {
+        group: Some(group("pro")),
+        ..new
+    };
+    assert!(!store.ensure_user(other).await.unwrap());
+    let set =
+        async |id: &str, to: Option<&str>| store.set_group(&user(id), to.map(group)).await.unwrap();
+    assert!(set("bob", Some("pro")).await && !set("nobody", Some("pro")).await);
+    assert_eq!(grouped(None, 10).await, "bob pro, carol free");
+    assert_eq!(grouped(None, 1).await, "bob pro");
+    assert_eq!(grouped(Some("bob"), 10).await, "carol free");
+    assert!(set("bob", Some("free")).await && set("carol", None).await);
+    assert_eq!(grouped(None, 10).await, "bob free");
+    let bob = store.user(&user("bob")).await.unwrap().unwrap();
+    assert_eq!(bob.group, Some(group("free")));
+    store.remove_user(&user("bob")).await.unwrap();
+    assert_eq!(grouped(None, 10).await, "");
+    add_user(&store, "bob", 4).await;
+    assert_eq!(store.user(&user("bob")).await.unwrap().unwrap().group, None);
+}
+
 async fn a_user_is_ensured_once_without_a_token(store: StoreHandle) {
     let ensure = async || {
         let new = NewUser {
             id: user("alice"),
             created_at: at(5),
+            group: None,
         };
         store.ensure_user(new).await.unwrap()
     };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
     InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation, ServiceRow,
@@ -24,6 +24,8 @@ pub struct Memory {
 struct State {
     closed: bool,
     users: BTreeMap<UserId, Timestamp>,
+    /// Those that are in a group.
+    groups: BTreeMap<UserId, GroupName>,
     /// Those that are switched off, and since when.
     disabled: BTreeMap<UserId, Timestamp>,
     tokens: BTreeMap<i64, TokenRow>,
@@ -61,6 +63,13 @@ impl State {
     fn number(&mut self) -> i64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    fn insert_user(&mut self, user: NewUser) {
+        if let Some(group) = user.group {
+            self.groups.insert(user.id.clone(), group);
+        }
+        self.users.insert(user.id, user.created_at);
     }
 
     fn push_token(&mut self, new: NewToken) -> i64 {
@@ -144,6 +153,7 @@ impl State {
             created_at,
             instances: own.count() as u64,
             disabled_at: self.disabled.get(id).copied(),
+            group: self.groups.get(id).cloned(),
         })
     }
 
@@ -184,7 +194,7 @@ impl Store for Memory {
             if state.users.contains_key(&user.id) {
                 return false;
             }
-            state.users.insert(user.id, user.created_at);
+            state.insert_user(user);
             state.push_token(token);
             true
         })
@@ -194,7 +204,7 @@ impl Store for Memory {
         self.run(|state| {
             let is_new = !state.users.contains_key(&user.id);
             if is_new {
-                state.users.insert(user.id, user.created_at);
+                state.insert_user(user);
             }
             is_new
         })
@@ -220,6 +230,7 @@ impl Store for Memory {
         self.run(|state| {
             state.users.remove(id)?;
             state.disabled.remove(id);
+            state.groups.remove(id);
             state
                 .tokens
                 .retain(|_, token| token.owner != TokenOwner::User(id.clone()));
@@ -255,6 +266,33 @@ impl Store for Memory {
                 }
             }
             Some(true)
+        })
+    }
+
+    fn set_group(&self, id: &UserId, group: Option<GroupName>) -> Answer<'_, bool> {
+        self.run(|state| {
+            if !state.users.contains_key(id) {
+                return false;
+            }
+            match group {
+                Some(group) => state.groups.insert(id.clone(), group),
+                None => state.groups.remove(id),
+            };
+            true
+        })
+    }
+
+    fn grouped_users(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Answer<'_, Vec<(UserId, GroupName)>> {
+        self.run(|state| {
+            let all = state.groups.iter();
+            let rest = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
+            let rows = rest.take(limit as usize);
+            rows.map(|(id, group)| (id.clone(), group.clone()))
+                .collect()
         })
     }
 

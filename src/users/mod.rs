@@ -6,8 +6,9 @@
 //! have to die with them.
 //!
 //! `tokens.rs` has the handle, `wanted.rs` (pure) what a token may be like, `live.rs` the tokens
-//! that are in use, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
+//! that are in use, `groups.rs` whose limits hold for a user, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
 
+mod groups;
 mod guessing;
 mod live;
 mod suspects;
@@ -15,6 +16,7 @@ mod tokens;
 mod wanted;
 mod outside;
 
+pub use groups::{Groups, Member};
 pub use live::LiveToken;
 pub use suspects::{Peer, Suspects};
 pub use tokens::{AuthError, Caller, Made, Shown, UserError, Users};

@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_tokens.sql"),
     include_str!("migrations/0003_audit.sql"),
     include_str!("migrations/0004_instances_life.sql"),
+    include_str!("migrations/0040_user_groups.sql"),
 ];
 
 /// How long a statement waits for another program (a backup, a curious `sqlite3`) to let go.
