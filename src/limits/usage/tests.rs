@@ -127,6 +127,16 @@ fn a_stream_counts_until_it_is_dropped() {
     assert_eq!(one.instance.streams.load(Ordering::Relaxed), 0);
 }
 
+/// Would a request pass? Nothing is taken.
+fn is_free(seat: &Seat, quotas: &Quotas, now: u64) -> bool {
+    let all = seat.all();
+    let mut waits = all
+        .iter()
+        .zip(&quotas.0)
+        .flat_map(|((_, used), quota)| used.waits(quota, now));
+    waits.all(|(_, wait)| wait.is_none())
+}
+
 proptest! {
     /// Any order of requests: each bucket lets through what it would let through alone, and all of them
     /// together what the tightest does.
@@ -144,10 +154,9 @@ proptest! {
             now += gap;
             if let Err(denied) = seats[who].take(&quotas, now) {
                 let later = now + u64::try_from(denied.wait.as_nanos()).unwrap();
-                let copy = quotas;
-                prop_assert!(seats[who].all().iter().zip(&copy.0).all(|((_, used), quota)| {
-                    used.waits(quota, later).iter().all(|(_, wait)| wait.is_none())
-                }));
+                let late = seats[who].take(&quotas, later - 1).is_ok();
+                let free = is_free(&seats[who], &quotas, later);
+                prop_assert!(free && !late, "{denied:?}");
             } else {
                 passed[who] += 1;
             }
