@@ -13,8 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::secret::Secret;
 
 mod day;
+mod source;
 
 pub use day::Day;
+pub use source::Source;
 
 /// Why a word is not the noun it was meant to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

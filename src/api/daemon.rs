@@ -39,6 +39,10 @@ pub struct DaemonInfo {
     /// tells them.
     #[serde(default)]
     pub isolation_events: u64,
+    /// Credentials of instances that external services have been found to take no longer, since the daemon
+    /// has started.
+    #[serde(default)]
+    pub expired_credentials: u64,
 }
 
 /// One setting, and where its value comes from.
@@ -131,6 +135,7 @@ pub(super) async fn info(_: Admin, State(api): State<Api>) -> Reply<DaemonInfo> 
         public_url: now.public_url.clone(),
         warnings: warnings(&api),
         isolation_events: api.audit.isolation_events(),
+        expired_credentials: api.audit.expired_credentials(),
     })
 }
 

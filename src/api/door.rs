@@ -21,7 +21,7 @@ use super::state::Api;
 use crate::audit::{Actor, By, Visit, words};
 use crate::ids::UserId;
 use crate::problem::Problem;
-use crate::users::{AuthError, Caller, LiveToken, Peer, Shown};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Shown, bearer};
 
 /// Largest body of a call over TCP, in bytes: a key and a few fields.
 const BODY_MAX_TCP: usize = 256 * 1024;
@@ -140,7 +140,7 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
     if !parts.headers.contains_key(AUTHORIZATION) {
         return Ok(None);
     }
-    let Some(token) = bearer(parts) else {
+    let Some(token) = bearer(&parts.headers) else {
         return Err(ApiError::unauthorized());
     };
     // None over the socket, where nobody guesses.
@@ -193,15 +193,6 @@ async fn user(parts: &mut Parts, api: &Api) -> Result<UserToken, ApiError> {
             Err(forbidden(parts, api, detail))
         }
     }
-}
-
-/// The token of a call.
-fn bearer(parts: &Parts) -> Option<&str> {
-    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
 }
 
 /// A call over TCP, as it is told of; `None` for one that came by the socket.

@@ -103,8 +103,8 @@ fn named_in(request: &ChangeInstance) -> String {
     named.join(", ")
 }
 
-fn tagged(row: &InstanceRow) -> Tagged<AdminInstance> {
-    Tagged(AdminInstance::of(row), Version::of(row))
+fn tagged(api: &Api, row: &InstanceRow) -> Tagged<AdminInstance> {
+    Tagged(AdminInstance::of(&api.instances, row), Version::of(row))
 }
 
 /// Gives my instance another label.
@@ -144,7 +144,7 @@ pub(super) async fn admin_get(
     Path(id): Path<String>,
 ) -> Answer<Tagged<AdminInstance>> {
     let found = api.instances.by_public(&number(&id)?).await?;
-    Ok(tagged(&found.ok_or_else(|| unknown(&id))?))
+    Ok(tagged(&api, &found.ok_or_else(|| unknown(&id))?))
 }
 
 /// Changes label, expiry or state of an instance: at once, on open streams too.
@@ -171,7 +171,7 @@ pub(super) async fn change_any(
     let action = words::INSTANCE_CHANGE;
     let entry = told(&by, action, &row.user, &row.service, &row.public).with_detail(named);
     api.audit.record_now(entry).await;
-    Ok(tagged(&row))
+    Ok(tagged(&api, &row))
 }
 
 /// Kills the URL of an instance; its owner gets the new one by asking for the instance.
@@ -203,7 +203,7 @@ pub(super) async fn admin_rotate(
         .by_public(&public)
         .await?
         .ok_or_else(unknown)?;
-    Ok(tagged(&row))
+    Ok(tagged(&api, &row))
 }
 
 /// The first part of a new id. An instance may outlive its service's app.

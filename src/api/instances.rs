@@ -16,8 +16,8 @@ use super::{List, Problem};
 use crate::audit::{By, words};
 use crate::config::spec::{AuthKind, ServiceSpec};
 use crate::ids::{InstanceId, Label, PublicId, ServiceType, Timestamp, UserId};
-use crate::instances::validate::{Verdict, validate};
-use crate::instances::{NewTerms, OwnInstance, Version, credentials};
+use crate::instances::validate::Verdict;
+use crate::instances::{Instances, NewTerms, OwnInstance, Version, credentials};
 use crate::secret::Secret;
 use crate::store::{AuditEntry, InstanceFilter, InstanceRow};
 use crate::vault::Fields;
@@ -64,6 +64,16 @@ pub struct Instance {
     /// Since when its operator has it switched off.
     #[schema(value_type = Option<String>)]
     pub disabled_at: Option<Timestamp>,
+    /// Since when the external service takes its credential no longer, so that requests are answered with
+    /// `credentials_expired`; `authenticate` with another credential ends that.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub credentials_expired_at: Option<Timestamp>,
+    /// Since when its service has answered nothing but 401, several times in a row: the credential may be
+    /// wrong. Known as long as the daemon runs.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub refused_since: Option<Timestamp>,
     /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
     pub version: String,
     /// Requests of its user to this service, as far as usage is kept; up to a second behind.
@@ -99,12 +109,22 @@ pub struct AdminInstance {
     /// Since when it is switched off.
     #[schema(value_type = Option<String>)]
     pub disabled_at: Option<Timestamp>,
+    /// Since when the external service takes its credential no longer, so that requests are answered with
+    /// `credentials_expired`; `authenticate` with another credential ends that.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub credentials_expired_at: Option<Timestamp>,
+    /// Since when its service has answered nothing but 401, several times in a row: the credential may be
+    /// wrong. Known as long as the daemon runs.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub refused_since: Option<Timestamp>,
     /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
     pub version: String,
 }
 
 impl AdminInstance {
-    pub(super) fn of(row: &InstanceRow) -> Self {
+    pub(super) fn of(instances: &Instances, row: &InstanceRow) -> Self {
         Self {
             id: row.public.to_string(),
             user: row.user.to_string(),
@@ -116,6 +136,8 @@ impl AdminInstance {
             rotated_at: row.rotated_at,
             expires_at: row.expires_at,
             disabled_at: row.disabled_at,
+            credentials_expired_at: row.credential.expired_at(),
+            refused_since: instances.refused_since(row),
             version: Version::of(row).to_string(),
         }
     }
@@ -171,6 +193,8 @@ pub(super) fn own(
         rotated_at: instance.rotated_at,
         expires_at: instance.expires_at,
         disabled_at: instance.disabled_at,
+        credentials_expired_at: instance.credential.expired_at(),
+        refused_since: instance.refused_since,
         version: instance.version.to_string(),
         usage_count: counts.get(&instance.service).copied().unwrap_or(0),
     }
@@ -218,7 +242,7 @@ async fn grant_under(
     let given = api_key.as_ref().map(|key| key.expose().as_str());
     let fields = credentials::collect(&spec.auth, given, &additional)
         .map_err(|error| bad_credentials(error.to_string()))?;
-    check(api, &spec, &fields).await?;
+    check(api, by, user, &spec, &fields).await?;
     let granted = api
         .instances
         .grant_under(
@@ -273,22 +297,21 @@ fn bad_credentials(detail: String) -> ApiError {
 }
 
 /// Only an explicit good answer counts.
-async fn check(api: &Api, spec: &ServiceSpec, fields: &Fields) -> Answer<()> {
-    let Some(rule) = &spec.auth.validate else {
-        return Ok(());
-    };
-    let outbound = if spec.allow_private {
-        &api.outbound_private
-    } else {
-        &api.outbound
-    };
-    match validate(rule, fields, outbound).await {
+async fn check(
+    api: &Api,
+    by: &By,
+    user: &UserId,
+    spec: &ServiceSpec,
+    fields: &Fields,
+) -> Answer<()> {
+    match api.checker.check(user, spec, fields).await {
         Verdict::Good => Ok(()),
         Verdict::Wrong { why } => {
             let name = &spec.display_name;
-            Err(bad_credentials(format!(
-                "{name} does not accept this credential: {why}"
-            )))
+            let refused = bad_credentials(format!("{name} does not accept this credential: {why}"));
+            api.audit
+                .refused_credential(by, user, &spec.service, refused.code);
+            Err(refused)
         }
         Verdict::CouldNotCheck { why } => {
             let name = &spec.display_name;
@@ -453,8 +476,9 @@ pub(super) async fn admin_list(
     .size();
     let found = api.instances.all(filter, cursor, limit).await?;
     let next_cursor = found.next.map(|next| next.to_string());
+    let seen = |row| AdminInstance::of(&api.instances, row);
     Ok(Reply(List {
-        items: found.items.iter().map(AdminInstance::of).collect(),
+        items: found.items.iter().map(seen).collect(),
         next_cursor,
     }))
 }

@@ -16,10 +16,9 @@ use crate::audit::Audit;
 use crate::config::Settings;
 use crate::home::Home;
 use crate::ids::{ServiceType, Timestamp};
-use crate::instances::Instances;
+use crate::instances::{Checker, Instances};
 use crate::limits::Limits;
 use crate::logs::Logs;
-use crate::outbound::Outbound;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
 use crate::usage::Ledger;
@@ -54,10 +53,8 @@ pub struct Rooms {
     pub ledger: Ledger,
     /// What was done by whom.
     pub audit: Audit,
-    /// Calls to external services, public addresses only.
-    pub outbound: Outbound,
-    /// The same for services that may reach private addresses.
-    pub outbound_private: Outbound,
+    /// Whether a credential is right.
+    pub checker: Checker,
     /// What is in force now.
     pub in_force: Arc<ArcSwap<InForce>>,
     /// Orders to the daemon itself.

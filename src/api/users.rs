@@ -191,11 +191,12 @@ pub(super) async fn get(
         let (instance, _) = api.limits.of_service(process.spec.mcp.as_ref()?);
         Some((row.service.to_string(), instance.into()))
     };
+    let seen = |row| AdminInstance::of(&api.instances, row);
     Ok(Reply(UserDetails {
         user: found,
         limits: limits.into(),
         instance_limits: rows.iter().filter_map(of_instance).collect(),
-        instances: rows.iter().map(AdminInstance::of).collect(),
+        instances: rows.iter().map(seen).collect(),
         tokens: tokens::listed(&api, &TokenOwner::User(user)).await?,
     }))
 }

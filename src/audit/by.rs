@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::ids::{Timestamp, UserId};
+use super::refusals::Known;
+use crate::ids::{ServiceType, Timestamp, UserId};
 use crate::store::AuditEntry;
 use crate::users::Peer;
 
@@ -86,6 +87,21 @@ impl By {
             request_id,
         } = visit;
         Self::caller(actor, Some(Peer(address)), Some(request_id.to_owned()))
+    }
+
+    /// That they were refused this, about what is a user's.
+    pub(super) fn refused(&self, user: &UserId, service: &ServiceType) -> Known {
+        Known {
+            actor: self.actor.to_string(),
+            address: self.address.clone(),
+            user: user.clone(),
+            service: service.clone(),
+        }
+    }
+
+    /// Under which request it stands in the log.
+    pub(super) fn request_id(&self) -> &str {
+        self.request_id.as_deref().unwrap_or_default()
     }
 
     /// That they have done this now, with nothing else told yet.

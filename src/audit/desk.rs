@@ -107,8 +107,8 @@ fn shortened(detail: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::by::By;
-    use super::super::source::Source;
     use super::*;
+    use crate::ids::Source;
 
     fn entry(detail: &str) -> AuditEntry {
         By::system().entry("user.add").with_detail(detail)

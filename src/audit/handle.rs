@@ -12,12 +12,11 @@ use tokio::time::Instant;
 use super::by::{Actor, By, Visit};
 use super::desk::Which;
 use super::refusals::Kind;
-use super::source::Source;
 use super::watch::Event;
 use super::webhook::{Hook, Poster};
 use super::words;
 use super::writer::{Order, Shared, Writer};
-use crate::ids::{Timestamp, UserId};
+use crate::ids::{ServiceType, Source, Timestamp, UserId};
 use crate::instances::InstanceEntry;
 use crate::outbound::Outbound;
 use crate::store::{AuditEntry, AuditFilter, AuditRow, StoreError, StoreHandle};
@@ -36,6 +35,8 @@ struct Inner {
     hook: Hook,
     /// Since the daemon has started.
     isolation_events: AtomicU64,
+    /// Since the daemon has started.
+    expired_credentials: AtomicU64,
     /// Makes numbers of users; per process, so that nobody can choose equal ones.
     numbers: RandomState,
 }
@@ -54,6 +55,7 @@ impl Audit {
             orders,
             hook,
             isolation_events: AtomicU64::new(0),
+            expired_credentials: AtomicU64::new(0),
             numbers: RandomState::new(),
         }));
         (audit, writer, poster)
@@ -117,6 +119,34 @@ impl Audit {
         if is_news {
             self.0.shared.news.notify_one();
         }
+    }
+
+    /// A credential was refused that somebody has handed over for a user, for a reason that has this code.
+    pub fn refused_credential(
+        &self,
+        by: &By,
+        user: &UserId,
+        service: &ServiceType,
+        reason: &'static str,
+    ) {
+        let kind = Kind::known(words::INSTANCE_REFUSED, reason, by.refused(user, service));
+        let (at, now) = (Timestamp::now(), Instant::now());
+        let is_news = self.0.shared.desk().refuse(kind, by.request_id(), at, now);
+        if is_news {
+            self.0.shared.news.notify_one();
+        }
+    }
+
+    /// The credential of an instance is taken no longer.
+    pub fn credential_expired(&self, instance: &InstanceEntry, why: &str) {
+        self.0.expired_credentials.fetch_add(1, Ordering::Relaxed);
+        let told = By::system().entry(words::INSTANCE_EXPIRED);
+        self.record(about(told, instance).with_detail(why));
+    }
+
+    /// How often that was since the daemon has started.
+    pub fn expired_credentials(&self) -> u64 {
+        self.0.expired_credentials.load(Ordering::Relaxed)
     }
 
     /// An instance is used for the first time of a UTC day.

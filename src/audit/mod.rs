@@ -17,7 +17,6 @@
 
 pub mod words;
 mod by;
-mod source;
 mod tally;
 mod watch;
 mod refusals;

@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::by::Actor;
-use super::source::Source;
-use crate::ids::Timestamp;
+use crate::ids::{ServiceType, Source, Timestamp, UserId};
 use crate::store::AuditEntry;
 
 /// Clients and reasons that are told apart; those beyond are one client. Reasons are few.
@@ -21,14 +20,32 @@ const FIRST_AFTER: Duration = Duration::from_millis(500);
 const NEXT_AFTER: Duration = Duration::from_secs(60);
 
 /// Whose refusals, and which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     /// One of `words`.
     pub(super) action: &'static str,
     /// The code of the refusal.
     pub(super) reason: &'static str,
     /// `None` for those that are told together.
-    source: Option<Source>,
+    from: Option<Whence>,
+}
+
+/// Where refusals come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Whence {
+    /// Somebody who is not known.
+    Source(Source),
+    /// Somebody who has shown who they are, about what is theirs.
+    Known(Box<Known>),
+}
+
+/// Who was refused, and what for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Known {
+    pub(super) actor: String,
+    pub(super) address: Option<String>,
+    pub(super) user: UserId,
+    pub(super) service: ServiceType,
 }
 
 impl Kind {
@@ -36,7 +53,16 @@ impl Kind {
         Self {
             action,
             reason,
-            source: Some(source),
+            from: Some(Whence::Source(source)),
+        }
+    }
+
+    /// Of somebody who has shown who they are.
+    pub(super) fn known(action: &'static str, reason: &'static str, known: Known) -> Self {
+        Self {
+            action,
+            reason,
+            from: Some(Whence::Known(Box::new(known))),
         }
     }
 }
@@ -120,27 +146,32 @@ impl Refusals {
         if self.counts.len() < KEYS_MAX {
             return kind;
         }
-        Kind {
-            source: None,
-            ..kind
-        }
+        Kind { from: None, ..kind }
     }
 }
 
 fn row(kind: &Kind, count: &Count) -> AuditEntry {
-    let others = if kind.source.is_none() {
+    let others = if kind.from.is_none() {
         ", by many clients"
     } else {
         ""
     };
+    let known = match &kind.from {
+        Some(Whence::Known(known)) => Some(known),
+        Some(Whence::Source(_)) | None => None,
+    };
     AuditEntry {
         at: count.first,
-        actor: Actor::Nobody.to_string(),
+        actor: known.map_or_else(|| Actor::Nobody.to_string(), |known| known.actor.clone()),
         action: kind.action.to_owned(),
-        user: None,
-        service: None,
+        user: known.map(|known| known.user.clone()),
+        service: known.map(|known| known.service.clone()),
         public: None,
-        address: kind.source.map(|source| source.to_string()),
+        address: match &kind.from {
+            Some(Whence::Source(source)) => Some(source.to_string()),
+            Some(Whence::Known(known)) => known.address.clone(),
+            None => None,
+        },
         request_id: Some(count.request_id.clone()),
         detail: Some(format!("{} × {}{others}", count.times, kind.reason)),
     }
@@ -161,6 +192,31 @@ mod tests {
         rows.iter()
             .filter_map(|row| row.detail.as_deref())
             .collect()
+    }
+
+    #[test]
+    fn what_is_refused_to_somebody_known_is_told_of_them() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        let known = |name: &str| Known {
+            actor: format!("user:{name}"),
+            address: Some("192.0.2.1".to_owned()),
+            user: UserId::parse(name).unwrap(),
+            service: ServiceType::parse("figma").unwrap(),
+        };
+        for name in ["alice", "alice", "bob"] {
+            let kind = Kind::known("instance.refused", "wrong", known(name));
+            refusals.add(kind, "q", Timestamp::from_millis(1), start);
+        }
+        let mut rows = refusals.take(true, start);
+        rows.sort_by(|a, b| a.actor.cmp(&b.actor));
+        assert_eq!(details(&rows), ["2 × wrong", "1 × wrong"]);
+        assert_eq!(rows[0].actor, "user:alice");
+        assert_eq!(rows[0].user.as_ref().map(UserId::as_str), Some("alice"));
+        assert_eq!(
+            rows[1].service.as_ref().map(ServiceType::as_str),
+            Some("figma")
+        );
+        assert_eq!(rows[1].address.as_deref(), Some("192.0.2.1"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::source::Source;
 use super::tally::{Rule, Tally, Told};
 use super::words;
+use crate::ids::Source;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 

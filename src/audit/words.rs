@@ -24,6 +24,10 @@ pub const INSTANCE_CREDENTIAL: &str = "instance.credential";
 pub const INSTANCE_ROTATE: &str = "instance.rotate";
 /// Label, expiry or state of an instance were changed.
 pub const INSTANCE_CHANGE: &str = "instance.change";
+/// A credential that a user has handed over was refused.
+pub const INSTANCE_REFUSED: &str = "instance.refused";
+/// The external service takes the credential of an instance no longer.
+pub const INSTANCE_EXPIRED: &str = "instance.credential_expired";
 /// Instances of another system were added.
 pub const INSTANCE_IMPORT: &str = "instance.import";
 /// An instance was removed, with its credential.
@@ -88,7 +92,7 @@ pub const GUESSED_IDS: &str = "isolation.guessed_ids";
 pub const MANY_USERS: &str = "isolation.many_users";
 
 /// All of them.
-pub const ALL: [&str; 38] = [
+pub const ALL: [&str; 40] = [
     USER_ADD,
     USER_REMOVE,
     USER_DISABLE,
@@ -97,6 +101,8 @@ pub const ALL: [&str; 38] = [
     TOKEN_REVOKE,
     INSTANCE_CREATE,
     INSTANCE_CREDENTIAL,
+    INSTANCE_REFUSED,
+    INSTANCE_EXPIRED,
     INSTANCE_ROTATE,
     INSTANCE_CHANGE,
     INSTANCE_IMPORT,

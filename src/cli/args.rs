@@ -136,8 +136,9 @@ pub(crate) enum Command {
     /// Keep a value in module_conf.json
     Set(conf::SetArgs),
     /// Print a value of module_conf.json, or all
-    #[command(visible_alias = "conf")]
     Get(conf::GetArgs),
+    /// Print a value of module_conf.json, or all; with a value, keep it
+    Conf(conf::ConfArgs),
     /// Remove a value of module_conf.json
     Unset(conf::UnsetArgs),
     /// Keep several values in module_conf.json

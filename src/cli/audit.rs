@@ -6,21 +6,20 @@ use jiff::tz::TimeZone;
 
 use crate::api::List;
 use crate::api::audit::AuditEvent;
-use crate::config::units;
-use crate::control::client::{Client, ClientError, segment};
+use crate::control::client::{Client, ClientError};
 use crate::ids::Timestamp;
 use crate::logs::stamp::Stamp;
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::pages::{PAGE, Pages};
 use super::render::Output;
 use super::session::Session;
 use super::style::{Paint, tame};
+use super::when;
 
 /// When something was, in the zone of whoever asks.
 const TIME: &str = "YYYY-MM-DD HH:mm:ss";
-/// Most of one answer.
-const PAGE_MAX: usize = 1000;
 /// Of one answer while nothing much happens.
 const FOLLOW_PAGE: usize = 50;
 /// Between two questions of one who follows.
@@ -30,10 +29,10 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Not before: so long ago, such as 2h or 7d, or a time such as 2026-11-22T23:49:07Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = when::earlier)]
     since: Option<Timestamp>,
     /// Before: the same
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = when::earlier)]
     until: Option<Timestamp>,
     /// Whose matter it was
     #[arg(long, value_name = "ID")]
@@ -63,37 +62,17 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A time, or how long ago.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let is_bare = text.ends_with(|c: char| c.is_ascii_digit());
-    let ago = || {
-        let ago = units::duration(text).filter(|_| !is_bare)?;
-        let ago = i64::try_from(ago.as_millis()).ok()?;
-        Some(Timestamp::from_millis(Timestamp::now().as_millis() - ago))
-    };
-    Timestamp::parse(text).or_else(ago).ok_or_else(|| {
-        "write how long ago, such as 2h, or a time such as 2026-11-22T23:49:07Z".into()
-    })
-}
-
 impl Args {
-    fn path(&self, limit: usize, cursor: Option<&str>) -> String {
-        let mut path = format!("/api/v1/admin/audit?limit={limit}");
-        let filters = [
-            ("user", self.user.clone()),
-            ("service", self.service.clone()),
-            ("instance", self.instance.clone()),
-            ("action", self.action.clone()),
-            ("since", self.since.map(|since| since.to_string())),
-            ("until", self.until.map(|until| until.to_string())),
-            ("cursor", cursor.map(str::to_owned)),
-        ];
-        for (name, value) in filters {
-            if let Some(value) = value {
-                path += &format!("&{name}={}", segment(&value));
-            }
-        }
-        path
+    /// The entries that are meant, newest first.
+    fn pages(&self) -> Pages {
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        Pages::of("/api/v1/admin/audit")
+            .filter("user", self.user.as_deref())
+            .filter("service", self.service.as_deref())
+            .filter("instance", self.instance.as_deref())
+            .filter("action", self.action.as_deref())
+            .filter("since", time(self.since).as_deref())
+            .filter("until", time(self.until).as_deref())
     }
 }
 
@@ -109,7 +88,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     } else {
         let mut stamp = Stamp::new(TIME, TimeZone::system());
         let table = table(&events.items, &mut stamp);
-        output.text(&table.render(output.palette()))?;
+        output.table(&table)?;
     }
     Ok(Exit::Fine)
 }
@@ -117,17 +96,19 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
 /// As many as are asked for.
 async fn newest(args: &Args, daemon: &mut Client) -> Result<List<AuditEvent>, ClientError> {
     let wanted = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut found = List::whole(Vec::new());
-    loop {
-        let limit = (wanted - found.items.len()).min(PAGE_MAX);
-        let path = args.path(limit, found.next_cursor.as_deref());
-        let page: List<AuditEvent> = daemon.get(&path).await?;
-        found.items.extend(page.items);
-        found.next_cursor = page.next_cursor;
-        if found.next_cursor.is_none() || found.items.len() >= wanted {
-            return Ok(found);
-        }
+    let mut pages = args.pages();
+    let mut items = Vec::new();
+    while items.len() < wanted {
+        let limit = (wanted - items.len()).min(PAGE);
+        let Some(page) = pages.next(limit, daemon).await? else {
+            break;
+        };
+        items.extend(page);
     }
+    Ok(List {
+        items,
+        next_cursor: pages.cursor(),
+    })
 }
 
 async fn follow(
@@ -159,26 +140,29 @@ async fn newer(
     last: i64,
     daemon: &mut Client,
 ) -> Result<Vec<AuditEvent>, ClientError> {
-    let mut found: Vec<AuditEvent> = Vec::new();
-    let mut cursor = None;
-    loop {
-        let path = args.path(FOLLOW_PAGE, cursor.as_deref());
-        let page: List<AuditEvent> = daemon.get(&path).await?;
-        let is_all_new = page.items.iter().all(|event| event.number > last);
-        let new = page.items.into_iter().filter(|event| event.number > last);
-        found.extend(new);
-        match page.next_cursor {
-            Some(next) if is_all_new => cursor = Some(next),
-            _ => return Ok(found),
+    let mut pages = args.pages();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next::<AuditEvent>(FOLLOW_PAGE, daemon).await? {
+        let is_all_new = page.iter().all(|event| event.number > last);
+        found.extend(page.into_iter().filter(|event| event.number > last));
+        if !is_all_new {
+            break;
         }
     }
+    Ok(found)
 }
 
 fn table(events: &[AuditEvent], stamp: &mut Stamp) -> Grid {
-    let columns = [
-        "when", "what", "who", "user", "service", "instance", "from", "detail",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("when"),
+        Column::fit("what"),
+        Column::fit("who"),
+        Column::fit("user"),
+        Column::fit("service").minor(1),
+        Column::whole("instance").minor(3),
+        Column::fit("from").minor(2),
+        Column::wrapped("detail"),
+    ]);
     for event in events {
         let or_dash = |text: &Option<String>| Cell::new(text.as_deref().unwrap_or("-"));
         let action = if event.action.starts_with("isolation.") {
@@ -247,17 +231,16 @@ mod tests {
 
     #[test]
     fn options_become_the_question() {
-        let path = "/api/v1/admin/audit?limit";
-        assert_eq!(args("audit").path(50, None), format!("{path}=50"));
-        let all = args(
-            "audit --user a&b --service demo --instance ins_x --action isolation. \
-             --since 2026-11-22T23:49:07Z",
-        );
+        let call = |line: &str| args(line).pages().call(9).unwrap();
+        let path = "/api/v1/admin/audit?limit=9";
+        assert_eq!(call("audit"), path);
+        let all = "audit --user a&b --service demo --instance ins_x --action isolation. \
+                   --since 2026-11-22T23:49:07Z";
         assert_eq!(
-            all.path(9, Some("77")),
+            call(all),
             format!(
-                "{path}=9&user=a%26b&service=demo&instance=ins%5Fx&action=isolation%2E\
-                 &since=2026%2D11%2D22T23%3A49%3A07%2E000Z&cursor=77"
+                "{path}&user=a%26b&service=demo&instance=ins%5Fx&action=isolation%2E\
+                 &since=2026%2D11%2D22T23%3A49%3A07%2E000Z"
             )
         );
     }
@@ -266,13 +249,9 @@ mod tests {
     fn a_moment_is_a_time_or_how_long_ago() {
         let now = Timestamp::now().as_millis();
         let hours = 2 * 3600 * 1000;
-        let ago = moment("2h").unwrap().as_millis();
+        let ago = args("audit --since 2h").since.unwrap().as_millis();
         assert!((now - hours..=now - hours + 60_000).contains(&ago));
-        let time = "2026-11-22T23:49:07Z";
-        assert_eq!(moment(time).ok(), Timestamp::parse(time));
-        for wrong in ["", "yesterday", "1600", "2 weeks", "-2h"] {
-            assert!(moment(wrong).is_err(), "{wrong}");
-        }
+        assert!(Line::try_parse_from(["audit", "--until", "1600"]).is_err());
     }
 
     #[test]

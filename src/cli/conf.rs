@@ -24,7 +24,7 @@ pub(crate) struct SetArgs {
     value: String,
 }
 
-/// Arguments of `get` and `conf`.
+/// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
     /// `a`, `a:b` or `a.b` [default: list all]
@@ -32,6 +32,19 @@ pub(crate) struct GetArgs {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Arguments of `conf`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfArgs {
+    /// `a`, `a:b` or `a.b`, of `module_conf.json`
+    pub(crate) key: Option<String>,
+    /// Keep this text there
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `unset`.
@@ -47,26 +60,6 @@ pub(crate) struct MultisetArgs {
     /// `KEY VALUE KEY VALUE …`, in one argument or several
     #[arg(required = true, value_name = "KEY VALUE", allow_hyphen_values = true)]
     pairs: Vec<String>,
-}
-
-impl SetArgs {
-    /// As `mcpm config KEY VALUE` asks.
-    pub(crate) fn new(key: &str, value: &str) -> Self {
-        Self {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        }
-    }
-}
-
-impl GetArgs {
-    /// As `mcpm config KEY` asks.
-    pub(crate) fn new(key: &str, json: bool) -> Self {
-        Self {
-            key: Some(key.to_owned()),
-            json,
-        }
-    }
 }
 
 /// Keeps a value.
@@ -85,17 +78,30 @@ pub(crate) fn multiset(args: &MultisetArgs, session: &Session) -> anyhow::Result
     put_all(&pairs, session)
 }
 
-/// Prints a value, or all. One that is not there is exit 1 without a word, as in PM2.
+/// Prints a value, or all.
 pub(crate) fn get(args: &GetArgs, session: &Session) -> anyhow::Result<Exit> {
+    print(args.key.as_deref(), args.json, session)
+}
+
+/// Keeps the value that is given, else prints as [`get`].
+pub(crate) fn conf(args: &ConfArgs, session: &Session) -> anyhow::Result<Exit> {
+    match (&args.key, &args.value) {
+        (Some(key), Some(value)) => put_all(&[(key, value)], session),
+        (key, _) => print(key.as_deref(), args.json, session),
+    }
+}
+
+/// A value that is not there is exit 1 without a word, as in PM2.
+fn print(key: Option<&str>, json: bool, session: &Session) -> anyhow::Result<Exit> {
     let store = read(&session.home.module_conf())?;
-    let Some(key) = &args.key else {
-        return print_all(&store, args.json, &session.output);
+    let Some(key) = key else {
+        return print_all(&store, json, &session.output);
     };
     let Some(value) = find(&store, key) else {
         return Ok(Exit::Failed);
     };
     match value {
-        value if args.json => session.output.json(value)?,
+        value if json => session.output.json(value)?,
         Value::String(text) => session.output.data((text.clone() + "\n").as_bytes())?,
         value => session.output.data(format!("{value}\n").as_bytes())?,
     }

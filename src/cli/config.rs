@@ -3,7 +3,7 @@
 use crate::api::List;
 use crate::api::daemon::Setting;
 
-use super::conf;
+use super::conf::{self, ConfArgs};
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
 use super::next;
@@ -12,39 +12,32 @@ use super::session::Session;
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Get or set this value of `conf` instead
-    key: Option<String>,
-    /// Set it to this
-    #[arg(allow_hyphen_values = true)]
-    value: Option<String>,
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    conf: ConfArgs,
 }
 
 /// Prints them.
 pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> {
-    match (&args.key, &args.value) {
-        (Some(key), Some(value)) => return conf::set(&conf::SetArgs::new(key, value), session),
-        (Some(key), None) => return conf::get(&conf::GetArgs::new(key, args.json), session),
-        (None, _) => {}
+    if args.conf.key.is_some() {
+        return conf::conf(&args.conf, session);
     }
     let mut daemon = session.daemon().await?;
     let settings: List<Setting> = daemon.get("/api/v1/admin/daemon/config").await?;
-    if args.json {
+    if args.conf.json {
         session.output.json(&settings)?;
     } else {
-        session
-            .output
-            .text(&table(&settings.items).render(session.output.palette()))?;
+        session.output.table(&table(&settings.items))?;
     }
     next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 
 fn table(settings: &[Setting]) -> Grid {
-    let columns = ["setting", "value", "source"];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("setting"),
+        Column::wrapped("value"),
+        Column::wrapped("source"),
+    ]);
     for setting in settings {
         grid.row(vec![
             Cell::new(&setting.name),

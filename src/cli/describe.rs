@@ -8,7 +8,7 @@ use crate::ids::Timestamp;
 use crate::sockets::ephemeral;
 
 use super::exit::Exit;
-use super::grid::{Cell, Column, Grid};
+use super::grid::{Cell, Grid};
 use super::list::With;
 use super::log_text::LogText;
 use super::session::Session;
@@ -53,10 +53,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             "Describing process with id {} - name {}",
             process.pm_id, process.name
         ))?;
-        output.text(&grid(process, now).render(output.palette()))?;
+        output.table(&grid(process, now))?;
         if let Some(metrics) = metrics(process) {
             output.line("Code metrics value")?;
-            output.text(&metrics.render(output.palette()))?;
+            output.table(&metrics)?;
         }
         for stream in [Stream::Error, Stream::Out] {
             let text = last_lines(&mut daemon, process, stream).await?;
@@ -103,7 +103,7 @@ async fn last_lines(
 }
 
 fn grid(process: &Process, now: Timestamp) -> Grid {
-    let mut grid = Grid::new(vec![Column::fit(""), Column::fit("")]);
+    let mut grid = Grid::facts();
     let mut row = |name: &str, value: Cell| grid.row(vec![Cell::painted(name, Paint::Head), value]);
     let status = process.status;
     row(
@@ -163,7 +163,7 @@ fn metrics(process: &Process) -> Option<Grid> {
     if process.metrics.is_empty() {
         return None;
     }
-    let mut grid = Grid::new(vec![Column::fit(""), Column::fit("")]);
+    let mut grid = Grid::facts();
     for (name, metric) in &process.metrics {
         let text = |field: &str| match metric.get(field) {
             None | Some(serde_json::Value::Null) => String::new(),

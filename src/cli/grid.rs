@@ -1,29 +1,73 @@
 //! Tables in boxes, as PM2's users know them. Pure.
 //!
+//! One mechanism for narrow terminals: columns that matter least are left out, then the widest are cut or
+//! go on in the next line, since a row that the terminal breaks cannot be read.
+//!
 //! Own code because PM2's columns have fixed widths with what is too long cut to `…`, and colours
 //! inside: the table crates wrap instead, and colour only with a terminal library behind them.
 
-use super::style::{Paint, Palette, cut, pad, tame, width};
+use super::style::{Paint, Palette, cut, pad, tame, width, wrap};
+
+/// As short as a text is cut where columns are few: a date, and the sign that more is there.
+const CUT_MIN: usize = 11;
+/// As narrow as a column gets whose texts are broken over lines.
+const WRAP_MIN: usize = 20;
 
 /// One column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     title: &'static str,
-    /// Columns of text without the two of padding; `None` takes what the longest text needs.
-    room: Option<usize>,
+    room: Room,
+    /// Left out where there is no room, the highest first; 0 stays.
+    minor: u8,
+}
+
+/// How wide a column is, without the two of padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// As its longest text; where the terminal is narrower, texts are cut.
+    Fit,
+    /// As its longest text, always: numbers and words that say nothing when they are cut.
+    Whole,
+    /// As its longest text; where the terminal is narrower, texts go on in the next line.
+    Wrapped,
+    Fixed(usize),
 }
 
 impl Column {
-    /// As wide as its longest text.
+    /// As wide as its longest text, which may be cut.
     pub(crate) fn fit(title: &'static str) -> Self {
-        Self { title, room: None }
+        Self::new(title, Room::Fit)
+    }
+
+    /// As wide as its longest text, which must not be cut.
+    pub(crate) fn whole(title: &'static str) -> Self {
+        Self::new(title, Room::Whole)
+    }
+
+    /// As wide as its longest text, which may be broken over several lines.
+    pub(crate) fn wrapped(title: &'static str) -> Self {
+        Self::new(title, Room::Wrapped)
     }
 
     /// So wide, padding included.
     pub(crate) fn fixed(title: &'static str, wide: usize) -> Self {
+        Self::new(title, Room::Fixed(wide.saturating_sub(2)))
+    }
+
+    /// May be left out where there is no room, the highest rank first.
+    pub(crate) fn minor(self, rank: u8) -> Self {
+        Self {
+            minor: rank,
+            ..self
+        }
+    }
+
+    fn new(title: &'static str, room: Room) -> Self {
         Self {
             title,
-            room: Some(wide.saturating_sub(2)),
+            room,
+            minor: 0,
         }
     }
 }
@@ -75,39 +119,98 @@ impl Grid {
         self.rows.push(cells);
     }
 
-    /// The table, its last line ended. The header is left out when no column has a title.
+    /// Names and values: two columns without titles.
+    pub(crate) fn facts() -> Self {
+        Self::new(vec![Column::whole(""), Column::wrapped("")])
+    }
+
+    /// The table, as wide as it needs to be, its last line ended. The header is left out when no
+    /// column has a title.
     pub(crate) fn render(&self, palette: Palette) -> String {
-        let rooms: Vec<usize> = (0..self.columns.len()).map(|at| self.room(at)).collect();
+        self.render_within(None, palette)
+    }
+
+    /// The table for so many columns of a terminal (`None`: not a terminal, all there is). What does
+    /// not fit even when it is cut and left out is wider than the terminal.
+    pub(crate) fn render_within(&self, columns: Option<usize>, palette: Palette) -> String {
+        let shown = self.shown(columns);
+        let rooms: Vec<usize> = shown.iter().map(|(_, room)| *room).collect();
         let titled = self.columns.iter().any(|column| !column.title.is_empty());
         let mut text = rule(&rooms, ['┌', '┬', '┐']);
         if titled {
-            let titles = self
-                .columns
-                .iter()
-                .map(|column| Cell::painted(column.title, Paint::Head));
-            text += &line(&titles.collect::<Vec<_>>(), &rooms, palette);
+            let titles = shown.iter().map(|&(at, room)| {
+                let title = Cell::painted(self.columns[at].title, Paint::Head);
+                (title, vec![cut(self.columns[at].title, room)])
+            });
+            text += &lines(&titles.collect::<Vec<_>>(), &rooms, palette);
         }
         if titled && !self.rows.is_empty() {
             text += &rule(&rooms, ['├', '┼', '┤']);
         }
         for row in &self.rows {
-            text += &line(row, &rooms, palette);
+            let cells = shown.iter().map(|&(at, room)| {
+                let text = &row[at].text;
+                let parts = match self.columns[at].room {
+                    Room::Wrapped => wrap(text, room),
+                    Room::Fit | Room::Whole | Room::Fixed(_) => vec![cut(text, room)],
+                };
+                (row[at].clone(), parts)
+            });
+            text += &lines(&cells.collect::<Vec<_>>(), &rooms, palette);
         }
         text + &rule(&rooms, ['└', '┴', '┘'])
+    }
+
+    /// Which columns are shown, and how wide: first the minor ones go, until the others fit when they
+    /// are cut; then the widest are cut.
+    fn shown(&self, columns: Option<usize>) -> Vec<(usize, usize)> {
+        let mut shown: Vec<(usize, usize)> = (0..self.columns.len())
+            .map(|at| (at, self.room(at)))
+            .collect();
+        let Some(columns) = columns else {
+            return shown;
+        };
+        let least = |&(at, room): &(usize, usize)| match self.columns[at].room {
+            Room::Fit => room.min(CUT_MIN),
+            Room::Wrapped => room.min(WRAP_MIN),
+            Room::Whole | Room::Fixed(_) => room,
+        };
+        while wide(shown.iter().map(least)) > columns {
+            let minor = |at: usize| self.columns[shown[at].0].minor;
+            let Some(first) = (0..shown.len()).max_by_key(|&at| minor(at)) else {
+                break;
+            };
+            if minor(first) == 0 {
+                break;
+            }
+            shown.remove(first);
+        }
+        while wide(shown.iter().map(|(_, room)| *room)) > columns {
+            let cuttable = shown.iter_mut().filter(|column| least(column) < column.1);
+            let Some(widest) = cuttable.max_by_key(|column| column.1) else {
+                break;
+            };
+            widest.1 -= 1;
+        }
+        shown
     }
 
     fn room(&self, at: usize) -> usize {
         let column = &self.columns[at];
         let longest = || {
-            let cells = self.rows.iter().filter_map(|row| row.get(at));
-            cells
-                .map(|cell| width(&cell.text))
-                .max()
-                .unwrap_or(0)
-                .max(width(column.title))
+            let texts = self.rows.iter().map(|row| width(&row[at].text));
+            texts.max().unwrap_or(0).max(width(column.title))
         };
-        column.room.unwrap_or_else(longest)
+        match column.room {
+            Room::Fixed(room) => room,
+            Room::Fit | Room::Whole | Room::Wrapped => longest(),
+        }
     }
+}
+
+/// A table whose columns have these rooms: two of padding and a border for each, and the last border.
+fn wide(rooms: impl Iterator<Item = usize>) -> usize {
+    rooms.map(|room| room + 3).sum::<usize>() + 1
 }
 
 fn rule(rooms: &[usize], [left, middle, right]: [char; 3]) -> String {
@@ -123,18 +226,23 @@ fn rule(rooms: &[usize], [left, middle, right]: [char; 3]) -> String {
     text
 }
 
-fn line(cells: &[Cell], rooms: &[usize], palette: Palette) -> String {
-    let mut text = String::from("│");
-    for (cell, &room) in cells.iter().zip(rooms) {
-        let shown = pad(&cut(&cell.text, room), room);
-        text.push(' ');
-        match cell.paint {
-            Some(paint) => text += &palette.paint(paint, &shown),
-            None => text += &shown,
+/// One row, of as many lines as its longest cell.
+fn lines(cells: &[(Cell, Vec<String>)], rooms: &[usize], palette: Palette) -> String {
+    let count = cells.iter().map(|(_, parts)| parts.len()).max();
+    let mut text = String::new();
+    for at in 0..count.unwrap_or(0) {
+        text.push('│');
+        for ((cell, parts), &room) in cells.iter().zip(rooms) {
+            let shown = pad(parts.get(at).map_or("", String::as_str), room);
+            text.push(' ');
+            match cell.paint {
+                Some(paint) => text += &palette.paint(paint, &shown),
+                None => text += &shown,
+            }
+            text += " │";
         }
-        text += " │";
+        text.push('\n');
     }
-    text.push('\n');
     text
 }
 
@@ -169,6 +277,85 @@ mod tests {
             grid.render(Palette::PLAIN),
             "┌───┬───┐\n│ a │ b │\n└───┴───┘\n"
         );
+    }
+
+    fn sample() -> Grid {
+        let mut grid = Grid::new(vec![
+            Column::whole("id"),
+            Column::fit("name"),
+            Column::fit("made").minor(2),
+            Column::fit("used").minor(1),
+        ]);
+        grid.row(vec![
+            Cell::new("ins_aaaabbbbcccc"),
+            Cell::new("a-long-name-of-somebody"),
+            Cell::new("2026-11-22T23:49:07Z"),
+            Cell::new("never"),
+        ]);
+        grid
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_the_widest_first_and_then_leaves_out_what_is_minor() {
+        let within = |columns| sample().render_within(Some(columns), Palette::PLAIN);
+        let whole = sample().render(Palette::PLAIN);
+        assert_eq!(within(77), whole);
+        let row = |columns| within(columns).lines().nth(3).unwrap().to_owned();
+        assert_eq!(
+            row(66),
+            "│ ins_aaaabbbbcccc │ a-long-name-of-… │ 2026-11-22T23:49… │ never │"
+        );
+        assert_eq!(
+            row(56),
+            "│ ins_aaaabbbbcccc │ a-long-nam… │ 2026-11-22… │ never │"
+        );
+        assert_eq!(
+            row(55),
+            "│ ins_aaaabbbbcccc │ a-long-name-of-somebo… │ never │"
+        );
+        assert_eq!(row(35), "│ ins_aaaabbbbcccc │ a-long-nam… │");
+        assert_eq!(row(1), row(35), "never shorter than it can be read");
+    }
+
+    #[test]
+    fn facts_go_on_in_the_next_line() {
+        let mut grid = Grid::facts();
+        grid.row(vec![
+            Cell::new("script"),
+            Cell::new("/srv/a/very/long/path/app.js"),
+        ]);
+        grid.row(vec![
+            Cell::new("why"),
+            Cell::new("it does not come up any more"),
+        ]);
+        let expected = "\
+            ┌────────┬──────────────────────┐\n\
+            │ script │ /srv/a/very/long/pat │\n\
+            │        │ h/app.js             │\n\
+            │ why    │ it does not come up  │\n\
+            │        │ any more             │\n\
+            └────────┴──────────────────────┘\n";
+        assert_eq!(grid.render_within(Some(33), Palette::PLAIN), expected);
+        assert_eq!(grid.render_within(None, Palette::PLAIN).lines().count(), 4);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_terminal_while_there_is_anything_to_cut(
+            texts in proptest::collection::vec(".{0,60}", 4),
+            columns in 60usize..200,
+        ) {
+            let mut grid = Grid::new(vec![
+                Column::fit("one"),
+                Column::wrapped("two"),
+                Column::fit("three").minor(1),
+                Column::fit("four"),
+            ]);
+            grid.row(texts.iter().map(Cell::new).collect());
+            for line in grid.render_within(Some(columns), Palette::PLAIN).lines() {
+                proptest::prop_assert!(width(line) <= columns, "{}", line);
+            }
+        }
     }
 
     #[test]

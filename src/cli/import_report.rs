@@ -8,7 +8,6 @@ use crate::pm2::takeover::{App, Left};
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
 use super::render::Output;
-use super::style::Palette;
 
 /// An import that was planned.
 pub(crate) struct Report<'a> {
@@ -27,16 +26,23 @@ pub(crate) fn print(report: &Report<'_>, as_json: bool, output: &Output) -> anyh
     if as_json {
         output.json(&to_json(report))?;
     } else {
-        output.text(&text(report, output.palette()))?;
+        output.line(format_args!("list    {}", report.source))?;
+        output.table(&table(report.apps))?;
+        output.text(&notes(report))?;
     }
     Ok(Exit::fine_if(report.left.iter().all(|left| !left.is_loss)))
 }
 
-fn text(report: &Report<'_>, palette: Palette) -> String {
-    let mut text = format!("list    {}\n", report.source);
-    let columns = ["name", "namespace", "mode", "×", "interpreter", "script"];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
-    for app in report.apps {
+fn table(apps: &[App]) -> Grid {
+    let mut grid = Grid::new(vec![
+        Column::fit("name"),
+        Column::fit("namespace").minor(1),
+        Column::whole("mode"),
+        Column::whole("×"),
+        Column::fit("interpreter").minor(2),
+        Column::wrapped("script"),
+    ]);
+    for app in apps {
         let field = |key: &str, default: &str| {
             let value = app.entry.get(key).and_then(Value::as_str);
             Cell::new(value.unwrap_or(default))
@@ -50,7 +56,12 @@ fn text(report: &Report<'_>, palette: Palette) -> String {
             field("script", "-"),
         ]);
     }
-    text += &grid.render(palette);
+    grid
+}
+
+/// What there is to say of apps, beside the table of those that are to start.
+fn notes(report: &Report<'_>) -> String {
+    let mut text = String::new();
     let notes = report
         .apps
         .iter()
@@ -95,6 +106,7 @@ fn to_json(report: &Report<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::style::Palette;
 
     fn app() -> App {
         let entry = json!({
@@ -126,7 +138,7 @@ mod tests {
             left: &left,
             stops: &[0, 2],
         };
-        let shown = text(&report, Palette::PLAIN);
+        let shown = table(report.apps).render(Palette::PLAIN) + &notes(&report);
         for line in [
             "│ web  │ default   │ cluster │ 2 │ node        │ /srv/web.js │",
             "  web: a note",

@@ -10,19 +10,17 @@ mod rows;
 
 use anyhow::bail;
 use clap::Subcommand;
-use jiff::tz::TimeZone;
 
 use crate::api::List;
 use crate::api::instances::{AdminCreateInstance, InstanceGrant};
 use crate::api::services::{AdminService, Field};
 use crate::control::client::Client;
-use crate::ids::Timestamp;
 
 use super::credentials::{self, Values};
 use super::exit::Exit;
 use super::prompt;
 use super::session::Session;
-use super::when;
+use super::when::{self, End};
 use changes::Order;
 pub(super) use listing::table;
 
@@ -61,7 +59,8 @@ enum Action {
         #[arg(value_name = "ID")]
         instance: String,
         /// `30d`, `12h`, `2027-01-31`, an RFC 3339 time, `now` or `never`
-        when: String,
+        #[arg(value_parser = when::end)]
+        when: End,
         /// Print as JSON
         #[arg(long)]
         json: bool,
@@ -121,8 +120,8 @@ struct AddArgs {
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     /// Have a new one answer until then: `30d`, `2027-01-31`, …
-    #[arg(long, value_name = "WHEN")]
-    expires: Option<String>,
+    #[arg(long, value_name = "WHEN", value_parser = when::end)]
+    expires: Option<End>,
     /// Print the whole answer as JSON
     #[arg(long)]
     json: bool,
@@ -149,7 +148,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
             instance,
             when,
             json,
-        } => (Order::Expire(end(&when)?), vec![instance], json),
+        } => (Order::Expire(when.0), vec![instance], json),
         Action::Label {
             instance,
             text,
@@ -160,12 +159,6 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         }
     };
     changes::obey(&order, &ids, json, daemon, session).await
-}
-
-/// A time as it was typed; `None` is never.
-fn end(text: &str) -> anyhow::Result<Option<Timestamp>> {
-    let end = when::parse(text, Timestamp::now(), &TimeZone::system());
-    end.map_err(anyhow::Error::msg)
 }
 
 async fn add(args: AddArgs, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
@@ -180,10 +173,6 @@ async fn add(args: AddArgs, daemon: &mut Client, session: &Session) -> anyhow::R
             args.service
         );
     };
-    let expires_at = match &args.expires {
-        Some(text) => end(text)?,
-        None => None,
-    };
     let fields = credentials::fields(&found.service);
     let given = credentials::from_arguments(&args.fields, &fields)?;
     let mut values = complete(&fields, given)?;
@@ -193,7 +182,7 @@ async fn add(args: AddArgs, daemon: &mut Client, session: &Session) -> anyhow::R
         api_key: values.remove("api_key"),
         additional_credentials: values,
         label: args.label,
-        expires_at,
+        expires_at: args.expires.and_then(|End(end)| end),
     };
     let grant: InstanceGrant = daemon.post(INSTANCES, &request).await?;
     if args.json {

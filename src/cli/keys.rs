@@ -119,8 +119,7 @@ fn show(info: &MasterKeyInfo, json: bool, session: &Session) -> anyhow::Result<E
         session.output.json(info)?;
         return Ok(Exit::Fine);
     }
-    let palette = session.output.palette();
-    session.output.text(&table(info).render(palette))?;
+    session.output.table(&table(info))?;
     if let Some(rotation) = info
         .rotation
         .as_ref()
@@ -132,7 +131,7 @@ fn show(info: &MasterKeyInfo, json: bool, session: &Session) -> anyhow::Result<E
 }
 
 fn table(info: &MasterKeyInfo) -> Grid {
-    let mut grid = Grid::new(["master key", "is"].map(Column::fit).into());
+    let mut grid = Grid::new(vec![Column::whole("master key"), Column::wrapped("is")]);
     let mut row = |name: &str, value: String| grid.row(vec![Cell::new(name), Cell::new(value)]);
     row("number", info.number.clone());
     row("from", place(info));

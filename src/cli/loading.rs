@@ -60,9 +60,20 @@ impl Selection {
     /// When it selects, and no target is a file.
     pub(crate) fn refuse_without_file(&self, targets: &[String]) -> anyhow::Result<()> {
         match self.meaningless(targets) {
+            Some(why) if self.selects_apps() => {
+                bail!(
+                    "{why}; name the file, or the apps in place of `{}`",
+                    targets.join(" ")
+                )
+            }
             Some(why) => bail!("{why}; name the file"),
             None => Ok(()),
         }
+    }
+
+    /// Only some apps count.
+    pub(crate) fn selects_apps(&self) -> bool {
+        !self.only.is_empty()
     }
 
     /// Why it means nothing; `None` when it selects nothing, or a target is a file.
@@ -70,11 +81,11 @@ impl Selection {
         if targets.iter().any(|target| is_file(target)) {
             return None;
         }
-        match (&self.env, self.only.is_empty()) {
-            (Some(_), _) => Some("`--env` selects a block of an ecosystem file"),
-            (None, false) => Some("`--only` selects apps of an ecosystem file"),
-            (None, true) => None,
+        if self.selects_apps() {
+            return Some("`--only` selects apps of an ecosystem file");
         }
+        let block = self.env.is_some();
+        block.then_some("`--env` selects a block of an ecosystem file")
     }
 }
 

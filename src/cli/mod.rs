@@ -60,7 +60,6 @@ mod credentials;
 mod when;
 mod services;
 mod instances;
-mod expiry;
 mod pages;
 mod tokens;
 mod users;

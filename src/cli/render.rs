@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
+use super::grid::Grid;
 use super::style::{Paint, Palette};
 
 /// Where and how to print.
@@ -93,6 +94,12 @@ impl Output {
             return io::stderr().write_all(text.as_bytes());
         }
         write_all(text.as_bytes())
+    }
+
+    /// A table for people, as wide as the terminal lets it be.
+    pub(crate) fn table(&self, grid: &Grid) -> io::Result<()> {
+        let columns = self.size().map(|size| size.columns);
+        self.text(&grid.render_within(columns, self.palette()))
     }
 
     /// What was asked for, as it is, silent or not.

@@ -127,6 +127,7 @@ fn dispatch(command: Command, output: Output) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args, &output),
         Command::Set(args) => conf::set(&args, &Session::new(output)?),
         Command::Get(args) => conf::get(&args, &Session::new(output)?),
+        Command::Conf(args) => conf::conf(&args, &Session::new(output)?),
         Command::Unset(args) => conf::unset(&args, &Session::new(output)?),
         Command::Multiset(args) => conf::multiset(&args, &Session::new(output)?),
         Command::Startup(args) => startup::startup(&args, &output),
@@ -193,6 +194,7 @@ async fn ask_daemon(command: Command, session: &Session) -> anyhow::Result<Exit>
         | Command::Init(_)
         | Command::Set(_)
         | Command::Get(_)
+        | Command::Conf(_)
         | Command::Unset(_)
         | Command::Multiset(_)
         | Command::Startup(_)

@@ -24,26 +24,23 @@ pub(crate) async fn run(args: &Args, session: &Session) -> anyhow::Result<Exit> 
     if args.json {
         session.output.json(&services)?;
     } else {
-        session
-            .output
-            .text(&table(&services.items).render(session.output.palette()))?;
+        session.output.table(&table(&services.items))?;
     }
     next::warn(&mut daemon, &session.output).await?;
     Ok(Exit::Fine)
 }
 
 fn table(services: &[AdminService]) -> Grid {
-    let columns = [
-        "service",
-        "name",
-        "app",
-        "port",
-        "health",
-        "answers in",
-        "good checks",
-        "instances",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::fit("service"),
+        Column::fit("name").minor(1),
+        Column::fit("app"),
+        Column::whole("port"),
+        Column::whole("health"),
+        Column::whole("answers in").minor(2),
+        Column::whole("good checks").minor(3),
+        Column::whole("instances"),
+    ]);
     for AdminService {
         service,
         app,

@@ -142,6 +142,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Wait::UntilReady(args.timeout.map(Duration::from_secs))
     };
+    // What is listed would be started whole: the opposite of what was meant.
+    if args.selection.selects_apps() && args.targets.iter().any(|target| is_word(target)) {
+        args.selection.refuse_without_file(&args.targets)?;
+    }
     if !args.targets.is_empty()
         && let Some(why) = args.selection.meaningless(&args.targets)
     {
@@ -482,9 +486,7 @@ async fn take_settings(
 ) -> anyhow::Result<Exit> {
     let request = request(Vec::new(), loaded.settings, loaded.file);
     let _: List<Outcome> = daemon.post("/api/v1/admin/processes", &request).await?;
-    output.line(format_args!(
-        "✓ these settings are in force; `mcpm config` shows all"
-    ))?;
+    output.line("✓ these settings are in force; `mcpm config` shows all")?;
     Ok(Exit::Fine)
 }
 

@@ -77,6 +77,41 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     kept
 }
 
+/// The text in lines of at most so many columns (one, when that is less), broken at spaces where that
+/// leaves no line half empty.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while width(rest) > columns {
+        let end = fitting(rest, columns);
+        let space = rest[..end].rfind(' ').filter(|&at| at >= end / 2);
+        let end = match space {
+            Some(_) if rest[end..].starts_with(' ') => end,
+            Some(at) => at,
+            None => end,
+        };
+        lines.push(rest[..end].to_owned());
+        rest = rest[end..].trim_start_matches(' ');
+    }
+    if !rest.is_empty() || lines.is_empty() {
+        lines.push(rest.to_owned());
+    }
+    lines
+}
+
+/// How many bytes of a text fit into so many columns; at least one character.
+fn fitting(text: &str, columns: usize) -> usize {
+    let mut room = columns;
+    for (at, c) in text.char_indices() {
+        let wide = c.width().unwrap_or(0);
+        if wide > room && at > 0 {
+            return at;
+        }
+        room = room.saturating_sub(wide);
+    }
+    text.len()
+}
+
 /// The text filled up with spaces to so many columns.
 pub(crate) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
@@ -101,6 +136,17 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 0), "");
+    }
+
+    #[test]
+    fn wrapped_text_loses_nothing_and_breaks_at_spaces_where_it_can() {
+        assert_eq!(wrap("abc", 3), ["abc"]);
+        assert_eq!(wrap("", 3), [""]);
+        assert_eq!(wrap("abcdefg", 3), ["abc", "def", "g"]);
+        assert_eq!(wrap("ab cd ef", 5), ["ab cd", "ef"]);
+        assert_eq!(wrap("abc def", 5), ["abc", "def"]);
+        assert_eq!(wrap("日本語", 3), ["日", "本", "語"]);
+        assert_eq!(wrap("日本", 0), ["日", "本"]);
     }
 
     #[test]

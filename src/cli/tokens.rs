@@ -11,10 +11,10 @@ use crate::control::client::Client;
 use crate::ids::Timestamp;
 
 use super::exit::Exit;
-use super::expiry;
 use super::grid::{Cell, Column, Grid};
 use super::session::Session;
 use super::style::Paint;
+use super::when;
 
 const TOKENS: &str = "/api/v1/admin/tokens";
 
@@ -51,8 +51,8 @@ pub(crate) struct NewArgs {
     /// For people, to tell tokens apart
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// When it ends: `90d` from now, or a time such as 2027-01-31T00:00:00Z; never when not given
-    #[arg(long, value_name = "WHEN", value_parser = expiry::parse)]
+    /// When it ends: `90d` from now, or a time such as 2027-01-31; never when not given
+    #[arg(long, value_name = "WHEN", value_parser = when::later)]
     expires: Option<Timestamp>,
     /// Print the whole answer as JSON
     #[arg(long)]
@@ -100,9 +100,7 @@ pub(crate) async fn list(
         session.output.json(&tokens)?;
     } else {
         let table = table(&tokens.items, Timestamp::now());
-        session
-            .output
-            .text(&table.render(session.output.palette()))?;
+        session.output.table(&table)?;
     }
     Ok(Exit::Fine)
 }
@@ -184,16 +182,15 @@ pub(crate) async fn revoke(
 
 /// A row for each.
 pub(crate) fn table(tokens: &[Token], now: Timestamp) -> Grid {
-    let columns = [
-        "number",
-        "name",
-        "state",
-        "made",
-        "expires",
-        "last used",
-        "revoked",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("number"),
+        Column::fit("name"),
+        Column::whole("state"),
+        Column::fit("made").minor(2),
+        Column::fit("expires"),
+        Column::fit("last used").minor(1),
+        Column::fit("revoked").minor(3),
+    ]);
     let or = |time: Option<Timestamp>, word: &str| {
         Cell::new(time.map_or_else(|| word.to_owned(), |time| time.to_string()))
     };

@@ -9,22 +9,20 @@ use serde::Serialize;
 
 use crate::api::List;
 use crate::api::usage::{AdminDayUsage, UsageCounts};
-use crate::config::units;
-use crate::control::client::{Client, segment};
 use crate::ids::{Day, ServiceType, Timestamp, UserId};
 use crate::store::{UsageKey, UsageRow};
 use crate::usage::report::{self, Group, Report, Sum};
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::pages::Pages;
 use super::session::Session;
 use super::style::Paint;
 use super::units::{memory, took};
+use super::when;
 
-/// Days that are shown when nobody says.
-const DAYS: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Rows that are asked for at once.
-const PAGE: u32 = 1000;
+/// How much is shown when nobody says, in milliseconds.
+const SHOWN: i64 = 30 * 24 * 3600 * 1000;
 
 /// Arguments of `usage`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +35,7 @@ pub(crate) struct Args {
     service: Option<String>,
     /// From so long ago on, such as `7d`, or from a day such as `2026-11-01` [default: 30d]
     #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<Since>,
+    since: Option<Day>,
     /// Add up by this alone [default: by user and service]
     #[arg(long, value_name = "WHAT")]
     by: Option<By>,
@@ -68,30 +66,9 @@ impl From<Option<By>> for report::By {
     }
 }
 
-/// Where to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    Ago(Duration),
-    From(Day),
-}
-
-impl Since {
-    fn day(self, now: Timestamp) -> Day {
-        match self {
-            Self::From(day) => day,
-            Self::Ago(ago) => {
-                let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-                Day::of(Timestamp::from_millis(now.as_millis().saturating_sub(ago)))
-            }
-        }
-    }
-}
-
-fn since(text: &str) -> Result<Since, &'static str> {
-    let ago = || units::duration(text).map(Since::Ago);
-    let from = Day::parse(text).ok().map(Since::From);
-    from.or_else(ago)
-        .ok_or("write a time such as `7d` or `12h`, or a day such as `2026-11-01`")
+/// Where to begin: books are kept by days of UTC.
+fn since(text: &str) -> Result<Day, String> {
+    Day::parse(text).or_else(|_| when::earlier(text).map(Day::of))
 }
 
 /// A group as JSON; what its rows do not have in common is `null`.
@@ -107,46 +84,35 @@ struct UsageGroup {
 
 /// Asks for all rows, and shows them added up.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
-    let from = args.since.unwrap_or(Since::Ago(DAYS)).day(Timestamp::now());
+    let from = args.since.unwrap_or_else(|| {
+        let now = Timestamp::now().as_millis();
+        Day::of(Timestamp::from_millis(now - SHOWN))
+    });
     let mut daemon = session.daemon().await?;
-    let rows = rows(&args, from, &mut daemon).await?;
+    let rows: List<AdminDayUsage> = Pages::of("/api/v1/admin/usage")
+        .filter("from", Some(&from.to_string()))
+        .filter("user", args.user.as_deref())
+        .filter("service", args.service.as_deref())
+        .all(&mut daemon)
+        .await?;
     let output = &session.output;
     if args.json && args.by.is_none() {
-        output.json(&List::whole(rows))?;
+        output.json(&rows)?;
         return Ok(Exit::Fine);
     }
     let mut report = Report::new(args.by.into());
-    for row in &rows {
+    for row in &rows.items {
         report.add(&numbers(row)?);
     }
     if args.json {
         let groups = report.groups().iter().map(|(group, sum)| json(group, sum));
         output.json(&List::whole(groups.collect()))?;
-    } else if rows.is_empty() {
+    } else if rows.items.is_empty() {
         output.line(format_args!("nothing was used since {from}"))?;
     } else {
-        output.text(&table(&report, args.by).render(output.palette()))?;
+        output.table(&table(&report, args.by))?;
     }
     Ok(Exit::Fine)
-}
-
-async fn rows(args: &Args, from: Day, daemon: &mut Client) -> anyhow::Result<Vec<AdminDayUsage>> {
-    let mut path = format!("/api/v1/admin/usage?from={from}&limit={PAGE}");
-    for (name, value) in [("user", &args.user), ("service", &args.service)] {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
-    let mut rows = Vec::new();
-    let mut next = String::new();
-    loop {
-        let page: List<AdminDayUsage> = daemon.get(&format!("{path}{next}")).await?;
-        rows.extend(page.items);
-        match page.next_cursor {
-            Some(cursor) => next = format!("&cursor={}", segment(&cursor)),
-            None => return Ok(rows),
-        }
-    }
 }
 
 /// As the books have it.
@@ -173,17 +139,24 @@ fn json(group: &Group, sum: &Sum) -> UsageGroup {
 
 fn table(report: &Report, by: Option<By>) -> Grid {
     let mut columns = match by {
-        None => vec!["user", "service"],
-        Some(By::User) => vec!["user"],
-        Some(By::Service) => vec!["service"],
-        Some(By::Day) => vec!["day"],
+        None => vec![Column::fit("user"), Column::fit("service")],
+        Some(By::User) => vec![Column::fit("user")],
+        Some(By::Service) => vec![Column::fit("service")],
+        Some(By::Day) => vec![Column::whole("day")],
     };
     let names = columns.len();
-    columns.extend(["requests", "errors", "in", "out", "p50", "p99"]);
+    columns.extend([
+        Column::whole("requests"),
+        Column::whole("errors"),
+        Column::whole("in").minor(2),
+        Column::whole("out").minor(3),
+        Column::whole("p50").minor(1),
+        Column::whole("p99"),
+    ]);
     if by != Some(By::Day) {
-        columns.push("last day");
+        columns.push(Column::whole("last day").minor(4));
     }
-    let mut grid = Grid::new(columns.into_iter().map(Column::fit).collect());
+    let mut grid = Grid::new(columns);
     let mut add = |mut cells: Vec<Cell>, sum: &Sum| {
         cells.extend(sum_cells(sum));
         if by != Some(By::Day) {
@@ -288,11 +261,10 @@ mod tests {
 
     #[test]
     fn a_beginning_is_a_time_or_a_day() {
-        let now = Day::parse("2026-11-26").unwrap().begin();
-        let day = |text: &str| since(text).unwrap().day(now).to_string();
-        assert_eq!(day("7d"), "2026-11-19");
-        assert_eq!(day("1h"), "2026-11-25");
-        assert_eq!(day("2026-01-02"), "2026-01-02");
+        assert_eq!(since("2026-01-02").unwrap().to_string(), "2026-01-02");
+        let week = Timestamp::now().as_millis() - 7 * 24 * 3600 * 1000;
+        let [early, late] = [week, week + 60_000].map(|at| Day::of(Timestamp::from_millis(at)));
+        assert!((early..=late).contains(&since("7d").unwrap()));
         assert!(since("last week").is_err());
     }
 

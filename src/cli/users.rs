@@ -13,9 +13,10 @@ use crate::ids::Timestamp;
 
 use super::exit::Exit;
 use super::grid::{Cell, Column, Grid};
+use super::pages::Pages;
 use super::session::Session;
 use super::style::Paint;
-use super::{instances, pages, tokens};
+use super::{instances, tokens};
 
 const USERS: &str = "/api/v1/admin/users";
 
@@ -186,27 +187,24 @@ async fn show(args: &OneArgs, daemon: &mut Client, session: &Session) -> anyhow:
         session.output.json(&details)?;
         return Ok(Exit::Fine);
     }
-    let palette = session.output.palette();
-    let mut text = table(std::slice::from_ref(&details.user)).render(palette);
-    text += &limits(&details).render(palette);
+    let (output, now) = (&session.output, Timestamp::now());
+    output.table(&table(std::slice::from_ref(&details.user)))?;
+    output.table(&limits(&details))?;
     if !details.instances.is_empty() {
-        text += &instances::table(&details.instances, Timestamp::now()).render(palette);
+        output.table(&instances::table(&details.instances, now))?;
     }
     if !details.tokens.is_empty() {
-        text += &tokens::table(&details.tokens, Timestamp::now()).render(palette);
+        output.table(&tokens::table(&details.tokens, now))?;
     }
-    session.output.text(&text)?;
     Ok(Exit::Fine)
 }
 
 async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
-    let users: List<User> = pages::all(daemon, USERS).await?;
+    let users: List<User> = Pages::of(USERS).all(daemon).await?;
     if json {
         session.output.json(&users)?;
     } else {
-        session
-            .output
-            .text(&table(&users.items).render(session.output.palette()))?;
+        session.output.table(&table(&users.items))?;
     }
     Ok(Exit::Fine)
 }
@@ -228,8 +226,14 @@ fn limits(details: &UserDetails) -> Grid {
 }
 
 fn table(users: &[User]) -> Grid {
-    let columns = ["user", "state", "group", "instances", "added", "disabled"];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::fit("user"),
+        Column::whole("state"),
+        Column::fit("group"),
+        Column::whole("instances"),
+        Column::fit("added").minor(2),
+        Column::fit("disabled").minor(1),
+    ]);
     for user in users {
         let state = match user.disabled_at {
             None => Cell::painted("active", Paint::Good),

@@ -6,10 +6,10 @@
 use super::error::{Report, shown};
 use super::fields::{self, Fields};
 use super::headers::{self, is_field_name};
-use super::health::statuses;
-use super::keys::{AUTH, AUTH_FIELD, BASIC, INJECT, VALIDATE};
-use super::spec::{AuthField, AuthKind, AuthSpec, InjectSpec, ValidateSpec};
+use super::keys::{AUTH, AUTH_FIELD, BASIC, INJECT};
+use super::spec::{AuthField, AuthKind, AuthSpec, InjectSpec};
 use super::syntax::{Node, Place, Value};
+use super::validate::validate;
 
 const AUTHORIZATION: &str = "Authorization";
 /// The field that the OAuth flow itself fills.
@@ -284,59 +284,6 @@ fn basic(node: Option<&Node>, known: &[String], report: &mut Report) -> Option<(
     let fine = headers::template(&user, "basic", known, node.at, report)
         && headers::template(&password, "basic", known, node.at, report);
     fine.then_some((user, password))
-}
-
-fn validate(
-    auth: &Fields,
-    known: &[String],
-    inject: &InjectSpec,
-    report: &mut Report,
-) -> Option<ValidateSpec> {
-    let node = auth.raw("validate")?;
-    let Value::Map(entries) = &node.value else {
-        return None;
-    };
-    let fields = fields::read(entries, node.at, &VALIDATE, report);
-    let Some(url) = fields.owned_text("url") else {
-        if fields.lacks("url") {
-            report.mistake(node.at, "`validate` has no `url`; write an `https` address");
-        }
-        return None;
-    };
-    // Its own headers, or everything that the service itself gets.
-    let send = if fields.has("headers") {
-        InjectSpec {
-            headers: headers::headers(fields.entries("headers"), known, report),
-            ..InjectSpec::default()
-        }
-    } else {
-        inject.clone()
-    };
-    let at = fields.place("url");
-    let web = ["https://", "http://", "{"]
-        .iter()
-        .any(|start| url.starts_with(start));
-    if !web || url.contains(char::is_whitespace) || url.contains('#') {
-        report.mistake(
-            at,
-            "`url` is not a web address; write one that begins with `https://`",
-        );
-        return None;
-    }
-    headers::template(&url, "url", known, at, report);
-    let mut expect = statuses(&fields, "expect");
-    if expect.is_empty() {
-        expect.push(200);
-    }
-    let method = fields
-        .owned_text("method")
-        .unwrap_or_else(|| "GET".to_owned());
-    Some(ValidateSpec {
-        url,
-        method,
-        send,
-        expect,
-    })
 }
 
 /// Looks at keys only, at every depth: the file may hold the name of a secret, never the secret.

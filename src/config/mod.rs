@@ -17,6 +17,7 @@ mod interpreter;
 mod resolve;
 mod program;
 mod headers;
+mod validate;
 mod auth;
 mod health;
 mod mcp;

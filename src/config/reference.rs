@@ -3,7 +3,7 @@
 use super::keys::{
     APP, AUDIT, AUTH, AUTH_FIELD, BASIC, BYTE_RATE, CORS, DAEMON, HEALTH, IDENTITY_PROVIDER,
     INJECT, Key, LIMITS, LOG_ROTATE, MCP, MCP_LIMITS, QUOTA, RATE_LIMIT, REQUEST_RATE, RETENTION,
-    TOP, Table, Treatment, VALIDATE,
+    TOP, Table, Treatment, VALIDATE, VALIDATE_JSON,
 };
 
 /// Every table of the paper, in its order.
@@ -17,6 +17,7 @@ pub const TABLES: &[&Table] = &[
     &INJECT,
     &BASIC,
     &VALIDATE,
+    &VALIDATE_JSON,
     &RATE_LIMIT,
     &MCP_LIMITS,
     &DAEMON,

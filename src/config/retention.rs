@@ -1,14 +1,10 @@
 //! How long books are kept. Pure.
 
-use std::time::Duration;
-
 use super::error::Report;
 use super::fields::{self, Fields};
 use super::keys::RETENTION;
 use super::settings::RetentionSpec;
 use super::syntax::Value;
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads `retention`; `None` when it is not there.
 pub(crate) fn read(fields: &Fields, report: &mut Report) -> Option<RetentionSpec> {
@@ -17,28 +13,12 @@ pub(crate) fn read(fields: &Fields, report: &mut Report) -> Option<RetentionSpec
         return None;
     };
     let inner = fields::read(entries, node.at, &RETENTION, report);
-    let mut days = |name| {
-        let kept = inner.duration(name)?;
-        let days = whole_days(kept);
-        if days.is_none() {
-            let message = format!(
-                "`{name}` of `retention` is not a number of days; write days such as `\"180d\"`, or 0 to \
-                 keep all"
-            );
-            report.mistake(inner.place(name), message);
-        }
-        days
-    };
+    // 0 is for ever.
+    let days = |name| u32::try_from(inner.count(name)?).ok();
     Some(RetentionSpec {
         usage_days: days("usage"),
         audit_days: days("audit"),
     })
-}
-
-/// 0 is for ever.
-fn whole_days(kept: Duration) -> Option<u32> {
-    let days = u32::try_from(kept.as_secs() / DAY.as_secs()).ok()?;
-    (DAY * days == kept).then_some(days)
 }
 
 #[cfg(test)]
@@ -83,14 +63,20 @@ mod tests {
 
     #[test]
     fn parts_of_days_and_texts_are_mistakes() {
-        let said = |text| retention(text).1.finish().unwrap_err().to_string();
-        let part = said("{retention: {usage: '12h'}}");
-        assert_eq!(
-            part,
-            "f:1:21: `usage` of `retention` is not a number of days; write days such as `\"180d\"`, or 0 \
-             to keep all"
-        );
-        assert!(said("{retention: {audit: 'a year'}}").contains("`audit` is"));
+        let said = |text: &str| retention(text).1.finish().unwrap_err().to_string();
+        for (given, shown) in [
+            ("'12h'", "`\"12h\"`"),
+            ("'a year'", "`\"a year\"`"),
+            ("30", "`30`"),
+            ("true", "`true`"),
+        ] {
+            assert_eq!(
+                said(&format!("{{retention: {{usage: {given}}}}}")),
+                format!(
+                    "f:1:21: `usage` is {shown}; write whole days such as `\"180d\"`, or `0` for ever"
+                )
+            );
+        }
         assert!(said("{retention: '180d'}").contains("write a map"));
     }
 }

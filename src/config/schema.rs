@@ -55,7 +55,7 @@ fn kind(kind: Kind) -> Value {
             bounded(min, max), digits.clone(), { "type": "null" },
             { "type": "array", "items": { "anyOf": [bounded(min, max), digits] } },
         ] }),
-        Kind::Duration | Kind::Size => {
+        Kind::Duration | Kind::Days | Kind::Size => {
             json!({ "type": ["number", "string", "null"], "minimum": 0 })
         }
         Kind::Words | Kind::Texts => list(&["string", "number"]),

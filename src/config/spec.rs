@@ -432,6 +432,31 @@ pub struct ValidateSpec {
     pub send: InjectSpec,
     /// Statuses that say "right"; 200 when not given.
     pub expect: Vec<u16>,
+    /// What such an answer must say as well.
+    #[serde(default)]
+    pub json: Option<JsonCheck>,
+    /// So long a good answer counts; zero: never.
+    #[serde(with = "millis", default = "ValidateSpec::default_cache")]
+    pub cache: Duration,
+}
+
+impl ValidateSpec {
+    /// Long enough for whoever tries again, short enough that a key which was withdrawn is of no use.
+    pub const CACHE: Duration = Duration::from_secs(5 * 60);
+
+    fn default_cache() -> Duration {
+        Self::CACHE
+    }
+}
+
+/// What a JSON answer must say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JsonCheck {
+    /// Where: a JSON Pointer (RFC 6901).
+    pub at: String,
+    /// What must stand there; `None`: anything but `null` and `false`.
+    pub is: Option<serde_json::Value>,
 }
 
 /// Token bucket per instance.

@@ -9,6 +9,8 @@ use super::keys::{self, Kind, Short};
 use super::syntax::{Node, Place, Value};
 use super::{units, words};
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// A value of the right type.
 #[derive(Clone, Debug)]
 pub(crate) enum Typed {
@@ -74,11 +76,8 @@ pub(crate) fn typed(node: &Node, kind: Kind) -> Result<Typed, Wrong> {
         },
         Kind::Count { min, max } => whole(node, min, max).map(Typed::Count),
         Kind::Port => whole(node, 1, 65535).map(Typed::Count),
-        Kind::Duration => match &node.value {
-            Value::Number(n) => units::millis_to_duration(n.value).map(Typed::Duration),
-            Value::Text(text) => units::duration(text).map(Typed::Duration),
-            _ => None,
-        },
+        Kind::Duration => duration(node).map(Typed::Duration),
+        Kind::Days => duration(node).and_then(whole_days).map(Typed::Count),
         Kind::Size => match &node.value {
             Value::Number(n) => units::whole(n.value).map(Typed::Size),
             Value::Text(text) => units::size(text).map(Typed::Size),
@@ -116,6 +115,19 @@ pub(crate) fn typed(node: &Node, kind: Kind) -> Result<Typed, Wrong> {
         Kind::Any => Some(Typed::Raw(node.clone())),
     };
     found.ok_or_else(|| Wrong::of(node))
+}
+
+fn duration(node: &Node) -> Option<Duration> {
+    match &node.value {
+        Value::Number(n) => units::millis_to_duration(n.value),
+        Value::Text(text) => units::duration(text),
+        _ => None,
+    }
+}
+
+fn whole_days(duration: Duration) -> Option<i64> {
+    let days = u32::try_from(duration.as_secs() / DAY.as_secs()).ok()?;
+    (DAY * days == duration).then(|| days.into())
 }
 
 /// A text, or the digits of a number: `name: 1` is plain enough.

@@ -23,6 +23,7 @@ mod settings;
 mod sources;
 mod publish;
 mod record;
+mod recheck;
 mod rekey;
 mod retention;
 mod listen;

@@ -37,7 +37,8 @@ pub(super) async fn run(store: StoreHandle, mut chosen: watch::Receiver<Retentio
             },
         }
         let retention = *chosen.borrow_and_update();
-        wait = match forget(&store, retention, Day::of(Timestamp::now())).await {
+        let now = Timestamp::now();
+        wait = match forget(&store, retention, now).await {
             Ok(0) => EVERY,
             Ok(rows) => {
                 tracing::info!(rows, %retention, "removed what is older than it is to be kept");
@@ -52,7 +53,10 @@ pub(super) async fn run(store: StoreHandle, mut chosen: watch::Receiver<Retentio
 }
 
 /// Removes all that is too old today, and answers how much that was.
-async fn forget(store: &StoreHandle, kept: Retention, today: Day) -> Result<u64, StoreError> {
+async fn forget(store: &StoreHandle, kept: Retention, now: Timestamp) -> Result<u64, StoreError> {
+    let today = Day::of(now);
+    // What is known of credentials counts for minutes, by the same clock; nobody chooses how long.
+    in_parts(|| store.forget_checks_before(now, BATCH)).await?;
     let mut gone = 0;
     if let Some(first) = first_kept(today, kept.usage_days) {
         gone += in_parts(|| store.forget_usage_before(first, BATCH)).await?;
@@ -129,9 +133,12 @@ mod tests {
             let rows = users.map(|user| row(today.before(age), user));
             store.add_usage(rows.collect()).await.unwrap();
         }
-        assert_eq!(forget(&store, retention(0), today).await.unwrap(), 0);
+        assert_eq!(
+            forget(&store, retention(0), today.begin()).await.unwrap(),
+            0
+        );
         assert_eq!(days(&store).await.len(), ages.len());
-        let gone = forget(&store, retention(180), today).await.unwrap();
+        let gone = forget(&store, retention(180), today.begin()).await.unwrap();
         assert_eq!(gone, 2 * u64::from(BATCH + 1));
         let left = [180, 179, 1, 0].map(|age| today.before(age));
         assert_eq!(days(&store).await, left);

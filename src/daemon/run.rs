@@ -26,6 +26,7 @@ use super::lock::{self, Lock, LockError};
 use super::log::OwnLog;
 use super::pid_file;
 use super::publish::Publisher;
+use super::recheck;
 use super::record::{self, Recorder};
 use super::rekey;
 use super::retention;
@@ -40,7 +41,7 @@ use crate::control::{server, service_manager};
 use crate::health;
 use crate::home::{Home, HomeError};
 use crate::ids::{ServiceType, Timestamp};
-use crate::instances::Instances;
+use crate::instances::{Checker, Instances};
 use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::logs::append::Rules;
@@ -337,6 +338,7 @@ async fn live(
     };
     let (audit, writer, poster) = Audit::new(store.clone(), outbound(true));
     audit.set_webhook(chosen.webhook());
+    let checker = Checker::new(instances.clone(), outbound(false), outbound(true));
     let api = Api::new(Rooms {
         home: home.clone(),
         started_at: Timestamp::now(),
@@ -349,8 +351,7 @@ async fn live(
         keys: master_keys.clone(),
         ledger: ledger.clone(),
         audit: audit.clone(),
-        outbound: outbound(false),
-        outbound_private: outbound(true),
+        checker: checker.clone(),
         in_force: in_force.clone(),
         orders,
     });
@@ -411,6 +412,8 @@ async fn live(
         gate.clone(),
     ));
     tasks.spawn(retention::run(store.clone(), retained));
+    // Beside the scribes: what the router of a daemon that has handed over sees is found out, too.
+    scribes.spawn(recheck::run(instances.clone(), checker, audit.clone()));
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
     // Not ended with the others: requests count as long as the router has any.

@@ -3,21 +3,17 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::doubt::Streak;
 use crate::instances::tally::{Tallies, Tally};
 use crate::limits::{Limits, Seat};
-use crate::store::StoredInstance;
+use crate::store::{CredentialState, LastUse, StoredInstance};
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
-/// Milliseconds of a minute: last use is kept no finer.
-const MINUTE: i64 = 60_000;
-
-/// Minutes of a day, all of which are as long in UTC as Unix counts it.
-const MINUTES_OF_DAY: i64 = 24 * 60;
 /// Stands for the end of what has none.
 const NEVER: i64 = i64::MAX;
 
@@ -40,22 +36,20 @@ pub struct InstanceEntry {
     credential: OnceLock<Result<Credential, SealError>>,
     revoked: AtomicBool,
     ended: Notify,
-    /// Minutes since 1970; 0 is never.
-    used: AtomicI64,
-    /// What of `used` the store has.
-    flushed: AtomicI64,
+    last_use: LastUse,
     held: AtomicUsize,
     tally: OnceLock<Arc<Tally>>,
     seat: OnceLock<Arc<Seat>>,
+    /// Milliseconds since 1970 from when on its credential has been of no use.
+    useless_since: AtomicI64,
+    /// Its service has said 401, and has taken nothing since: then the streak is looked at.
+    is_refused: AtomicBool,
+    streak: Mutex<Streak>,
 }
 
 impl InstanceEntry {
     /// An entry of what the store holds.
     pub(super) fn new(stored: StoredInstance, vault: Vault) -> Self {
-        let used = stored
-            .row
-            .last_used_at
-            .map_or(0, |at| at.as_millis() / MINUTE);
         Self {
             public: stored.row.public,
             user: stored.row.user,
@@ -67,11 +61,13 @@ impl InstanceEntry {
             credential: OnceLock::new(),
             revoked: AtomicBool::new(false),
             ended: Notify::new(),
-            used: AtomicI64::new(used),
-            flushed: AtomicI64::new(used),
+            last_use: LastUse::new(stored.row.last_used_at),
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
             seat: OnceLock::new(),
+            useless_since: AtomicI64::new(millis(stored.row.credential.expired_at())),
+            is_refused: AtomicBool::new(false),
+            streak: Mutex::default(),
         }
     }
 
@@ -116,6 +112,50 @@ impl InstanceEntry {
         opened.as_ref().map_err(|error| *error)
     }
 
+    /// Since when the external service takes its credential no longer.
+    pub fn credential_expired_at(&self) -> Option<Timestamp> {
+        let millis = self.useless_since.load(Ordering::Acquire);
+        (millis != NEVER).then(|| Timestamp::from_millis(millis))
+    }
+
+    /// What is known of its credential now.
+    pub(super) fn set_credential_state(&self, state: CredentialState) {
+        let since = millis(state.expired_at());
+        self.useless_since.store(since, Ordering::Release);
+    }
+
+    /// Its service has taken a request.
+    pub(super) fn accepted(&self) {
+        // Mostly nothing was refused before: then nothing is written.
+        if self.is_refused.load(Ordering::Relaxed) {
+            let mut streak = self.streak();
+            streak.accepted();
+            self.is_refused.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Its service has said 401. `true` when its credential is to be checked again.
+    pub(super) fn refused(&self, now: Timestamp) -> bool {
+        let mut streak = self.streak();
+        self.is_refused.store(true, Ordering::Relaxed);
+        streak.refused(now)
+    }
+
+    /// It is not, for now.
+    pub(super) fn not_asked(&self) {
+        self.streak().not_asked();
+    }
+
+    /// Since when its service has said nothing but 401, when that is often enough to be told.
+    pub(super) fn refused_since(&self) -> Option<Timestamp> {
+        self.streak().refuses_since()
+    }
+
+    /// Nobody holds it for long.
+    fn streak(&self) -> MutexGuard<'_, Streak> {
+        self.streak.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Seals what it holds with the master key that seals now, if another one has.
     pub(super) fn renew(&self) -> Result<(), RandomError> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,19 +178,12 @@ impl InstanceEntry {
     /// Remembers a request. Written to the store later, in a batch. `true` for the first one of a
     /// UTC day, as far as the store and this daemon know.
     pub fn touch(&self, now: Timestamp) -> bool {
-        let minute = now.as_millis() / MINUTE;
-        // Mostly it is this minute already: then the cache line stays shared between cores.
-        if self.used.load(Ordering::Relaxed) >= minute {
-            return false;
-        }
-        let before = self.used.fetch_max(minute, Ordering::Relaxed);
-        before / MINUTES_OF_DAY < minute / MINUTES_OF_DAY
+        self.last_use.touch(now)
     }
 
     /// Last request, to the minute.
     pub fn last_used_at(&self) -> Option<Timestamp> {
-        let minute = self.used.load(Ordering::Relaxed);
-        (minute > 0).then(|| Timestamp::from_millis(minute * MINUTE))
+        self.last_use.at()
     }
 
     /// Has it been rotated, removed, disabled, or given another credential, or has it expired?
@@ -176,21 +209,19 @@ impl InstanceEntry {
 
     /// Takes over what an older entry of the same instance knows and the store does not.
     pub(super) fn inherit(&self, older: &Self) {
-        self.used
-            .fetch_max(older.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.last_use.inherit(&older.last_use);
+        let refused = *older.streak();
+        self.streak().inherit(&refused);
     }
 
     /// The last use, when the store has not got it.
     pub(super) fn unflushed(&self) -> Option<Timestamp> {
-        let used = self.used.load(Ordering::Relaxed);
-        let fresh = used > self.flushed.load(Ordering::Relaxed);
-        fresh.then(|| Timestamp::from_millis(used * MINUTE))
+        self.last_use.unwritten()
     }
 
     /// The store has got this one.
     pub(super) fn set_flushed(&self, at: Timestamp) {
-        self.flushed
-            .fetch_max(at.as_millis() / MINUTE, Ordering::Relaxed);
+        self.last_use.set_written(at);
     }
 }
 
@@ -202,48 +233,5 @@ fn millis(end: Option<Timestamp>) -> i64 {
 impl fmt::Debug for InstanceEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InstanceEntry({} of {})", self.public, self.service)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::InstanceRow;
-    use crate::vault::MasterKey;
-
-    fn entry(last_used_at: Option<Timestamp>) -> InstanceEntry {
-        let row = InstanceRow {
-            public: PublicId::parse("ins_aaaabbbbcccc").unwrap(),
-            user: UserId::parse("alice").unwrap(),
-            service: ServiceType::parse("figma").unwrap(),
-            hash: [1; 32],
-            created_at: Timestamp::from_millis(0),
-            last_used_at,
-            expires_at: None,
-            disabled_at: None,
-            owner_disabled: false,
-            label: None,
-            rotated_at: None,
-        };
-        let stored = StoredInstance {
-            row,
-            sealed_id: Vec::new(),
-            sealed_credential: Vec::new(),
-        };
-        InstanceEntry::new(stored, Vault::new(&MasterKey::from_bytes([1; 32])))
-    }
-
-    #[test]
-    fn the_first_use_of_a_day_is_told_from_others() {
-        let at = |day: i64, minute: i64| Timestamp::from_millis((day * 1440 + minute) * MINUTE);
-        let new = entry(None);
-        assert!(new.touch(at(20_000, 5)));
-        assert!(!new.touch(at(20_000, 5)));
-        assert!(!new.touch(at(20_000, 1439)));
-        assert!(!new.touch(at(20_000, 7)), "a clock that was set back");
-        assert!(new.touch(at(20_001, 0)));
-        // What the store knows is not told again.
-        let known = entry(Some(at(20_000, 5)));
-        assert!(!known.touch(at(20_000, 6)) && known.touch(at(20_003, 6)));
     }
 }

@@ -23,7 +23,7 @@ use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
 use crate::instances::registry::{Granted, Rooms};
 use crate::instances::version::Version;
-use crate::store::{Added, InstanceRow, NewInstance, Rotation, StoredInstance};
+use crate::store::{Added, CredentialState, InstanceRow, NewInstance, Rotation, StoredInstance};
 use crate::vault::{Credential, Fields, Place, Purpose, random};
 
 type Answer<T> = Result<T, InstanceError>;
@@ -84,6 +84,15 @@ pub(super) enum Order {
         add_users: bool,
         /// Who waits.
         caller: oneshot::Sender<Answer<Vec<Imported>>>,
+    },
+    /// Say that its credential is of no use any more, if it is still this one.
+    Expire {
+        /// As it was checked.
+        instance: Arc<InstanceEntry>,
+        /// What is known of it now.
+        state: CredentialState,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<bool>>,
     },
     /// Remove it.
     Remove {
@@ -172,6 +181,13 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 caller,
             } => {
                 let _ = caller.send(rooms.import(&rows, add_users).await);
+            }
+            Order::Expire {
+                instance,
+                state,
+                caller,
+            } => {
+                let _ = caller.send(rooms.set_state(&instance, state).await);
             }
             Order::Remove {
                 user,
@@ -300,19 +316,49 @@ impl Rooms {
             return Ok(None);
         }
         let active = stored.row.is_active(Timestamp::now());
-        self.show(
-            StoredInstance {
-                sealed_credential: sealed,
-                ..stored
-            },
-            None,
-        );
+        let mut stored = StoredInstance {
+            sealed_credential: sealed,
+            ..stored
+        };
+        stored.row.credential = CredentialState::Good;
+        self.show(stored, None);
         Ok(Some(Granted {
             id,
             public,
             created: false,
             active,
         }))
+    }
+
+    /// `false` when it has another credential or URL by now, or that was known.
+    async fn set_state(
+        &self,
+        instance: &Arc<InstanceEntry>,
+        state: CredentialState,
+    ) -> Answer<bool> {
+        let (user, service) = (&instance.user, &instance.service);
+        for _ in 0..TRIES {
+            let Some(stored) = self.meant(user, service, Some(&instance.public)).await? else {
+                return Ok(false);
+            };
+            // Whatever changes an instance puts another entry in its place, and does so in this lane.
+            let entry = self.table.get(&stored.row.hash);
+            let is_same = entry.is_some_and(|entry| Arc::ptr_eq(&entry, instance));
+            if !is_same || stored.row.credential.expired_at().is_some() {
+                return Ok(false);
+            }
+            // Another master key may have sealed it anew meanwhile: then it is read again.
+            let (public, sealed) = (&stored.row.public, &stored.sealed_credential);
+            if self
+                .store
+                .set_credential_state(public, sealed, state)
+                .await?
+            {
+                instance.set_credential_state(state);
+                return Ok(true);
+            }
+        }
+        Err(InstanceError::Contended)
     }
 
     async fn rotate(

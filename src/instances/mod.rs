@@ -2,7 +2,9 @@
 //!
 //! `registry.rs` owns the rows and keeps the [`InstanceTable`] equal to what the store holds;
 //! the router reads that table and asks nobody. `id.rs` makes the ids. `credentials.rs` (pure)
-//! checks what a user hands over, `validate.rs` asks the external service whether it is right.
+//! checks what a user hands over, `validate.rs` asks the external service whether it is right, and
+//! `checker.rs` as seldom as that can be; `doubt.rs` (pure) says when it is asked again, `recheck.rs` what is
+//! to be asked.
 //! `reseal.rs` seals all of it anew when the master key is rotated.
 //! `tally.rs` is where the router counts an instance's requests, for `usage` to collect.
 //! `change.rs` and `version.rs` (both pure) say what a change makes of an instance and whether it is
@@ -15,6 +17,9 @@
 pub mod alias;
 pub mod credentials;
 pub mod validate;
+mod checker;
+mod doubt;
+mod recheck;
 mod change;
 mod ends;
 mod entry;
@@ -28,9 +33,11 @@ mod tally;
 mod version;
 
 pub use change::Change;
+pub use checker::Checker;
 pub use entry::InstanceEntry;
 pub use error::InstanceError;
 pub use lane::{Imported, Incoming, NewTerms};
+pub use recheck::Recheck;
 pub use registry::{Granted, Instances, OwnInstance};
 pub use reseal::Walk;
 pub use table::InstanceTable;

@@ -16,14 +16,16 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::doubt::Doubts;
 use crate::instances::ends::Ends;
 use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::lane::{self, NewTerms, Order};
+use crate::instances::recheck::Waiting;
 use crate::instances::table::{InstanceTable, SHARDS};
 use crate::instances::tally::{Tallies, Tally};
 use crate::instances::version::Version;
-use crate::store::{InstanceRow, StoreError, StoreHandle, StoredInstance};
+use crate::store::{CredentialState, InstanceRow, StoreError, StoreHandle, StoredInstance};
 use crate::vault::{Credential, Vault};
 
 /// Tasks that own the rows: as many changes share a commit of the store.
@@ -78,6 +80,10 @@ pub struct OwnInstance {
     pub disabled_at: Option<Timestamp>,
     /// When it got its id, if that is not its first.
     pub rotated_at: Option<Timestamp>,
+    /// Does the external service still take its credential?
+    pub credential: CredentialState,
+    /// Since when its service has answered nothing but 401.
+    pub refused_since: Option<Timestamp>,
     /// Tells this state from the next.
     pub version: Version,
 }
@@ -96,6 +102,10 @@ pub(super) struct Rooms {
     endings: watch::Sender<u64>,
     /// Of each lane.
     ends: Box<[Ends]>,
+    /// From when on good answers of external services count.
+    pub(super) doubts: Mutex<Doubts>,
+    /// Credentials that are to be checked again.
+    pub(super) waiting: Waiting,
 }
 
 impl Rooms {
@@ -171,6 +181,8 @@ impl Instances {
             spread,
             endings: watch::Sender::new(0),
             ends: (0..LANES).map(|_| Ends::default()).collect(),
+            doubts: Mutex::new(Doubts::new(Timestamp::now())),
+            waiting: Waiting::default(),
         });
         for (user, hash, end) in dated {
             rooms.ends(&user).set(hash, None, Some(end));
@@ -419,7 +431,7 @@ impl Instances {
     }
 
     /// Sends an order to the lane of its user, and waits for what becomes of it.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         user: &UserId,
         order: impl FnOnce(UserId, oneshot::Sender<Result<T, InstanceError>>) -> Order,
@@ -437,6 +449,8 @@ impl Instances {
             active: stored.row.is_active(Timestamp::now()),
             last_used_at: self.last_use(&stored.row),
             version: Version::of(&stored.row),
+            credential: stored.row.credential,
+            refused_since: self.refused_since(&stored.row),
             public: stored.row.public,
             service: stored.row.service,
             created_at: stored.row.created_at,

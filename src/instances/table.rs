@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
-    use crate::store::{InstanceRow, StoredInstance};
+    use crate::store::{CredentialState, InstanceRow, StoredInstance};
     use crate::vault::{MasterKey, Vault};
 
     /// One change of the table: a hash, and what becomes of it.
@@ -175,6 +175,7 @@ mod tests {
             owner_disabled: false,
             label: None,
             rotated_at: None,
+            credential: CredentialState::Good,
         };
         let stored = StoredInstance {
             row,

@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTE
 use http::{Method, Request, StatusCode, Uri};
 use zeroize::Zeroizing;
 
-use crate::config::spec::{InjectSpec, ValidateSpec};
+use crate::config::spec::{InjectSpec, JsonCheck, ValidateSpec};
 use crate::outbound::{Outbound, encode, origin};
 use crate::problem::chain;
 use crate::vault::Fields;
@@ -65,9 +65,22 @@ pub async fn validate(spec: &ValidateSpec, fields: &Fields, outbound: &Outbound)
     };
     let origin = origin(request.uri());
     match outbound.call(request).await {
-        Ok(answer) => judge(answer.status, &answer.headers, &spec.expect, &origin),
+        Ok(answer) => {
+            let verdict = judge(answer.status, &answer.headers, &spec.expect, &origin);
+            match (&verdict, &spec.json) {
+                (Verdict::Good, Some(check)) => look(check, &answer.body, &origin),
+                _ => verdict,
+            }
+        }
         Err(error) => Verdict::CouldNotCheck { why: chain(&error) },
     }
+}
+
+/// Who would be asked about these fields: for people, without a path.
+pub(super) fn asked(spec: &ValidateSpec, fields: &Fields) -> Option<String> {
+    build(spec, fields)
+        .ok()
+        .map(|request| origin(request.uri()))
 }
 
 /// The request that asks.
@@ -208,6 +221,35 @@ fn judge(status: StatusCode, headers: &HeaderMap, expect: &[u16], origin: &str) 
     }
 }
 
+/// What the body of an answer with a good status means. What is no JSON says neither yes nor no: so
+/// answer proxies and pages of errors.
+fn look(check: &JsonCheck, body: &[u8], origin: &str) -> Verdict {
+    let at = &check.at;
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return Verdict::CouldNotCheck {
+            why: format!("`{origin}` answered something that is no JSON"),
+        };
+    };
+    let found = body.pointer(at);
+    let good = match (&check.is, found) {
+        (_, None) => false,
+        (Some(wanted), Some(found)) => found == wanted,
+        (None, Some(found)) => !found.is_null() && found != &serde_json::Value::Bool(false),
+    };
+    if good {
+        return Verdict::Good;
+    }
+    // What stands there may be anything, also what was sent: it is not repeated.
+    let said = if found.is_some() {
+        "says no"
+    } else {
+        "is missing"
+    };
+    Verdict::Wrong {
+        why: format!("`{at}` {said} in the answer of `{origin}`"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -290,6 +332,8 @@ mod tests {
             method: "POST".into(),
             send: by_header("X-Key", "Token {key}"),
             expect: vec![],
+            json: None,
+            cache: ValidateSpec::CACHE,
         };
         let request = build(&spec, &fields(&[("key", "k1")])).unwrap();
         assert_eq!(request.headers()["x-key"], "Token k1");
@@ -313,6 +357,8 @@ mod tests {
                 basic: Some(pair("{key}", "")),
             },
             expect: vec![],
+            json: None,
+            cache: ValidateSpec::CACHE,
         };
         let request = build(&spec, &fields(&[("key", "k&1")])).unwrap();
         let uri = request.uri().to_string();
@@ -323,6 +369,47 @@ mod tests {
         let all = build(&spec, &fields(&[("key", "k"), ("org", "o")])).unwrap();
         assert!(all.uri().query().unwrap().ends_with("&org=o"));
         assert_eq!(all.headers()["x-org"], "o");
+    }
+
+    #[test]
+    fn an_answer_may_have_to_say_something() {
+        let judged = |at: &str, is: Option<serde_json::Value>, body: &str| {
+            let check = JsonCheck { at: at.into(), is };
+            match look(&check, body.as_bytes(), "https://a.example") {
+                Verdict::Good => "good",
+                Verdict::Wrong { why } => {
+                    assert!(
+                        why.contains("https://a.example") && !why.contains("hunter2"),
+                        "{why}"
+                    );
+                    "wrong"
+                }
+                Verdict::CouldNotCheck { .. } => "unknown",
+            }
+        };
+        for (at, is, body, wanted) in [
+            ("/ok", None, r#"{"ok":true}"#, "good"),
+            ("/ok", None, r#"{"ok":false,"error":"hunter2"}"#, "wrong"),
+            ("/ok", None, r#"{"ok":null}"#, "wrong"),
+            ("/ok", None, r#"{"ok":0}"#, "good"),
+            ("/ok", None, "{}", "wrong"),
+            ("/ok", None, "[]", "wrong"),
+            ("/ok", None, "", "unknown"),
+            ("/ok", None, "<html>", "unknown"),
+            ("/ok", None, r#"{"ok":true} trailing"#, "unknown"),
+            ("/ok", Some(true.into()), r#"{"ok":"true"}"#, "wrong"),
+            ("/a/0/b", Some("x".into()), r#"{"a":[{"b":"x"}]}"#, "good"),
+            (
+                "/a/1/b",
+                Some("x".into()),
+                r#"{"a":[{"b":"hunter2"}]}"#,
+                "wrong",
+            ),
+            ("/n", Some(7.into()), r#"{"n":7}"#, "good"),
+            ("/n", Some(false.into()), r#"{"n":false}"#, "good"),
+        ] {
+            assert_eq!(judged(at, is, body), wanted, "{at} {body}");
+        }
     }
 
     #[test]
@@ -390,6 +477,8 @@ mod tests {
             method: "GET".into(),
             send: by_header("Authorization", "Bearer {api_key}"),
             expect: vec![200],
+            json: None,
+            cache: ValidateSpec::CACHE,
         };
         let ask = async |key: &str, allow_private| {
             let timeout = Duration::from_secs(5);

@@ -58,6 +58,7 @@ impl fmt::Display for Version {
 mod tests {
     use super::*;
     use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+    use crate::store::CredentialState;
 
     fn row() -> InstanceRow {
         InstanceRow {
@@ -72,6 +73,7 @@ mod tests {
             owner_disabled: false,
             label: None,
             rotated_at: None,
+            credential: CredentialState::Good,
         }
     }
 

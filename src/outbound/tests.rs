@@ -66,6 +66,33 @@ async fn private_addresses_are_refused_unless_allowed() {
 }
 
 #[tokio::test]
+async fn a_private_address_is_refused_in_every_spelling() {
+    let guarded = Policy {
+        allow_private: false,
+        ..POLICY
+    };
+    for host in [
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::a00:1]",
+        "[2002:7f00:1::]",
+    ] {
+        let error = get(guarded, &format!("http://{host}/")).await.unwrap_err();
+        assert!(
+            matches!(error, OutboundError::Private { .. }),
+            "{host}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn answers_over_the_limit_end_the_call_announced_or_not() {
     let announced = stub("HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n").await;
     let error = get(POLICY, &announced).await.unwrap_err();

@@ -23,6 +23,7 @@ mod access;
 mod resource;
 mod template;
 pub mod headers;
+mod rpc;
 mod refusal;
 mod upstream;
 mod tables;

@@ -21,6 +21,11 @@ impl Pass {
         Self { instance, token }
     }
 
+    /// The instance.
+    pub(super) fn instance(&self) -> &Arc<InstanceEntry> {
+        &self.instance
+    }
+
     /// Is it over with it?
     pub(super) fn is_revoked(&self) -> bool {
         self.instance.is_revoked() || self.token.as_ref().is_some_and(|token| token.is_over())

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 
 use super::headers::REQUEST_ID;
+use super::rpc::{self, Call};
 use super::stream::Body;
+use crate::config::spec::{Protocol, ServiceSpec};
 use crate::limits::Denied;
 use crate::problem::Problem;
 
@@ -45,7 +48,12 @@ pub(super) enum Refusal {
     /// The rest of the path leaves the instance's part of it.
     BadPath,
     /// More than the instance, its user or the service may be sent.
-    RateLimited(Denied),
+    RateLimited {
+        /// Which limit, and for how long.
+        denied: Denied,
+        /// What was called, when that is answered as JSON-RPC.
+        call: Option<Call>,
+    },
     /// The body is larger than this many bytes.
     BodyTooLarge(u64),
     /// The client stopped sending its body.
@@ -64,11 +72,49 @@ pub(super) enum Refusal {
     UpstreamTimeout,
     /// The stored credential can't be put into a request.
     BadCredential,
+    /// The external service takes the credential no longer.
+    CredentialsExpired {
+        /// Whose credential it is, for people.
+        service: String,
+        /// What was called, when it is JSON-RPC.
+        call: Option<Call>,
+    },
     /// The router is ending.
     Draining,
 }
 
 impl Refusal {
+    /// What a request is told whose credential is taken no longer.
+    pub(super) async fn expired(request: Request<Incoming>, spec: &ServiceSpec) -> Self {
+        let service = spec.display_name.clone();
+        let call = if may_be_rpc(&request, spec) {
+            rpc::read(request).await
+        } else {
+            None
+        };
+        Self::CredentialsExpired { service, call }
+    }
+
+    /// What a request is told that is more than may be sent, as plain HTTP.
+    pub(super) fn limited(denied: Denied) -> Self {
+        Self::RateLimited { denied, call: None }
+    }
+
+    /// The same, as the client of this request survives it: an error status where it connects, and an
+    /// error of the call where it has.
+    pub(super) async fn limited_call(
+        denied: Denied,
+        request: Request<Incoming>,
+        spec: &ServiceSpec,
+    ) -> Self {
+        let call = if may_be_rpc(&request, spec) && rpc::is_in_session(request.headers()) {
+            rpc::read(request).await.filter(|call| !call.opens())
+        } else {
+            None
+        };
+        Self::RateLimited { denied, call }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownInstance | Self::NoDiscovery => StatusCode::NOT_FOUND,
@@ -78,13 +124,13 @@ impl Refusal {
             Self::BadPath | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::RateLimited(_) | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable | Self::Draining | Self::Unchecked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::BadCredential => StatusCode::FORBIDDEN,
+            Self::BadCredential | Self::CredentialsExpired { .. } => StatusCode::FORBIDDEN,
         }
     }
 
@@ -100,7 +146,7 @@ impl Refusal {
             Self::UnknownHost => "unknown_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::BadPath => "bad_path",
-            Self::RateLimited(_) => "rate_limited",
+            Self::RateLimited { .. } => "rate_limited",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BadBody => "bad_body",
@@ -109,7 +155,7 @@ impl Refusal {
             Self::Unavailable | Self::Draining => "service_unavailable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
-            Self::BadCredential => "credentials_expired",
+            Self::BadCredential | Self::CredentialsExpired { .. } => "credentials_expired",
         }
     }
 
@@ -133,11 +179,12 @@ impl Refusal {
             | Self::UnknownHost
             | Self::ForeignOrigin
             | Self::BadPath
-            | Self::RateLimited(_)
+            | Self::RateLimited { .. }
             | Self::BodyTooLarge(_)
             | Self::BadMethod
             | Self::BadCoding
-            | Self::BadCredential => true,
+            | Self::BadCredential
+            | Self::CredentialsExpired { .. } => true,
             Self::NoDiscovery
             | Self::Unchecked
             | Self::BodyTimeout
@@ -175,7 +222,10 @@ impl Refusal {
             }
             Self::ForeignOrigin => "pages of this origin may not call this server".to_owned(),
             Self::BadPath => "a path to this service may hold no `..`".to_owned(),
-            Self::RateLimited(denied) => format!("{denied}; wait as `Retry-After` says"),
+            Self::RateLimited { denied, .. } => {
+                let seconds = self.retry_after().unwrap_or(1);
+                format!("{denied}; try again in {seconds} s")
+            },
             Self::BodyTooLarge(max) => format!("a body may have {max} bytes at most"),
             Self::BodyTimeout => "the rest of the body did not arrive".to_owned(),
             Self::BadBody => "the body is not framed as HTTP says (RFC 9112 §7)".to_owned(),
@@ -189,6 +239,10 @@ impl Refusal {
             Self::BadCredential => {
                 "the stored credential can't be used; hand it over again".to_owned()
             }
+            Self::CredentialsExpired { service, .. } => format!(
+                "{service} no longer accepts the credential of this instance; hand over a new one where \
+                 you got this URL, which stays the same"
+            ),
             Self::Draining => "the router is stopping; try again shortly".to_owned(),
         }
     }
@@ -196,8 +250,13 @@ impl Refusal {
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(Denied { wait, .. }) | Self::Guessing(wait) => {
-                Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            Self::RateLimited {
+                denied: Denied { wait, .. },
+                ..
+            }
+            | Self::Guessing(wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Some(seconds.max(1))
             }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),
             Self::Unchecked => Some(5),
@@ -205,9 +264,30 @@ impl Refusal {
         }
     }
 
+    /// The call that is answered as JSON-RPC, and with which error.
+    fn call(&self) -> Option<(i32, &Call)> {
+        match self {
+            Self::CredentialsExpired { call, .. } => {
+                Some((rpc::CREDENTIALS_EXPIRED, call.as_ref()?))
+            }
+            Self::RateLimited { call, .. } => Some((rpc::RATE_LIMITED, call.as_ref()?)),
+            _ => None,
+        }
+    }
+
     /// The answer.
     pub(super) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         let id = request_id.to_str().unwrap_or_default();
+        if let Some((number, call)) = self.call() {
+            let error = rpc::Error {
+                number,
+                code: self.code(),
+                message: &self.detail(),
+                request_id: id,
+                retry_after: self.retry_after(),
+            };
+            return rpc_answer(call, &error, request_id);
+        }
         let problem = Problem::new(self.status(), self.code(), self.detail(), id);
         let text = serde_json::to_vec(&problem).expect("a problem holds nothing that JSON can't");
         let mut response = Response::new(Body::fixed(Bytes::from(text)));
@@ -222,11 +302,37 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, request_id.clone());
         if let Some(seconds) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Self::Token { challenge, .. } | Self::Scope { challenge } = self {
             headers.insert(WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }
+}
+
+/// Is it worth reading what was called?
+fn may_be_rpc(request: &Request<Incoming>, spec: &ServiceSpec) -> bool {
+    spec.protocol == Protocol::Mcp && *request.method() == Method::POST
+}
+
+/// The same as JSON-RPC: clients show an error of a call to people, and take an error status for the end.
+fn rpc_answer(call: &Call, error: &rpc::Error<'_>, request_id: &HeaderValue) -> Response<Body> {
+    let mut response = match call.refused(error) {
+        Some(text) => {
+            let mut response = Response::new(Body::fixed(Bytes::from(text)));
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        None => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, request_id.clone());
+    response
 }

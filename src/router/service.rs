@@ -35,7 +35,7 @@ use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::limits::{Admitted, Limits};
 use crate::problem;
-use crate::users::{AuthError, Caller, LiveToken, Peer, Users};
+use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
 
 /// Until the head of an answer: tools may work for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -113,7 +113,7 @@ impl Service {
             return Err(Refusal::BadMethod);
         }
         if let Some(headers) = cors::preflight(&self.config.names, &request) {
-            return Ok(allow(headers, id));
+            return Ok(cors::allow(headers, id));
         }
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
@@ -126,9 +126,15 @@ impl Service {
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
                 let answered = match self.admit(&found, &request) {
+                    Ok(_) if found.instance.credential_expired_at().is_some() => {
+                        Err(Refusal::expired(request, &found.service.spec).await)
+                    }
                     Ok(admitted) => {
                         let forward = self.forward(request, &target, found, admitted, id, peer);
                         forward.await
+                    }
+                    Err(Refusal::RateLimited { denied, .. }) => {
+                        Err(Refusal::limited_call(denied, request, &found.service.spec).await)
                     }
                     Err(refusal) => Err(refusal),
                 };
@@ -286,15 +292,10 @@ impl Service {
 
     /// Whose token a request shows, and the token when it is a user's.
     async fn shown(&self, headers: &HeaderMap, peer: IpAddr) -> (Shown, Option<Arc<LiveToken>>) {
-        let Some(value) = headers.get(AUTHORIZATION) else {
+        if !headers.contains_key(AUTHORIZATION) {
             return (Shown::Nothing, None);
-        };
-        let token = value.to_str().ok().and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then_some(token.trim())
-        });
+        }
+        let token = bearer(headers);
         let _turn = self.users.suspects().turn(peer).await;
         match self.users.authenticate(token.unwrap_or_default()).await {
             Ok(shown) => match shown.caller {
@@ -321,7 +322,7 @@ impl Service {
         let admitted = self
             .limits
             .admit(&found.service.spec, seat, asks_for_stream)
-            .map_err(Refusal::RateLimited)?;
+            .map_err(Refusal::limited)?;
         let headers = request.headers();
         // What is sent on is made of the decoded body (RFC 9112 §6.1).
         let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
@@ -390,6 +391,8 @@ impl Service {
             }
             Err(_) => return Err(Refusal::UpstreamTimeout),
         };
+        self.instances
+            .answered(instance.instance(), &service.spec, response.status());
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else {
@@ -409,7 +412,7 @@ impl Service {
         let is_stream = headers::is_event_stream(response.headers());
         if let Some(seat) = seat.filter(|_| is_stream && slot.is_none()) {
             let opened = self.limits.open_stream(&service.spec, &seat, is_safe);
-            slot = Some(opened.map_err(Refusal::RateLimited)?);
+            slot = Some(opened.map_err(Refusal::limited)?);
         }
         Ok(self
             .dress(response, target, &instance, &service, id, false)
@@ -556,15 +559,6 @@ fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
         address,
         request_id: id.to_str().unwrap_or_default(),
     }
-}
-
-/// The answer to a preflight, which has no body.
-fn allow(headers: HeaderMap, id: &HeaderValue) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    *response.headers_mut() = headers;
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    response
 }
 
 /// May this entry answer now? Its time may have come since it was put into the table; and one that

@@ -7,18 +7,26 @@ mod life;
 use std::sync::Arc;
 
 use life::{
+    a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     instances_are_found_by_user_service_and_state, many_instances_are_added_in_one_call,
     terms_change_only_from_what_they_were, what_stands_in_the_way_is_told,
 };
 
-use crate::ids::{AppName, GroupName, Port, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::*;
 use audit::{
     old_audit_entries_are_forgotten_in_steps, the_audit_log_is_filtered,
     the_audit_log_is_read_backwards,
 };
+use checks::{
+    checks_are_few_for_each_user, checks_are_forgotten_when_asked_to_or_old,
+    checks_are_remembered_for_their_user_only,
+};
+use groups::users_are_put_into_groups;
 
 mod audit;
+mod checks;
+mod groups;
 
 mod usage;
 
@@ -64,8 +72,12 @@ for_each_backend! {
     last_use_moves_forward_only,
     terms_change_only_from_what_they_were,
     many_instances_are_added_in_one_call,
+    a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     what_stands_in_the_way_is_told,
     instances_are_found_by_user_service_and_state,
+    checks_are_remembered_for_their_user_only,
+    checks_are_few_for_each_user,
+    checks_are_forgotten_when_asked_to_or_old,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
     usage_adds_up,
@@ -162,46 +174,6 @@ async fn a_user_is_added_once_with_their_token(store: StoreHandle) {
     assert_eq!(first.owner, TokenOwner::User(user("alice")));
     assert_eq!(store.token_by_hash(&[2; 32]).await.unwrap(), None);
     assert_eq!(store.user(&user("bob")).await.unwrap(), None);
-}
-
-async fn users_are_put_into_groups(store: StoreHandle) {
-    let group = |name: &str| GroupName::parse(name).unwrap();
-    let grouped = async |after: Option<&str>, limit| {
-        let after = after.map(user);
-        let found = store.grouped_users(after.as_ref(), limit).await.unwrap();
-        let words = found.iter().map(|(id, group)| format!("{id} {group}"));
-        words.collect::<Vec<_>>().join(", ")
-    };
-    for (id, n) in [("bob", 1), ("alice", 2)] {
-        add_user(&store, id, n).await;
-    }
-    let new = NewUser {
-        id: user("carol"),
-        created_at: at(5),
-        group: Some(group("free")),
-    };
-    let first = token(3, TokenOwner::User(user("carol")));
-    assert!(store.add_user(new.clone(), first).await.unwrap());
-    // Who is there already stays where they are.
-    let other = NewUser {
-        group: Some(group("pro")),
-        ..new
-    };
-    assert!(!store.ensure_user(other).await.unwrap());
-    let set =
-        async |id: &str, to: Option<&str>| store.set_group(&user(id), to.map(group)).await.unwrap();
-    assert!(set("bob", Some("pro")).await && !set("nobody", Some("pro")).await);
-    assert_eq!(grouped(None, 10).await, "bob pro, carol free");
-    assert_eq!(grouped(None, 1).await, "bob pro");
-    assert_eq!(grouped(Some("bob"), 10).await, "carol free");
-    assert!(set("bob", Some("free")).await && set("carol", None).await);
-    assert_eq!(grouped(None, 10).await, "bob free");
-    let bob = store.user(&user("bob")).await.unwrap().unwrap();
-    assert_eq!(bob.group, Some(group("free")));
-    store.remove_user(&user("bob")).await.unwrap();
-    assert_eq!(grouped(None, 10).await, "");
-    add_user(&store, "bob", 4).await;
-    assert_eq!(store.user(&user("bob")).await.unwrap().unwrap().group, None);
 }
 
 async fn a_user_is_ensured_once_without_a_token(store: StoreHandle) {
@@ -308,6 +280,7 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         owner_disabled: false,
         label: None,
         rotated_at: None,
+        credential: CredentialState::Good,
     };
     assert_eq!(found.row, row);
     assert_eq!(

@@ -2,40 +2,26 @@
 //!
 //! Keeps every promise of [`Store`] but the one about crashes: its content ends with it.
 
+mod books;
+mod state;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
-    InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal, Reseal, Rotation, ServiceRow,
-    Setting, Standing, Store, StoreError, StoredInstance, Swap, Terms, TokenOwner, TokenRow, Usage,
-    UsageFilter, UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, CHECKS_MAX, Check, CheckKey, CredentialState,
+    HealthRow, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page,
+    Proposal, Reseal, Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance,
+    Swap, TOKENS_MAX, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey,
+    UsageRow, UserRow,
 };
-use crate::store::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
+use state::State;
 
 /// A store that lives as long as its handle.
 #[derive(Default)]
 pub struct Memory {
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    closed: bool,
-    users: BTreeMap<UserId, Timestamp>,
-    /// Those that are in a group.
-    groups: BTreeMap<UserId, GroupName>,
-    /// Those that are switched off, and since when.
-    disabled: BTreeMap<UserId, Timestamp>,
-    tokens: BTreeMap<i64, TokenRow>,
-    instances: BTreeMap<i64, StoredInstance>,
-    services: Vec<ServiceRow>,
-    health: BTreeMap<ServiceType, HealthRow>,
-    usage: BTreeMap<UsageKey, Usage>,
-    audit: BTreeMap<i64, AuditEntry>,
-    settings: BTreeMap<String, Vec<u8>>,
-    last_number: i64,
 }
 
 impl Memory {
@@ -56,135 +42,6 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn number(&mut self) -> i64 {
-        self.last_number += 1;
-        self.last_number
-    }
-
-    fn insert_user(&mut self, user: NewUser) {
-        if let Some(group) = user.group {
-            self.groups.insert(user.id.clone(), group);
-        }
-        self.users.insert(user.id, user.created_at);
-    }
-
-    fn push_token(&mut self, new: NewToken) -> i64 {
-        let number = self.number();
-        let NewToken {
-            hash,
-            owner,
-            name,
-            created_at,
-            expires_at,
-        } = new;
-        let owner_disabled = match &owner {
-            TokenOwner::User(id) => self.disabled.contains_key(id),
-            TokenOwner::Admin => false,
-        };
-        let row = TokenRow {
-            number,
-            hash,
-            owner,
-            name,
-            created_at,
-            expires_at,
-            revoked_at: None,
-            last_used_at: None,
-            owner_disabled,
-        };
-        self.tokens.insert(number, row);
-        number
-    }
-
-    fn forget_ended_tokens(&mut self, owner: &TokenOwner, now: Timestamp) {
-        let ended = self.tokens.values();
-        let ended = ended.filter(|token| token.owner == *owner && token.is_ended(now));
-        let numbers: Vec<i64> = ended.map(|token| token.number).collect();
-        let kept = ENDED_TOKENS_KEPT as usize;
-        for number in &numbers[..numbers.len().saturating_sub(kept)] {
-            self.tokens.remove(number);
-        }
-    }
-
-    fn row(&self, wanted: impl Fn(&InstanceRow) -> bool) -> Option<(i64, &StoredInstance)> {
-        let mut all = self.instances.iter();
-        all.find(|(_, stored)| wanted(&stored.row))
-            .map(|(number, stored)| (*number, stored))
-    }
-
-    fn add(&mut self, new: NewInstance) -> Added {
-        if !self.users.contains_key(&new.user) {
-            return Added::NoUser;
-        }
-        if self.disabled.contains_key(&new.user) {
-            return Added::UserDisabled;
-        }
-        let clash = |row: &InstanceRow| {
-            (row.user == new.user && row.service == new.service)
-                || row.hash == new.hash
-                || row.public == new.public
-        };
-        if self.row(clash).is_some() {
-            return Added::Taken;
-        }
-        let number = self.number();
-        self.instances.insert(number, new.into());
-        Added::Done
-    }
-
-    fn row_mut(&mut self, public: &PublicId) -> Option<&mut StoredInstance> {
-        self.instances
-            .values_mut()
-            .find(|stored| stored.row.public == *public)
-    }
-
-    fn user_row(&self, id: &UserId) -> Option<UserRow> {
-        let created_at = *self.users.get(id)?;
-        let own = self
-            .instances
-            .values()
-            .filter(|stored| stored.row.user == *id);
-        Some(UserRow {
-            id: id.clone(),
-            created_at,
-            instances: own.count() as u64,
-            disabled_at: self.disabled.get(id).copied(),
-            group: self.groups.get(id).cloned(),
-        })
-    }
-
-    fn of_user(&self, user: &UserId) -> Vec<StoredInstance> {
-        let own = self
-            .instances
-            .values()
-            .filter(|stored| stored.row.user == *user);
-        let mut own: Vec<_> = own.cloned().collect();
-        own.sort_by(|a, b| a.row.service.cmp(&b.row.service));
-        own
-    }
-
-    fn page<T>(
-        &self,
-        after: Option<InstanceCursor>,
-        limit: u32,
-        keep: impl Fn(&StoredInstance) -> Option<T>,
-    ) -> Page<T, InstanceCursor> {
-        let after = after.map_or(0, |cursor| cursor.0);
-        let mut found = self
-            .instances
-            .range(after + 1..)
-            .filter_map(|(n, s)| Some((*n, keep(s)?)));
-        let page: Vec<_> = found.by_ref().take(limit as usize).collect();
-        let last = page.last().map(|(number, _)| InstanceCursor(*number));
-        let next = found.next().and(last);
-        Page {
-            items: page.into_iter().map(|(_, item)| item).collect(),
-            next,
-        }
     }
 }
 
@@ -240,6 +97,7 @@ impl Store for Memory {
                 .map(|stored| stored.row)
                 .collect();
             state.instances.retain(|_, stored| stored.row.user != *id);
+            state.checks.retain(|key, _| key.user != *id);
             Some(gone)
         })
     }
@@ -270,16 +128,7 @@ impl Store for Memory {
     }
 
     fn set_group(&self, id: &UserId, group: Option<GroupName>) -> Answer<'_, bool> {
-        self.run(|state| {
-            if !state.users.contains_key(id) {
-                return false;
-            }
-            match group {
-                Some(group) => state.groups.insert(id.clone(), group),
-                None => state.groups.remove(id),
-            };
-            true
-        })
+        self.run(|state| state.set_group(id, group))
     }
 
     fn grouped_users(
@@ -287,13 +136,7 @@ impl Store for Memory {
         after: Option<&UserId>,
         limit: u32,
     ) -> Answer<'_, Vec<(UserId, GroupName)>> {
-        self.run(|state| {
-            let all = state.groups.iter();
-            let rest = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
-            let rows = rest.take(limit as usize);
-            rows.map(|(id, group)| (id.clone(), group.clone()))
-                .collect()
-        })
+        self.run(|state| state.grouped_users(after, limit))
     }
 
     fn add_token(&self, token: NewToken) -> Answer<'_, TokenAdded> {
@@ -437,9 +280,29 @@ impl Store for Memory {
         self.run(|state| match state.row_mut(public) {
             Some(stored) => {
                 stored.sealed_credential = sealed;
+                stored.row.credential = CredentialState::Good;
                 true
             }
             None => false,
+        })
+    }
+
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
+    ) -> Answer<'_, bool> {
+        self.run(|all| match all.row_mut(public) {
+            Some(stored) if stored.sealed_credential == sealed => {
+                let known = &mut stored.row.credential;
+                let both = known.expired_at().is_some() && state.expired_at().is_some();
+                if !both {
+                    *known = state;
+                }
+                true
+            }
+            _ => false,
         })
     }
 
@@ -572,6 +435,54 @@ impl Store for Memory {
         })
     }
 
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>> {
+        self.run(|state| {
+            let known = state.checks.get(key).copied();
+            known.filter(|check| now < check.until)
+        })
+    }
+
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()> {
+        self.run(|state| {
+            let younger = |known: &Check| known.asked_at > check.asked_at;
+            if !state.users.contains_key(&key.user) || state.checks.get(&key).is_some_and(younger) {
+                return;
+            }
+            let user = key.user.clone();
+            state.checks.insert(key, check);
+            let own = state.checks.iter().filter(|(key, _)| key.user == user);
+            let mut own: Vec<_> = own
+                .map(|(key, check)| (check.asked_at, key.clone()))
+                .collect();
+            own.sort();
+            let beyond = own.len().saturating_sub(CHECKS_MAX as usize);
+            for (_, key) in own.drain(..beyond) {
+                state.checks.remove(&key);
+            }
+        })
+    }
+
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
+        self.run(|state| {
+            let is_meant = |key: &CheckKey| key.user == *user && key.service == *service;
+            state.checks.retain(|key, _| !is_meant(key));
+        })
+    }
+
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| {
+            let old = state.checks.iter().filter(|(_, check)| check.until <= now);
+            let old: Vec<_> = old
+                .map(|(key, _)| key.clone())
+                .take(limit as usize)
+                .collect();
+            for key in &old {
+                state.checks.remove(key);
+            }
+            old.len() as u64
+        })
+    }
+
     fn publish_services(&self, services: Vec<ServiceRow>, _at: Timestamp) -> Answer<'_, ()> {
         self.run(|state| {
             state.services = services;
@@ -598,11 +509,7 @@ impl Store for Memory {
     }
 
     fn add_usage(&self, rows: Vec<UsageRow>) -> Answer<'_, ()> {
-        self.run(|state| {
-            for UsageRow { key, usage } in rows {
-                state.usage.entry(key).or_default().add(&usage);
-            }
-        })
+        self.run(|state| state.add_usage(rows))
     }
 
     fn usage(
@@ -611,56 +518,19 @@ impl Store for Memory {
         after: Option<&UsageKey>,
         limit: u32,
     ) -> Answer<'_, Page<UsageRow, UsageKey>> {
-        self.run(|state| {
-            let behind = |key: &UsageKey| after.is_none_or(|after| key > after);
-            let mut found = state
-                .usage
-                .iter()
-                .filter(|&(key, _)| behind(key) && filter.takes(key));
-            let items: Vec<_> = found
-                .by_ref()
-                .take(limit as usize)
-                .map(|(key, usage)| UsageRow {
-                    key: key.clone(),
-                    usage: usage.clone(),
-                })
-                .collect();
-            let last = items.last().map(|row| row.key.clone());
-            let next = found.next().and(last);
-            Page { items, next }
-        })
+        self.run(|state| state.usage(filter, after, limit))
     }
 
     fn request_counts(&self, user: &UserId, from: Day) -> Answer<'_, Vec<(ServiceType, u64)>> {
-        self.run(|state| {
-            let mut counts: BTreeMap<ServiceType, u64> = BTreeMap::new();
-            for (key, usage) in &state.usage {
-                if key.user == *user && key.day >= from {
-                    *counts.entry(key.service.clone()).or_default() += usage.requests;
-                }
-            }
-            counts.into_iter().collect()
-        })
+        self.run(|state| state.request_counts(user, from))
     }
 
     fn forget_usage_before(&self, day: Day, limit: u32) -> Answer<'_, u64> {
-        self.run(|state| {
-            let old = state.usage.keys().filter(|key| key.day < day);
-            let old: Vec<_> = old.take(limit as usize).cloned().collect();
-            for key in &old {
-                state.usage.remove(key);
-            }
-            old.len() as u64
-        })
+        self.run(|state| state.forget_usage_before(day, limit))
     }
 
     fn append_audit(&self, entries: Vec<AuditEntry>) -> Answer<'_, ()> {
-        self.run(|state| {
-            for entry in entries {
-                let number = state.number();
-                state.audit.insert(number, entry);
-            }
-        })
+        self.run(|state| state.append_audit(entries))
     }
 
     fn audit(
@@ -669,28 +539,11 @@ impl Store for Memory {
         before: Option<i64>,
         limit: u32,
     ) -> Answer<'_, Vec<AuditRow>> {
-        self.run(|state| {
-            let earlier = state.audit.range(..before.unwrap_or(i64::MAX)).rev();
-            let wanted = earlier.filter(|(_, entry)| filter.admits(entry));
-            let rows = wanted.map(|(number, entry)| AuditRow {
-                number: *number,
-                entry: entry.clone(),
-            });
-            rows.take(limit as usize).collect()
-        })
+        self.run(|state| state.audit(filter, before, limit))
     }
 
     fn forget_audit_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
-        self.run(|state| {
-            let old = state.audit.iter().filter(|(_, entry)| entry.at < before);
-            let mut old: Vec<(Timestamp, i64)> = old.map(|(n, entry)| (entry.at, *n)).collect();
-            old.sort_unstable();
-            old.truncate(limit as usize);
-            for (_, number) in &old {
-                state.audit.remove(number);
-            }
-            old.len() as u64
-        })
+        self.run(|state| state.forget_audit_before(before, limit))
     }
 
     fn setting(&self, name: &str) -> Answer<'_, Option<Vec<u8>>> {

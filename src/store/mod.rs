@@ -14,6 +14,8 @@ mod records;
 pub mod histogram;
 mod usage;
 mod terms;
+mod last_use;
+mod checks;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -24,13 +26,15 @@ use std::sync::Arc;
 
 use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 
+pub use checks::{CHECKS_MAX, Check, CheckKey};
 pub use error::{OpenError, StoreError};
 pub use histogram::Histogram;
+pub use last_use::LastUse;
 pub use memory::Memory;
 pub use records::{
-    Added, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceRow, NewInstance,
-    NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting, StoredInstance, Swap,
-    TokenOwner, TokenRow, UserRow,
+    Added, AuditEntry, AuditFilter, AuditRow, CredentialState, HealthRow, InstanceCursor,
+    InstanceRow, NewInstance, NewToken, NewUser, Page, Reseal, Rotation, ServiceRow, Setting,
+    StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sqlite::Sqlite;
@@ -127,14 +131,24 @@ pub trait Store: Send + Sync + 'static {
     /// `before`. After a crash: the old terms or the new ones.
     fn change_terms(&self, public: &PublicId, before: Terms, after: Terms) -> Answer<'_, bool>;
 
-    /// Puts another sealed credential in the place of an instance's old one, which is gone then;
-    /// `false`, and nothing changed, when there is no such instance. After a crash: the old one or
-    /// the new one.
+    /// Puts another sealed credential in the place of an instance's old one, which is gone then, and
+    /// is good until something else is known of it; `false`, and nothing changed, when there is no such
+    /// instance. After a crash: the old one as it was or the new one.
     fn replace_credential(
         &self,
         public: &PublicId,
         sealed: Vec<u8>,
         at: Timestamp,
+    ) -> Answer<'_, bool>;
+
+    /// Says what is known of an instance's credential; `false`, and nothing changed, unless `sealed` is
+    /// still what is stored, so that nothing is said of a newer one. One that has expired already keeps
+    /// its first time. After a crash: the old state or the new one.
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
     ) -> Answer<'_, bool>;
 
     /// Gives an instance another id; `false`, and nothing changed, unless its hash is still
@@ -195,6 +209,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many instances each service has, active or not. Changes nothing.
     fn instance_counts(&self) -> Answer<'_, Vec<(ServiceType, u64)>>;
+
+    // ── checked credentials ──
+
+    /// What is remembered of a credential that was checked, unless it is too old at `now`. Changes
+    /// nothing.
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>>;
+
+    /// Remembers an answer, unless a younger one is known or there is no such user, and forgets the
+    /// user's oldest beyond [`CHECKS_MAX`]. After a crash: all or nothing.
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()>;
+
+    /// Forgets what is remembered of one user's credentials for a service. After a crash: all or
+    /// nothing.
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()>;
+
+    /// Forgets up to `limit` answers that are too old at `now`, and answers how many those were. After
+    /// a crash: all of them or none.
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     // ── services and health ──
 

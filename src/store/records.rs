@@ -201,6 +201,35 @@ pub struct Rotation {
     pub at: Timestamp,
 }
 
+/// What is known of the credential of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialState {
+    /// Nothing speaks against it.
+    #[default]
+    Good,
+    /// The external service has said that it takes it no longer.
+    Expired {
+        /// When that was heard first.
+        since: Timestamp,
+    },
+}
+
+impl CredentialState {
+    /// Since when it is of no use.
+    pub fn expired_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Good => None,
+            Self::Expired { since } => Some(since),
+        }
+    }
+}
+
+impl From<Option<Timestamp>> for CredentialState {
+    fn from(expired_at: Option<Timestamp>) -> Self {
+        expired_at.map_or(Self::Good, |since| Self::Expired { since })
+    }
+}
+
 /// An instance without what is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceRow {
@@ -226,6 +255,8 @@ pub struct InstanceRow {
     pub label: Option<Label>,
     /// When it got another id last.
     pub rotated_at: Option<Timestamp>,
+    /// Does the external service still take what is stored for it?
+    pub credential: CredentialState,
 }
 
 impl InstanceRow {
@@ -280,6 +311,7 @@ impl From<NewInstance> for StoredInstance {
                 owner_disabled: false,
                 label: new.label,
                 rotated_at: None,
+                credential: CredentialState::Good,
             },
             sealed_id: new.sealed_id,
             sealed_credential: new.sealed_credential,

@@ -215,6 +215,9 @@ struct Queue {
     /// `None` forgets the process.
     rows: BTreeMap<PmId, Option<Row>>,
     exits: VecDeque<News>,
+    /// Rows and exits that were put so far, and how many of them are in the file or were replaced.
+    put: Mark,
+    written: Mark,
     busy: bool,
     /// Somebody waits for the next try, even of nothing.
     asked: bool,
@@ -226,6 +229,17 @@ struct Queue {
     trouble: Option<Trouble>,
 }
 
+/// All that was put until some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+impl Mark {
+    fn advance(&mut self) {
+        let Self(count) = self;
+        *count += 1;
+    }
+}
+
 /// The last try has failed.
 struct Trouble {
     since: Timestamp,
@@ -235,10 +249,6 @@ struct Trouble {
 impl Queue {
     fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.exits.is_empty()
-    }
-
-    fn is_written(&self) -> bool {
-        !self.busy && self.is_empty()
     }
 
     fn has_work(&self) -> bool {
@@ -349,12 +359,23 @@ impl Journal {
         self.enqueue(id, None);
     }
 
-    /// Waits until all that was put is written, but not longer than `limit`; `false` when it is not. Not
-    /// at all while writing is known to fail, or so long a wait was in vain for the same write. Blocks.
+    /// All that was put so far.
+    pub fn mark(&self) -> Mark {
+        lock(&self.0.queue).put
+    }
+
+    /// [`Journal::flush_to`] what was put so far.
     pub fn flush(&self, limit: Duration) -> bool {
+        self.flush_to(self.mark(), limit)
+    }
+
+    /// Waits until all that was put until `mark` is written, but not longer than `limit`; `false` when it
+    /// is not. Not at all while writing is known to fail, or so long a wait was in vain for the same
+    /// write. Blocks.
+    pub fn flush_to(&self, mark: Mark, limit: Duration) -> bool {
         let mut queue = lock(&self.0.queue);
         if queue.waited < limit {
-            let waiting = |queue: &mut Queue| queue.trouble.is_none() && !queue.is_written();
+            let waiting = |queue: &mut Queue| queue.trouble.is_none() && queue.written < mark;
             let waited = self.0.changed.wait_timeout_while(queue, limit, waiting);
             let (after, wait) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = after;
@@ -362,7 +383,7 @@ impl Journal {
                 queue.waited = limit;
             }
         }
-        queue.is_written()
+        queue.written >= mark
     }
 
     /// Makes sure that all that was put is in the file that lies at the path, which is made anew when
@@ -409,7 +430,10 @@ impl Journal {
     }
 
     fn enqueue(&self, id: PmId, row: Option<Row>) {
-        lock(&self.0.queue).rows.insert(id, row);
+        let mut queue = lock(&self.0.queue);
+        queue.rows.insert(id, row);
+        queue.put.advance();
+        drop(queue);
         self.0.changed.notify_all();
     }
 }
@@ -434,6 +458,7 @@ fn write_loop(mut file: File, shared: &Shared, boot_id: &str) {
         }
         let batch = std::mem::take(&mut queue.rows);
         let news = std::mem::take(&mut queue.exits);
+        let taken = queue.put;
         queue.asked = false;
         queue.busy = true;
         drop(queue);
@@ -442,6 +467,7 @@ fn write_loop(mut file: File, shared: &Shared, boot_id: &str) {
         let mut queue = lock(&shared.queue);
         queue.tried();
         let Err(error) = written else {
+            queue.written = taken;
             let is_over = queue.trouble.take().is_some();
             shared.changed.notify_all();
             drop(queue);

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Reserved {
 
 /// Makes the lock inheritable as [`NUMBER`]. For a child between fork and exec: one system call. A
 /// child that may not have so many descriptors goes without.
-pub fn hand_down(lock: &OwnedFd) {
+pub fn hand_down(lock: BorrowedFd<'_>) {
     if lock.as_raw_fd() == NUMBER {
         let _ = rustix::io::fcntl_setfd(lock, FdFlags::empty());
         return;

@@ -1,27 +1,26 @@
 //! Starts processes, each in its own session and process group.
 //!
-//! One thread, so that hundreds of `fork`s delay neither exits nor requests. Before a batch it
-//! waits (not for ever) until the intents are in the journal. A child that nobody could write down is
+//! One thread, so that hundreds of `fork`s delay neither exits nor requests. Before a start it
+//! waits (not for ever) until the intent is in the journal; those of a batch get there together. A child that nobody could write down is
 //! found by its name (`adopt/unwritten.rs`), but only while its process has a row.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::FdFlags;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::Rlimit;
 use tokio::sync::mpsc;
 
+use self::launch::{Inheritance, Launcher, Program};
 use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
 use super::child_env::PROCESS_VARIABLE;
-use super::journal::Journal;
+use super::journal::{Journal, Mark};
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
 use crate::config::AppSpec;
@@ -29,6 +28,8 @@ use crate::failpoint;
 use crate::ids::{PmId, Port};
 use crate::logs::pipes::Pipes;
 use crate::sockets;
+
+mod launch;
 
 /// How long a start waits for its intent to be written before it goes on without; the end of a run
 /// that another has taken over from likewise.
@@ -49,6 +50,8 @@ pub struct Order {
     pub pipes: Pipes,
     /// Its lock.
     pub lock: RunLock,
+    /// What must be in the journal before it is started.
+    pub intent: Mark,
     /// Where its pid is written; `None` for a run that is not its process's main one yet.
     pub pid_file: Option<PathBuf>,
 }
@@ -151,6 +154,7 @@ pub fn start(
             });
         }
     })?;
+    let mut launcher = Launcher::new()?;
     let thread = std::thread::Builder::new().name("mcpm-spawn".into());
     thread.spawn(move || {
         let mut number = Reserved::default();
@@ -164,9 +168,9 @@ pub fn start(
                 continue;
             }
             failpoint::reach("spawn.intended");
-            journal.flush(JOURNAL_PATIENCE);
+            journal.flush_to(order.intent, JOURNAL_PATIENCE);
             number.keep();
-            let outcome = spawn(&order, limits, &cgroups);
+            let outcome = spawn(&order, limits, &cgroups, &mut launcher);
             if outcome.is_err() {
                 order.lock.remove();
             }
@@ -180,89 +184,77 @@ pub fn start(
     Ok(())
 }
 
-fn spawn(order: &Order, limits: OperatorLimits, cgroups: &Cgroups) -> Result<Run, SpawnError> {
+fn spawn(
+    order: &Order,
+    limits: OperatorLimits,
+    cgroups: &Cgroups,
+    launcher: &mut Launcher,
+) -> Result<Run, SpawnError> {
     order.pipes.make(order.spec.run_as)?;
     let ends = order.pipes.child_ends()?;
-    let mut command = command(&order.spec);
-    command
-        .env_clear()
-        .envs(&order.env)
-        .stdin(Stdio::from(ends.stdin))
-        .stdout(Stdio::from(ends.stdout))
-        .stderr(Stdio::from(ends.stderr));
+    let mut env: BTreeMap<&str, &str> = order
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     let pair = order.spec.has_channel().then(Ends::new).transpose()?;
     let channel = pair.as_ref().map(End::of).transpose()?;
-    if let Some(ends) = &pair {
-        command.env("NODE_CHANNEL_FD", ends.theirs.as_raw_fd().to_string());
-        command.env("NODE_CHANNEL_SERIALIZATION_MODE", "json");
+    let number = pair
+        .as_ref()
+        .map(|ends| ends.theirs.as_raw_fd().to_string());
+    if let Some(number) = &number {
+        env.insert("NODE_CHANNEL_FD", number);
+        env.insert("NODE_CHANNEL_SERIALIZATION_MODE", "json");
     }
     let run = order.env.get(PROCESS_VARIABLE).map_or("", String::as_str);
-    let mut notify = None;
-    if order.spec.ready_within.is_some() {
-        let (socket, address) = channel::notify_socket(run)?;
-        command.env("NOTIFY_SOCKET", address);
-        notify = Some(socket);
-    }
-    if let Some(user) = order.spec.run_as {
-        command.gid(user.gid).uid(user.uid);
-    }
-    let inherited = pair
-        .as_ref()
-        .map(|ends| [ends.ours.clone(), ends.theirs.clone()]);
-    let mut lock = lock(order);
-    let has_number = |end: &Arc<OwnedFd>| end.as_raw_fd() == run_lock::NUMBER;
-    if inherited.iter().flatten().any(has_number) {
-        // A channel is known to its child by that number.
-        lock = None;
-    }
-    let group = cgroups.make(run);
-    let in_child = move || {
-        if let Some(lock) = &lock {
-            run_lock::hand_down(lock);
-        }
-        for end in inherited.iter().flatten() {
-            rustix::io::fcntl_setfd(end, FdFlags::empty())?;
-        }
-        // The daemon has opened it, so that a child which is another user by now may enter, too. One
-        // that can't runs where it is.
-        if let Some(group) = &group {
-            let _ = rustix::io::write(group, b"0");
-        }
-        rustix::process::setsid()?;
-        rustix::process::setrlimit(Resource::Nofile, limits.files)?;
-        rustix::process::setrlimit(Resource::Core, limits.core)?;
-        Ok(())
+    let notify = match order.spec.ready_within {
+        Some(_) => Some(channel::notify_socket(run)?),
+        None => None,
     };
-    // SAFETY: between fork and exec it makes a few system calls and nothing else: no allocation,
-    // no lock.
-    #[expect(unsafe_code, reason = "std offers setsid only through pre_exec")]
-    unsafe {
-        command.pre_exec(in_child);
+    if let Some((_, address)) = &notify {
+        env.insert("NOTIFY_SOCKET", address);
     }
+    let kept: Vec<BorrowedFd<'_>> = pair
+        .iter()
+        .flat_map(|ends| [ends.ours.as_fd(), ends.theirs.as_fd()])
+        .collect();
+    // A channel may be known to its child by the lock's number.
+    let has_number = |end: &BorrowedFd<'_>| end.as_raw_fd() == run_lock::NUMBER;
+    let lock = lock(order).filter(|_| !kept.iter().any(has_number));
+    let group = cgroups.make(run);
+    let program = program(&order.spec, &env)?;
+    let gets = Inheritance {
+        stdio: [ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()],
+        kept: &kept,
+        lock: lock.as_ref().map(AsFd::as_fd),
+        group: group.as_ref().map(AsFd::as_fd),
+        user: order.spec.run_as,
+        files: limits.files,
+        core: limits.core,
+    };
     failpoint::reach("spawn.before_fork");
-    let spawned = command.spawn();
+    let spawned = launcher.launch(&program, &gets);
     if spawned.is_err() {
         cgroups.release(run);
     }
-    let mut child = spawned.map_err(|error| explain(&order.spec, error))?;
+    let pid = spawned.map_err(|error| explain(&order.spec, error))?;
     failpoint::reach("spawn.forked");
-    cgroups.check(run, child.id());
-    let handle = match Handle::open(child.id(), None) {
+    cgroups.check(run, pid);
+    let handle = match Handle::open(pid, None) {
         Ok(handle) => handle.as_child(),
         // Out of descriptors: one that cannot be watched must not run beside the next try.
         Err(error) => {
-            let _ = child.kill();
-            let _ = child.wait();
+            launch::end(pid);
             cgroups.release(run);
             return Err(error.into());
         }
     };
     if limits.spared {
         // Not in the child: one that has become another user may not.
-        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", handle.pid()), "0");
+        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
     }
     if let Some(file) = &order.pid_file
-        && let Err(error) = write_pid(file, handle.pid())
+        && let Err(error) = write_pid(file, pid)
     {
         let file = file.display();
         tracing::warn!(app = %order.spec.name, %file, %error, "cannot write its pid file");
@@ -270,7 +262,7 @@ fn spawn(order: &Order, limits: OperatorLimits, cgroups: &Cgroups) -> Result<Run
     Ok(Run {
         handle,
         channel,
-        notify,
+        notify: notify.map(|(socket, _)| socket),
     })
 }
 
@@ -281,19 +273,18 @@ fn lock(order: &Order) -> Option<OwnedFd> {
     order.lock.take().inspect_err(failed).ok()
 }
 
-fn command(spec: &AppSpec) -> Command {
+fn program(spec: &AppSpec, env: &BTreeMap<&str, &str>) -> io::Result<Program> {
     let program = &spec.program;
-    let mut command = match &program.interpreter {
-        None => Command::new(&program.script),
+    let script = program.script.as_os_str();
+    let own = program.args.iter().map(OsStr::new);
+    match &program.interpreter {
+        None => Program::new(script, own, env, &spec.cwd),
         Some(interpreter) => {
-            let mut command = Command::new(interpreter);
-            command.args(&program.interpreter_args);
-            command.arg(&program.script);
-            command
+            let args = program.interpreter_args.iter().map(OsStr::new);
+            let args = args.chain([script]).chain(own);
+            Program::new(OsStr::new(interpreter), args, env, &spec.cwd)
         }
-    };
-    command.args(&program.args).current_dir(&spec.cwd);
-    command
+    }
 }
 
 /// Who is on a port that cannot be had.

@@ -15,6 +15,8 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::ids::Source;
+
 /// Wrong guesses that are free at first, and those that become free again: ten a minute is more
 /// than a client that tries on with an old URL needs.
 const FREE: u64 = 20;
@@ -35,31 +37,10 @@ const CALM_MS: u64 = 60 * 60_000;
 const SETS: usize = 1024;
 const WAYS: usize = 4;
 
-/// Where guesses come from: an address, or the network that one customer has of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
-    V4([u8; 4]),
-    /// 64 bits.
-    V6([u8; 8]),
-}
-
-impl Origin {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let octets = address.octets();
-                let (network, _) = octets.split_at(8);
-                Self::V6(*network.first_chunk().expect("eight of sixteen"))
-            }
-        }
-    }
-}
-
-/// What is remembered of one origin. Times are in milliseconds from a fixed point.
+/// What is remembered of one client. Times are in milliseconds from a fixed point.
 #[derive(Clone, Copy, Debug)]
 struct Record {
-    origin: Origin,
+    source: Source,
     /// When all its guesses are free again.
     free_at: u64,
     locked_until: u64,
@@ -68,9 +49,9 @@ struct Record {
 }
 
 impl Record {
-    fn new(origin: Origin) -> Self {
+    fn new(source: Source) -> Self {
         Self {
-            origin,
+            source,
             free_at: 0,
             locked_until: 0,
             locks: 0,
@@ -129,34 +110,34 @@ impl Guesses {
     /// Counts a wrong guess. `Some` when it is to be refused as one too many, with the time until
     /// the address is free again.
     pub(super) fn wrong(&mut self, from: IpAddr, now: u64) -> Option<Duration> {
-        let origin = Origin::of(from);
-        let at = self.set(origin);
+        let source = Source::of(from);
+        let at = self.set(source);
         if self.places.is_empty() {
             self.places = vec![[None; WAYS]; SETS].into_boxed_slice();
         }
-        let record = place(&mut self.places[at], origin);
-        let record = record.get_or_insert(Record::new(origin));
+        let record = place(&mut self.places[at], source);
+        let record = record.get_or_insert(Record::new(source));
         record.wrong(now).map(Duration::from_millis)
     }
 
     /// Is it locked out?
     pub(super) fn is_locked(&self, from: IpAddr, now: u64) -> bool {
-        let origin = Origin::of(from);
-        let places = self.places.get(self.set(origin));
+        let source = Source::of(from);
+        let places = self.places.get(self.set(source));
         let mut known = places.into_iter().flatten().flatten();
-        known.any(|record| record.origin == origin && now < record.locked_until)
+        known.any(|record| record.source == source && now < record.locked_until)
     }
 
-    /// Which of the sets an origin belongs to.
-    fn set(&self, origin: Origin) -> usize {
-        self.spread.hash_one(origin) as usize % SETS
+    /// Which of the sets a client belongs to.
+    fn set(&self, source: Source) -> usize {
+        self.spread.hash_one(source) as usize % SETS
     }
 }
 
-/// The place of this origin: its own, an empty one, or that of the record that matters least, which
+/// The place of this client: its own, an empty one, or that of the record that matters least, which
 /// is emptied.
-fn place(set: &mut [Option<Record>; WAYS], origin: Origin) -> &mut Option<Record> {
-    let own = |place: &Option<Record>| place.is_some_and(|record| record.origin == origin);
+fn place(set: &mut [Option<Record>; WAYS], source: Source) -> &mut Option<Record> {
+    let own = |place: &Option<Record>| place.is_some_and(|record| record.source == source);
     let worth = |place: &Option<Record>| place.map_or(0, |record| record.matters_until());
     let at = set.iter().position(own).unwrap_or_else(|| {
         let least = (0..WAYS).min_by_key(|at| worth(&set[*at])).unwrap_or(0);

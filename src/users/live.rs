@@ -10,17 +10,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
 use crate::ids::Timestamp;
-use crate::store::TokenRow;
-
-/// Milliseconds of a minute: last use is kept no finer.
-const MINUTE: i64 = 60_000;
+use crate::store::{LastUse, TokenRow};
 
 /// A token that has opened something.
 pub struct LiveToken {
@@ -30,22 +27,17 @@ pub struct LiveToken {
     pub expires_at: Option<Timestamp>,
     ended: AtomicBool,
     news: Notify,
-    /// Minutes since 1970; 0 is never.
-    used: AtomicI64,
-    /// What of `used` the store has.
-    flushed: AtomicI64,
+    last_use: LastUse,
 }
 
 impl LiveToken {
     fn new(row: &TokenRow) -> Self {
-        let used = row.last_used_at.map_or(0, |at| at.as_millis() / MINUTE);
         Self {
             number: row.number,
             expires_at: row.expires_at,
             ended: AtomicBool::new(false),
             news: Notify::new(),
-            used: AtomicI64::new(used),
-            flushed: AtomicI64::new(used),
+            last_use: LastUse::new(row.last_used_at),
         }
     }
 
@@ -76,20 +68,6 @@ impl LiveToken {
     fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.news.notify_waiters();
-    }
-
-    fn touch(&self, now: Timestamp) {
-        self.used
-            .fetch_max(now.as_millis() / MINUTE, Ordering::Relaxed);
-    }
-
-    fn last_used_at(&self) -> Option<Timestamp> {
-        let minute = self.used.load(Ordering::Relaxed);
-        (minute > 0).then(|| Timestamp::from_millis(minute * MINUTE))
-    }
-
-    fn is_flushed(&self) -> bool {
-        self.used.load(Ordering::Relaxed) <= self.flushed.load(Ordering::Relaxed)
     }
 }
 
@@ -144,7 +122,7 @@ impl Live {
         }
         let entry = state.tokens.entry(row.number);
         let token = entry.or_insert_with(|| Arc::new(LiveToken::new(row)));
-        token.touch(now);
+        token.last_use.touch(now);
         Some(Arc::clone(token))
     }
 
@@ -167,15 +145,15 @@ impl Live {
 
     /// When a token was used last, as far as it is known here.
     pub(super) fn last_use(&self, number: i64) -> Option<Timestamp> {
-        self.lock().tokens.get(&number)?.last_used_at()
+        self.lock().tokens.get(&number)?.last_use.at()
     }
 
     /// The last uses that the store has not got.
     pub(super) fn unflushed(&self) -> Vec<(i64, Timestamp)> {
         let state = self.lock();
-        let fresh = state.tokens.values().filter(|token| !token.is_flushed());
-        fresh
-            .filter_map(|token| Some((token.number, token.last_used_at()?)))
+        let tokens = state.tokens.values();
+        tokens
+            .filter_map(|token| Some((token.number, token.last_use.unwritten()?)))
             .collect()
     }
 
@@ -184,14 +162,13 @@ impl Live {
         let mut state = self.lock();
         for (number, at) in written {
             if let Some(token) = state.tokens.get(number) {
-                let minute = at.as_millis() / MINUTE;
-                token.flushed.fetch_max(minute, Ordering::Relaxed);
+                token.last_use.set_written(*at);
             }
         }
         // Others get one only under this lock, so that a count of one does not grow meanwhile.
-        state
-            .tokens
-            .retain(|_, token| !token.is_flushed() || Arc::strong_count(token) > 1);
+        state.tokens.retain(|_, token| {
+            token.last_use.unwritten().is_some() || Arc::strong_count(token) > 1
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -204,6 +181,7 @@ mod tests {
     use super::*;
     use crate::store::TokenOwner;
 
+    const MINUTE: i64 = 60_000;
     const NOW: Timestamp = Timestamp::from_millis(7 * MINUTE + 1);
 
     fn row(number: i64) -> TokenRow {

@@ -5,9 +5,11 @@
 //! (`outside.rs`). Removing a user and switching one off are `instances`' matter, since their URLs
 //! have to die with them.
 //!
-//! `tokens.rs` has the handle, `wanted.rs` (pure) what a token may be like, `live.rs` the tokens
-//! that are in use, `groups.rs` whose limits hold for a user, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
+//! `bearer.rs` (pure) finds the token of a request, `tokens.rs` has the handle, `wanted.rs` (pure)
+//! what a token may be like, `live.rs` the tokens that are in use, `groups.rs` whose limits hold for
+//! a user, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
 
+mod bearer;
 mod groups;
 mod guessing;
 mod live;
@@ -16,6 +18,7 @@ mod tokens;
 mod wanted;
 mod outside;
 
+pub use bearer::bearer;
 pub use groups::{Groups, Member};
 pub use live::LiveToken;
 pub use suspects::{Peer, Suspects};

@@ -37,6 +37,8 @@ pub(super) struct Hashes {
     pub(super) tokens: Hmac<Sha256>,
     /// Of service types: what services know the router by.
     pub(super) routers: Hmac<Sha256>,
+    /// Of credentials that were checked.
+    pub(super) checks: Hmac<Sha256>,
 }
 
 impl Hashes {
@@ -72,6 +74,7 @@ impl Hashes {
             users: key(1),
             tokens: key(2),
             routers: key(3),
+            checks: mac(&hash(&key(4), "checked credentials")),
             keys,
         }
     }
@@ -88,6 +91,16 @@ pub(super) fn subkey(root: &Hkdf<Sha256>, purpose: &str) -> Hmac<Sha256> {
 pub(super) fn hash(key: &Hmac<Sha256>, text: &str) -> [u8; 32] {
     let mut mac = key.clone();
     mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// Keyed hash of parts, each with its length before it, so that none can pass for two.
+pub(super) fn hash_parts(key: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = key.clone();
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }
 

@@ -10,7 +10,7 @@ use crate::ids::{InstanceId, ServiceType, UserId};
 use crate::secret::Secret;
 use crate::vault::fields::{Credential, Fields};
 use crate::vault::guarded::Guarded;
-use crate::vault::hashes::{Hashes, hash};
+use crate::vault::hashes::{Hashes, hash, hash_parts};
 use crate::vault::held::Held;
 use crate::vault::master::MasterKey;
 use crate::vault::random::{RandomError, random};
@@ -109,6 +109,13 @@ impl Vault {
     /// it survives adoption of the service by another daemon.
     pub fn router_secret(&self, service: &ServiceType) -> Secret<String> {
         Secret::new(HEXLOWER.encode(&hash(&self.0.hashes.routers, service.as_str())))
+    }
+
+    /// Keyed hash of a credential and of how it was checked: what a verdict is remembered by.
+    pub fn check_hash(&self, service: &ServiceType, rule: &[u8], fields: &Fields) -> [u8; 32] {
+        let fields = fields.encode();
+        let parts = [service.as_str().as_bytes(), rule, fields.as_slice()];
+        hash_parts(&self.0.hashes.checks, &parts)
     }
 
     /// Seals a credential for its place.

@@ -221,6 +221,54 @@ fn bytes_beyond_the_limit_are_owed_and_no_body_is_cut() {
 }
 
 #[test]
+fn a_call_within_a_session_is_told_as_json_rpc() {
+    let limits = json!({ "instance": { "requests": { "per_minute": 1, "burst": 1 } } });
+    let plain = keyed("plain").with("/mcp/protocol", "http");
+    let mcpm = limited([keyed("demo"), plain], &limits);
+    let url = mcpm.instance("alice", "demo");
+    assert_eq!(free(&mcpm, &url), 1);
+    let (session, modern) = (
+        ("Mcp-Session-Id", "s"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+    );
+    let older = ("MCP-Protocol-Version", "2025-11-25");
+    let call = |url: &str, header, method: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":"a7","method":"{method}"}}"#);
+        mcpm.send("POST", url, &[header], body.as_bytes()).read()
+    };
+    let part = "this instance has sent too many requests";
+    for header in [session, modern] {
+        let answer = call(&url, header, "tools/call");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let (id, error) = (answer.json()["id"].clone(), answer.json()["error"].clone());
+        assert_eq!((id, &error["code"]), (json!("a7"), &json!(-33003)));
+        assert!(error["message"].as_str().unwrap().contains(part), "{error}");
+        let data = &error["data"];
+        assert_eq!(data["code"], "rate_limited");
+        assert!(data["requestId"].is_string(), "{data}");
+        let seconds = data["retryAfter"].as_u64().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+    }
+    // Where a client connects an error status is understood, and elsewhere there is nothing else.
+    for (header, method) in [
+        (older, "initialize"),
+        (session, "initialize"),
+        (modern, "server/discover"),
+        (older, "tools/call"),
+    ] {
+        refused(&call(&url, header, method), part);
+    }
+    refused(&mcpm.send("GET", &url, &[session], b"").read(), part);
+    refused(&mcpm.send("POST", &url, &[session], b"a=b").read(), part);
+    let notice = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let notice = mcpm.send("POST", &url, &[session], notice).read();
+    assert_eq!((notice.status, notice.body.len()), (202, 0));
+    let url = mcpm.instance("alice", "plain");
+    assert_eq!(free(&mcpm, &url), 1);
+    refused(&call(&url, session, "tools/call"), part);
+}
+
+#[test]
 fn whoever_waits_as_told_passes() {
     let limits = json!({ "instance": { "requests": { "per_minute": 20, "burst": 2 } } });
     let mcpm = limited([keyed("demo")], &limits);

@@ -58,3 +58,4 @@ mod completing;
 mod refused_files;
 mod refused_calls;
 mod refused_homes;
+mod validation;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +13,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use crate::harness::{Mcpm, Running, is_alive, kill, processes_of, sh, wait_for};
 
 const SLEEP: &str = "exec sleep 1000";
+/// See `supervisor/run_lock.rs`.
+const LOCK_NUMBER: u64 = 198;
 
 /// The only line of a log, once it is there.
 #[track_caller]
@@ -74,10 +77,32 @@ fn a_folder_that_vanished_is_named_and_the_rest_runs() {
     mcpm.wait_until(|list| list["guest"].is_up());
 }
 
-/// The lowest number that a process has no descriptor of.
-fn lowest_free(pid: u32) -> u64 {
-    let is_free = |number: &u64| !Path::new(&format!("/proc/{pid}/fd/{number}")).is_symlink();
-    (0..).find(is_free).expect("a free number")
+/// The numbers of a process's descriptors.
+fn descriptors(pid: u32) -> BTreeSet<u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    entries
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Lets a daemon have no descriptor beyond those that it has, and takes the free numbers among them by
+/// connections to its router. Returns those, and how many it could have before.
+fn use_up_descriptors(mcpm: &Mcpm, daemon: u32) -> (Vec<TcpStream>, Option<u64>) {
+    // The number that services know the daemon's lock by is taken from the start.
+    let used = descriptors(daemon);
+    let most = used.range(..LOCK_NUMBER).max().unwrap() + 1;
+    let before = limit_descriptors(daemon, Some(most));
+    let used = || descriptors(daemon).range(..most).count() as u64;
+    let mut connections = Vec::new();
+    loop {
+        let now = used();
+        if now == most {
+            return (connections, before);
+        }
+        let router = mcpm.origin().replace("http://", "");
+        connections.push(TcpStream::connect(router).unwrap());
+        wait_for(|| (used() > now).then_some(()), "the router to accept");
+    }
 }
 
 /// Waits until the memory of an app is watched: what the daemon opens for that stays open, and would
@@ -110,7 +135,7 @@ fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can
     mcpm.ok(&["start", &file]);
     let daemon = mcpm.daemon_pid();
     wait_until_watched(daemon, mcpm.list()["web"].pid);
-    let before = limit_descriptors(daemon, Some(lowest_free(daemon)));
+    let (connections, before) = use_up_descriptors(&mcpm, daemon);
     let complaint = mcpm.fails(&["restart", "web"]);
     assert!(complaint.contains("Too many open files"), "{complaint}");
     let failed = || {
@@ -129,6 +154,7 @@ fn a_daemon_without_descriptors_answers_and_starts_what_it_could_not_when_it_can
     };
     wait_for(|| said().then_some(()), "`ls` to say why it waits");
     limit_descriptors(daemon, before);
+    drop(connections);
     let list = mcpm.wait_until(|list| list["web"].is_up());
     assert_eq!(list["web"].restarts, 1);
     let log = mcpm.daemon_log();

@@ -160,6 +160,9 @@ fn values_are_kept_as_pm2_keeps_them() {
     mcpm.ok(&["config", "z", "3"]);
     assert_eq!(mcpm.ok(&["get", "a.b"]), "v\n");
     assert_eq!(mcpm.ok(&["config", "z"]), "3\n");
+    mcpm.ok(&["conf", "w.p", "-4"]);
+    assert_eq!(mcpm.ok(&["conf", "w:p"]), "-4\n");
+    mcpm.ok(&["unset", "w"]);
     let all = mcpm.ok(&["conf"]);
     assert!(all.contains("$ mcpm set a:b v\n"), "{all}");
     assert_eq!(mcpm.fails(&["get", "nope"]), "");
@@ -327,6 +330,7 @@ fn a_line_without_a_verb_says_what_is_missing() {
 fn what_selects_apps_of_a_file_needs_a_file() {
     let mcpm = Mcpm::start([sh("web", SLEEP), sh("api", SLEEP)]);
     for line in [
+        ["start", "all", "--only", "web"],
         ["delete", "all", "--only", "web"],
         ["stop", "all", "--only", "web"],
         ["restart", "all", "--only", "web"],

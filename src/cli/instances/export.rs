@@ -6,6 +6,7 @@ use crate::ids::Timestamp;
 
 use super::listing::Filter;
 use crate::cli::exit::Exit;
+use crate::cli::pages::PAGE;
 use crate::cli::session::Session;
 
 /// Names of the columns.
@@ -42,20 +43,16 @@ pub(super) async fn run(
     if args.csv {
         session.output.data(&csv(&[COLUMNS.map(str::to_owned)])?)?;
     }
-    let mut cursor = None;
-    loop {
-        let page = args.filter.page(cursor.as_deref(), daemon).await?;
+    let mut pages = args.filter.pages();
+    while let Some(instances) = pages.next::<AdminInstance>(PAGE, daemon).await? {
         let text = if args.csv {
-            csv(&page.items.iter().map(cells).collect::<Vec<_>>())?
+            csv(&instances.iter().map(cells).collect::<Vec<_>>())?
         } else {
-            lines(&page.items)?
+            lines(&instances)?
         };
         session.output.data(&text)?;
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            return Ok(Exit::Fine);
-        }
     }
+    Ok(Exit::Fine)
 }
 
 fn lines(instances: &[AdminInstance]) -> anyhow::Result<Vec<u8>> {

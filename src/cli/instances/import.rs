@@ -5,6 +5,7 @@
 //! left alone, so that an import that was broken off is simply begun again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -91,9 +92,8 @@ pub(super) async fn run(
     }
     if !bad.is_empty() && !args.skip_bad {
         bail!(
-            "nothing was imported, since {} of `{shown}` have mistakes: mend them, or leave them \
-             out with `--skip-bad`",
-            lines(bad.len() as u64)
+            "nothing was imported, since {}",
+            mistakes_in(&shown, bad.len())
         );
     }
     if args.dry_run {
@@ -101,12 +101,7 @@ pub(super) async fn run(
         return Ok(Exit::fine_if(bad.is_empty()));
     }
     if counts.new_ids > 0 && args.mapping.is_none() {
-        bail!(
-            "nothing was imported: the old ids of {} are too easy to guess to go on here, and their \
-             instances would get new ones: name a file that tells which with `--mapping FILE` (it \
-             will hold secrets)",
-            lines(counts.new_ids)
-        );
+        bail!("nothing was imported: {}", too_easy_ids(counts.new_ids));
     }
 
     let mut add = Pass::new(output, "imported");
@@ -115,8 +110,9 @@ pub(super) async fn run(
     let added = add.run(open()?, args, false, daemon).await;
     let counts = add.counts;
     if let Err(error) = added {
+        let were = if counts.added == 1 { "was" } else { "were" };
         output.warning(format_args!(
-            "{} were imported before; the same command imports the rest",
+            "{} {were} imported before; the same command imports the rest",
             counts.added
         ));
         return Err(error);
@@ -128,11 +124,34 @@ pub(super) async fn run(
     Ok(Exit::fine_if(counts.refused == 0))
 }
 
-fn lines(count: u64) -> String {
-    match count {
-        1 => "1 line".to_owned(),
-        count => format!("{count} lines"),
+/// What is wrong with a file, and what to do.
+fn mistakes_in(shown: &impl Display, lines: usize) -> String {
+    match lines {
+        1 => {
+            format!("1 line of `{shown}` has a mistake: mend it, or leave it out with `--skip-bad`")
+        }
+        lines => format!(
+            "{lines} lines of `{shown}` have mistakes: mend them, or leave them out with `--skip-bad`"
+        ),
     }
+}
+
+/// Why new ids are not given out unseen.
+fn too_easy_ids(lines: u64) -> String {
+    let (whose, new) = match lines {
+        1 => (
+            "the old id of 1 line is".to_owned(),
+            "its instance would get a new one",
+        ),
+        lines => (
+            format!("the old ids of {lines} lines are"),
+            "their instances would get new ones",
+        ),
+    };
+    format!(
+        "{whose} too easy to guess to go on here, and {new}: name a file that tells which with \
+         `--mapping FILE` (it will hold secrets)"
+    )
 }
 
 /// What has become of all.
@@ -427,6 +446,18 @@ mod tests {
         assert!(again.contains("line 1"), "{again}");
         let again = check(5, row("b", "x", Some("id"))).unwrap();
         assert!(again.contains("line 1") && again.contains("old"), "{again}");
+    }
+
+    #[test]
+    fn one_line_is_spoken_of_as_one() {
+        let mistakes = |lines| mistakes_in(&"f.csv", lines);
+        assert!(mistakes(1).starts_with("1 line of `f.csv` has a mistake: mend it, or leave it"));
+        assert!(
+            mistakes(2).starts_with("2 lines of `f.csv` have mistakes: mend them, or leave them")
+        );
+        assert!(too_easy_ids(1).starts_with("the old id of 1 line is too easy to guess"));
+        assert!(too_easy_ids(1).contains("and its instance would get a new one: name a file"));
+        assert!(too_easy_ids(3).starts_with("the old ids of 3 lines are too easy to guess"));
     }
 
     #[test]

@@ -2,18 +2,16 @@
 
 use crate::api::List;
 use crate::api::instances::AdminInstance;
-use crate::control::client::{Client, ClientError, segment};
+use crate::control::client::{Client, segment};
 use crate::ids::Timestamp;
 
 use super::INSTANCES;
 use crate::cli::exit::Exit;
 use crate::cli::grid::{Cell, Column, Grid};
+use crate::cli::pages::Pages;
 use crate::cli::session::Session;
 use crate::cli::style::Paint;
 use crate::cli::targets::Tally;
-
-/// Instances of one page: as many as the daemon gives.
-const PAGE: u32 = 1000;
 
 /// Which instances.
 #[derive(Debug, Default, clap::Args)]
@@ -43,34 +41,13 @@ pub(super) struct ListArgs {
 }
 
 impl Filter {
-    /// The call for the page behind this cursor.
-    fn path(&self, cursor: Option<&str>) -> String {
-        let mut path = format!("{INSTANCES}?limit={PAGE}");
-        for (name, value) in [
-            ("user", self.user.as_deref()),
-            ("service", self.service.as_deref()),
-            ("cursor", cursor),
-        ] {
-            if let Some(value) = value {
-                path += &format!("&{name}={}", segment(value));
-            }
-        }
-        if self.inactive || self.active {
-            path += &format!("&active={}", self.active);
-        }
-        path
-    }
-
-    /// One page, and where the next begins.
-    ///
-    /// # Errors
-    /// Those of the daemon.
-    pub(super) async fn page(
-        &self,
-        cursor: Option<&str>,
-        daemon: &mut Client,
-    ) -> Result<List<AdminInstance>, ClientError> {
-        daemon.get(&self.path(cursor)).await
+    /// Those that are meant.
+    pub(super) fn pages(&self) -> Pages {
+        let active = (self.inactive || self.active).then(|| self.active.to_string());
+        Pages::of(INSTANCES)
+            .filter("user", self.user.as_deref())
+            .filter("service", self.service.as_deref())
+            .filter("active", active.as_deref())
     }
 }
 
@@ -80,23 +57,12 @@ pub(super) async fn list(
     daemon: &mut Client,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    let mut found = Vec::new();
-    let mut cursor = None;
-    loop {
-        let page = args.filter.page(cursor.as_deref(), daemon).await?;
-        found.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let found: List<AdminInstance> = args.filter.pages().all(daemon).await?;
     if args.json {
-        session.output.json(&List::whole(found))?;
+        session.output.json(&found)?;
     } else {
-        let table = table(&found, Timestamp::now());
-        session
-            .output
-            .text(&table.render(session.output.palette()))?;
+        let table = table(&found.items, Timestamp::now());
+        session.output.table(&table)?;
     }
     Ok(Exit::Fine)
 }
@@ -124,9 +90,7 @@ pub(super) async fn show(
     }
     for instance in &found {
         let grid = facts(instance, Timestamp::now());
-        session
-            .output
-            .text(&grid.render(session.output.palette()))?;
+        session.output.table(&grid)?;
     }
     Ok(tally.exit())
 }
@@ -138,6 +102,10 @@ fn state(instance: &AdminInstance, now: Timestamp) -> Cell {
         Cell::painted("expired", Paint::Warn)
     } else if !instance.active {
         Cell::painted("user disabled", Paint::Bad)
+    } else if instance.credentials_expired_at.is_some() {
+        Cell::painted("credentials expired", Paint::Bad)
+    } else if instance.refused_since.is_some() {
+        Cell::painted("refused", Paint::Warn)
     } else {
         Cell::painted("active", Paint::Good)
     }
@@ -148,17 +116,16 @@ fn or(time: Option<Timestamp>, word: &str) -> String {
 }
 
 pub(in crate::cli) fn table(instances: &[AdminInstance], now: Timestamp) -> Grid {
-    let columns = [
-        "instance",
-        "user",
-        "service",
-        "state",
-        "label",
-        "made",
-        "last used",
-        "expires",
-    ];
-    let mut grid = Grid::new(columns.map(Column::fit).into());
+    let mut grid = Grid::new(vec![
+        Column::whole("instance"),
+        Column::fit("user"),
+        Column::fit("service"),
+        Column::whole("state"),
+        Column::fit("label").minor(2),
+        Column::fit("made").minor(4),
+        Column::fit("last used").minor(3),
+        Column::fit("expires").minor(1),
+    ]);
     for instance in instances {
         grid.row(vec![
             Cell::new(&instance.id),
@@ -175,7 +142,7 @@ pub(in crate::cli) fn table(instances: &[AdminInstance], now: Timestamp) -> Grid
 }
 
 fn facts(instance: &AdminInstance, now: Timestamp) -> Grid {
-    let mut grid = Grid::new(["", ""].map(Column::fit).into());
+    let mut grid = Grid::facts();
     let mut fact = |name: &str, cell: Cell| grid.row(vec![Cell::painted(name, Paint::Head), cell]);
     fact("instance", Cell::new(&instance.id));
     fact("user", Cell::new(&instance.user));
@@ -187,6 +154,9 @@ fn facts(instance: &AdminInstance, now: Timestamp) -> Grid {
     fact("last rotated", Cell::new(or(instance.rotated_at, "never")));
     fact("expires", Cell::new(or(instance.expires_at, "never")));
     fact("disabled since", Cell::new(or(instance.disabled_at, "-")));
+    let expired = or(instance.credentials_expired_at, "-");
+    fact("credentials expired", Cell::new(expired));
+    fact("refused since", Cell::new(or(instance.refused_since, "-")));
     grid
 }
 
@@ -209,17 +179,16 @@ mod tests {
 
     #[test]
     fn the_call_asks_for_what_is_meant() {
-        let all = Filter::default();
-        assert_eq!(all.path(None), "/api/v1/admin/instances?limit=1000");
+        let call = |filter: Filter| filter.pages().call(9);
+        let all = "/api/v1/admin/instances?limit=9";
+        assert_eq!(call(Filter::default()).as_deref(), Some(all));
         let some = Filter {
             user: Some("a&b".into()),
             inactive: true,
             ..Filter::default()
         };
-        assert_eq!(
-            some.path(Some("7")),
-            "/api/v1/admin/instances?limit=1000&user=a%26b&cursor=7&active=false"
-        );
+        let asked = "/api/v1/admin/instances?limit=9&user=a%26b&active=false";
+        assert_eq!(call(some).as_deref(), Some(asked));
     }
 
     #[test]
@@ -230,6 +199,10 @@ mod tests {
         };
         let mut instance = sample();
         assert!(plain(&instance, now).contains("│ active │ work"));
+        instance.refused_since = Some(now);
+        assert!(plain(&instance, now).contains("│ refused │"));
+        instance.credentials_expired_at = Some(now);
+        assert!(plain(&instance, now).contains("│ credentials expired │"));
         let later = instance.expires_at.unwrap();
         assert!(plain(&instance, later).contains("│ expired │"));
         instance.disabled_at = Some(now);

@@ -104,13 +104,13 @@ pub static RETENTION: Table = Table::new(
     &[
         Key::new(
             "usage",
-            Kind::Duration,
+            Kind::Days,
             "`180d`",
             "usage of a day is removed after so many days; 0: never",
         ),
         Key::new(
             "audit",
-            Kind::Duration,
+            Kind::Days,
             "`365d`",
             "an entry of the audit log is removed after so many days; 0: never",
         ),

@@ -235,6 +235,37 @@ pub static VALIDATE: Table = Table::new(
             "200",
             "statuses that say \"right\"",
         ),
+        Key::new(
+            "json",
+            Kind::Block(&VALIDATE_JSON, &[Short::Text]),
+            "",
+            "what such an answer must say as well, for APIs that answer 200 to wrong keys; a text is its `at`",
+        ),
+        Key::new(
+            "cache",
+            Kind::Duration,
+            "`5m`",
+            "so long a good answer counts for the same user and credential; at most a day, and 0 asks each time",
+        ),
+    ],
+);
+
+/// `mcp.auth.validate.json`
+pub static VALIDATE_JSON: Table = Table::new(
+    "mcp.auth.validate.json",
+    &[
+        Key::new(
+            "at",
+            Kind::Text,
+            "required",
+            "where to look: `ok`, `data.viewer.id`, or a JSON Pointer such as `/data/0/id`",
+        ),
+        Key::new(
+            "is",
+            Kind::Any,
+            "anything but `null` and `false`",
+            "what must stand there: a text, a number, `true` or `false`",
+        ),
     ],
 );
 

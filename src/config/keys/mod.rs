@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 pub use app::APP;
 pub use daemon::{AUDIT, CORS, DAEMON, IDENTITY_PROVIDER, LOG_ROTATE, RETENTION, TOP};
 pub use limits::{BYTE_RATE, LIMITS, MCP_LIMITS, QUOTA, REQUEST_RATE};
-pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE};
+pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE, VALIDATE_JSON};
 
 /// What a block may hold.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ pub enum Kind {
     Port,
     /// Milliseconds, or a text with a unit.
     Duration,
+    /// A duration of whole days.
+    Days,
     /// Bytes, or a text with a unit.
     Size,
     /// A list of texts, or one text that is split at white space.
@@ -231,6 +233,7 @@ impl Kind {
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Port => "a port from 1 to 65535".to_owned(),
             Self::Duration => "milliseconds such as `1600`, or a time such as `\"10s\"`".to_owned(),
+            Self::Days => "whole days such as `\"180d\"`, or `0` for ever".to_owned(),
             Self::Size => "a size such as `\"200M\"`".to_owned(),
             Self::Words => "a list of texts, or one text with spaces between them".to_owned(),
             Self::Texts => "a text or a list of texts".to_owned(),
@@ -265,6 +268,7 @@ impl Kind {
             Self::Flag => "bool".to_owned(),
             Self::Count { .. } | Self::Port => "number".to_owned(),
             Self::Duration => "ms, `\"10s\"`".to_owned(),
+            Self::Days => "`\"180d\"`".to_owned(),
             Self::Size => "bytes, `\"200M\"`".to_owned(),
             Self::Words => "list, text".to_owned(),
             Self::Texts => "text, list".to_owned(),

@@ -59,6 +59,47 @@ pub(super) async fn terms_change_only_from_what_they_were(store: StoreHandle) {
     assert!(!nobodys.await.unwrap());
 }
 
+pub(super) async fn a_credential_is_marked_only_while_it_is_the_one_that_was_checked(
+    store: StoreHandle,
+) {
+    add_user(&store, "alice", 1).await;
+    add(&store, "alice", "figma", 1).await;
+    add(&store, "alice", "demo", 2).await;
+    let expired = |n| CredentialState::Expired { since: at(n) };
+    let set = async |n: u8, sealed: &[u8], state| {
+        let done = store.set_credential_state(&public(n), sealed, state);
+        done.await.unwrap()
+    };
+    let known = async |n: u8| {
+        let row = store.instance_by_public(&public(n)).await.unwrap();
+        row.unwrap().credential
+    };
+    assert_eq!(known(1).await, CredentialState::Good);
+    assert!(!set(1, &[9, 9], expired(5)).await, "of an older one");
+    assert!(!set(3, &[1, 2], expired(5)).await, "of nobody's");
+    assert_eq!(known(1).await, CredentialState::Good);
+    assert!(set(1, &[1, 2], expired(5)).await);
+    assert!(set(1, &[1, 2], expired(8)).await);
+    assert_eq!(known(1).await, expired(5), "when it was heard first");
+    assert_eq!(known(2).await, CredentialState::Good);
+    let stored = store
+        .instance_of(&user("alice"), &service("figma"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.row.credential, expired(5));
+    assert_eq!(stored.sealed_credential, [1, 2]);
+    assert!(stored.row.is_active(at(9)), "it answers, and says why");
+    assert!(set(1, &[1, 2], CredentialState::Good).await);
+    assert_eq!(known(1).await, CredentialState::Good);
+
+    assert!(set(1, &[1, 2], expired(6)).await);
+    let replaced = store.replace_credential(&public(1), vec![7], at(9));
+    assert!(replaced.await.unwrap());
+    assert_eq!(known(1).await, CredentialState::Good, "a new one is good");
+    assert!(!set(1, &[1, 2], expired(9)).await);
+}
+
 pub(super) async fn many_instances_are_added_in_one_call(store: StoreHandle) {
     add_user(&store, "alice", 1).await;
     add(&store, "alice", "figma", 1).await;

@@ -6,8 +6,8 @@ use super::column::{column, optional_column, owner_disabled};
 use super::users;
 use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal, Rotation,
-    StoredInstance,
+    Added, CredentialState, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal,
+    Rotation, StoredInstance,
 };
 
 type Result<T> = rusqlite::Result<T>;
@@ -54,6 +54,28 @@ pub(super) fn replace_credential(
     let changed =
         conn.prepare_cached(sql)?
             .execute(params![public.as_str(), sealed, at.as_millis()])?;
+    let sql = "UPDATE user_service_instances SET credential_expired_at = NULL
+               WHERE public_id = ?1 AND credential_expired_at IS NOT NULL";
+    conn.prepare_cached(sql)?.execute([public.as_str()])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn set_credential_state(
+    conn: &Connection,
+    public: &PublicId,
+    sealed: &[u8],
+    state: CredentialState,
+) -> Result<bool> {
+    // Of two times the first one stays; no time takes any away.
+    let sql = "UPDATE user_service_instances
+               SET credential_expired_at = CASE WHEN ?3 IS NULL THEN NULL
+                   ELSE ifnull(credential_expired_at, ?3) END
+               WHERE public_id = ?1 AND EXISTS
+                   (SELECT 1 FROM credentials WHERE public_id = ?1 AND sealed = ?2)";
+    let expired_at = state.expired_at().map(Timestamp::as_millis);
+    let changed =
+        conn.prepare_cached(sql)?
+            .execute(params![public.as_str(), sealed, expired_at])?;
     Ok(changed > 0)
 }
 
@@ -74,14 +96,14 @@ const ROW: &str = concat!(
     "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
         expires_at, disabled_at, ",
     owner_disabled!(),
-    ", label, rotated_at FROM user_service_instances"
+    ", label, rotated_at, credential_expired_at FROM user_service_instances"
 );
 
 const STORED: &str = concat!(
     "SELECT number, i.public_id, user_id, service, hash, created_at,
         last_used_at, i.expires_at, disabled_at, ",
     owner_disabled!(),
-    ", label, rotated_at, sealed_id, sealed
+    ", label, rotated_at, credential_expired_at, sealed_id, sealed
     FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id"
 );
 
@@ -106,14 +128,15 @@ fn instance(row: &Row<'_>) -> Result<InstanceRow> {
         owner_disabled: row.get(9)?,
         label: optional_column(row, 10, Label::parse)?,
         rotated_at: time(11)?,
+        credential: time(12)?.into(),
     })
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredInstance> {
     Ok(StoredInstance {
         row: instance(row)?,
-        sealed_id: row.get(12)?,
-        sealed_credential: row.get(13)?,
+        sealed_id: row.get(13)?,
+        sealed_credential: row.get(14)?,
     })
 }
 

@@ -5,6 +5,7 @@
 //! the other files hold the SQL, a file per kind of record.
 
 mod audit;
+mod checks;
 mod column;
 mod instance_life;
 mod instances;
@@ -22,10 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, HealthRow, InstanceCursor, InstanceFilter,
-    InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page, Proposal, Reseal, Rotation,
-    ServiceRow, Setting, Standing, Store, StoreError, StoredInstance, Terms, TokenAdded,
-    TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
+    InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page,
+    Proposal, Reseal, Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance,
+    Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -200,6 +201,16 @@ impl Store for Sqlite {
         self.write(move |conn| instances::replace_credential(conn, &public, &sealed, at))
     }
 
+    fn set_credential_state(
+        &self,
+        public: &PublicId,
+        sealed: &[u8],
+        state: CredentialState,
+    ) -> Answer<'_, bool> {
+        let (public, sealed) = (public.clone(), sealed.to_vec());
+        self.write(move |conn| instances::set_credential_state(conn, &public, &sealed, state))
+    }
+
     fn rotate_instance(&self, rotation: Rotation) -> Answer<'_, bool> {
         self.write(move |conn| instances::rotate(conn, &rotation))
     }
@@ -269,6 +280,24 @@ impl Store for Sqlite {
 
     fn instance_counts(&self) -> Answer<'_, Vec<(ServiceType, u64)>> {
         self.read(instances::counts)
+    }
+
+    fn check(&self, key: &CheckKey, now: Timestamp) -> Answer<'_, Option<Check>> {
+        let key = key.clone();
+        self.read(move |conn| checks::one(conn, &key, now))
+    }
+
+    fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()> {
+        self.write(move |conn| checks::put(conn, &key, &check))
+    }
+
+    fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
+        let (user, service) = (user.clone(), service.clone());
+        self.write(move |conn| checks::forget(conn, &user, &service))
+    }
+
+    fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.write(move |conn| checks::forget_before(conn, now, limit))
     }
 
     fn publish_services(&self, services: Vec<ServiceRow>, at: Timestamp) -> Answer<'_, ()> {

@@ -233,12 +233,14 @@ impl Actor {
             (Some(_), _) => Readiness::Starting,
             (None, _) => Readiness::Down,
         };
-        let order = self.order_for(&process, Some(process.pid_file.clone()));
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.process = process;
         }
         self.write_down(id);
-        self.dispatch(order);
+        let Some(Slot { process, .. }) = self.slots.get(&id) else {
+            return;
+        };
+        self.dispatch(self.order_for(process, Some(process.pid_file.clone())));
     }
 
     /// Hands the run that is to stand beside the main one to the spawner. It writes into the same
@@ -256,11 +258,11 @@ impl Actor {
         process.spec = second.spec.clone();
         process.instance = second.instance;
         self.place(&mut process);
-        let order = self.order_for(&process, None);
         self.write_down(id);
-        self.dispatch(order);
+        self.dispatch(self.order_for(&process, None));
     }
 
+    /// Its intent must be written down by now.
     fn order_for(&self, process: &Process, pid_file: Option<PathBuf>) -> Order {
         let service = process.spec.mcp.as_ref();
         let secret = service.map(|mcp| (self.router_secret)(&mcp.service));
@@ -274,6 +276,7 @@ impl Actor {
             env,
             pipes: Pipes::of(&self.run_dir, process.id),
             lock: RunLock::of(&self.run_dir, &run),
+            intent: self.journal.mark(),
             pid_file,
         }
     }

@@ -61,7 +61,10 @@ impl Journal {
     }
 
     fn tell(&self, news: News) {
-        enqueue(&mut lock(&self.0.queue).exits, news);
+        let mut queue = lock(&self.0.queue);
+        enqueue(&mut queue.exits, news);
+        queue.put.advance();
+        drop(queue);
         self.0.changed.notify_all();
     }
 }

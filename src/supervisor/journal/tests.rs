@@ -104,6 +104,25 @@ fn a_newer_schema_is_refused_and_named() {
 }
 
 #[test]
+fn what_was_put_is_written_up_to_a_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    let (journal, _) = Journal::open(&path, "boot").unwrap();
+    let nothing = journal.mark();
+    assert!(journal.flush_to(nothing, Duration::ZERO));
+    journal.put(row(0, Wanted::Up));
+    let first = journal.mark();
+    // A row that replaces another one counts for it.
+    journal.put(row(0, Wanted::Down));
+    journal.put(row(1, Wanted::Up));
+    assert!(nothing < first && first < journal.mark());
+    assert!(journal.flush_to(first, LIMIT));
+    assert!(journal.flush(LIMIT) && journal.flush_to(first, Duration::ZERO));
+    let (_, again) = Journal::open(&path, "boot").unwrap();
+    assert_eq!(again.rows.len(), 2);
+}
+
+#[test]
 fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.db");

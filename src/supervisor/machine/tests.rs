@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::spec::{RestartPolicy, StopPolicy};
 use crate::supervisor::testing;
 use proptest::prelude::*;
 

@@ -114,6 +114,10 @@ impl Runs {
         let heard = |entry: &Value| {
             let file = self.said.join(entry["pm_id"].to_string());
             let text = fs::read_to_string(&file).ok()?;
+            // It is there before it is written.
+            if text.is_empty() {
+                return None;
+            }
             let pid = entry["pid"].clone();
             Some(Heard { file, pid, text })
         };

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 
 pub(crate) use apps::{App, demo, job, server, service, sh};
 pub(crate) use command::{Ran, Running, in_terminal, run};
-pub(crate) use http::{Answer, Body, raw};
+pub(crate) use http::{Answer, Body, raw, request};
 pub(crate) use issuer::{Issuer, claims};
 pub(crate) use list::{List, Process};
 pub(crate) use ports::{Port, reserve};

@@ -5,6 +5,7 @@
 //! | `/health` | answers with the status that was set last, 200 at first |
 //! | `/health/STATUS` | sets it; 0 means no answer at all |
 //! | `/crash` | answers, and ends the process with code 3 |
+//! | `/status/STATUS` | answers with that status |
 //! | `/echo` | answers with the body it got |
 //! | `/events` | an SSE stream: `first` at once, `second` after the next `/release`, then the end |
 //! | `/release` | lets the streams go on |
@@ -76,6 +77,10 @@ fn serve(stream: TcpStream) -> Option<()> {
                 *RELEASED.lock().unwrap() += 1;
                 NEWS.notify_all();
                 answer(&mut writer, 204, "text/plain", b"");
+            }
+            path if path.starts_with("/status/") => {
+                let status = path.strip_prefix("/status/")?.parse().ok()?;
+                answer(&mut writer, status, "text/plain", b"as told");
             }
             path => {
                 if let Some(status) = path.strip_prefix("/health/") {

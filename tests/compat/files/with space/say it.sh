@@ -1,8 +1,9 @@
 #!/bin/sh
-# Writes down how it was started, and stays.
-{
+# Writes down how it was started, at once, and stays.
+said=$(
   echo "cwd $PWD"
   for arg; do echo "arg $arg"; done
   env | sed 's/^/env /'
-} > "$SAID/$pm_id"
+)
+printf '%s\n' "$said" > "$SAID/$pm_id"
 exec sleep 1000
