@@ -271,5 +271,5 @@ fn how_long_usage_is_kept_is_the_operators_to_say() {
     mcpm.ok(&["kill"]);
     fs::write(&file, r#"{ "retention": { "usage": "90m" } }"#).unwrap();
     let said = mcpm.fails(&["config"]);
-    assert!(said.contains("`usage` of `retention`"), "{said}");
+    assert!(said.contains("write whole days such as"), "{said}");
 }
