@@ -10,8 +10,8 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    audit, daemon, ends, exits, import, instance_changes, instances, keys, logs, oauth, openapi,
-    process_orders, process_table, processes, saved, services, tokens, usage, users,
+    audit, daemon, ends, exits, import, instance_changes, instances, keys, limits, logs, oauth,
+    openapi, process_orders, process_table, processes, saved, services, tokens, usage, users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -72,6 +72,8 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(users::get, users::remove))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
+        .routes(routes!(users::set_group))
+        .routes(routes!(limits::get))
         .routes(routes!(tokens::list, tokens::add, tokens::revoke_all))
         .routes(routes!(tokens::revoke))
         .routes(routes!(

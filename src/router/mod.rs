@@ -2,12 +2,11 @@
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
 //! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance,
-//! access (`access.rs`; `resource.rs` says where a token is to be had), limit (`limit.rs`), wait for an OAuth token
-//! that has expired (`credential.rs`) or a
-//! service that restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
-//! (`stream.rs`, `refusal.rs`), count. All that it needs lies in two tables, [`ServiceTable`] and
-//! `instances::InstanceTable`: nothing is asked and nothing is locked on the way of a request that
-//! is let through, and no body is collected; but for such a token.
+//! access (`access.rs`; `resource.rs` says where a token is to be had), admission (`admission.rs`: limits, and
+//! an OAuth token that has expired is waited for), wait for a service that restarts (`hold.rs`), headers
+//! (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer (`stream.rs`, `refusal.rs`), count. All that
+//! it needs lies in two tables, [`ServiceTable`] and `instances::InstanceTable`: nothing is asked and nothing
+//! is locked on the way of a request that is let through, and no body is collected; but for such a token.
 //!
 //! * Refusals of strangers take the same steps whatever the reason, so that time tells nothing.
 //! * No client header under a name that the router sets ever reaches a service.
@@ -22,7 +21,6 @@ mod origin;
 mod cors;
 mod access;
 mod resource;
-mod limit;
 mod template;
 pub mod headers;
 mod rpc;
@@ -36,11 +34,11 @@ mod stream;
 mod counted;
 mod upgrade;
 mod service;
-mod credential;
+mod admission;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use origin::Names;
-pub use serve::{Router, RouterConfig};
+pub use serve::{Router, RouterConfig, RouterRooms};
 pub use tables::{Routable, Run, ServiceEntry, ServiceTable, Services};

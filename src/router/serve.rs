@@ -24,6 +24,7 @@ use super::service::Service;
 use super::tables::Services;
 use crate::audit::Audit;
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::oauth::OAuth;
 use crate::sockets::Reserve;
 use crate::users::Users;
@@ -68,32 +69,47 @@ pub struct RouterConfig {
     pub public_url: String,
 }
 
+/// What the router reads, and whom it tells.
+pub struct RouterRooms {
+    /// Where services are.
+    pub services: Arc<Services>,
+    /// What their users have.
+    pub instances: Instances,
+    /// Whose a token is.
+    pub users: Users,
+    /// How much may be sent.
+    pub limits: Limits,
+    /// What was refused, and what was used first.
+    pub audit: Audit,
+    /// Keeps tokens of providers fresh.
+    pub oauth: OAuth,
+}
+
 /// Handle to the router. Cheap to clone.
 #[derive(Clone)]
 pub struct Router(pub(super) Arc<Service>);
 
 impl Router {
     /// A router over these tables, with the API beside the instances.
-    pub fn new(
-        config: RouterConfig,
-        services: Arc<Services>,
-        instances: Instances,
-        users: Users,
-        audit: Audit,
-        oauth: OAuth,
-        api: axum::Router,
-    ) -> Self {
-        let (flight, began) = (Flight::new(), Instant::now());
+    pub fn new(config: RouterConfig, rooms: RouterRooms, api: axum::Router) -> Self {
+        let RouterRooms {
+            services,
+            instances,
+            users,
+            limits,
+            audit,
+            oauth,
+        } = rooms;
         Self(Arc::new(Service {
             config,
             services,
             instances,
             users,
+            limits,
             audit,
             oauth,
             api,
-            flight,
-            began,
+            flight: Flight::new(),
         }))
     }
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
-    TRANSFER_ENCODING,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING,
 };
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
@@ -16,7 +15,8 @@ use tower::ServiceExt;
 
 use super::access::{self, Access, Shown};
 use super::cors;
-use super::drain::{Flight, Phase, reached};
+use super::counted::Meter;
+use super::drain::Flight;
 use super::headers::{self, Facts, REQUEST_ID};
 use super::hold;
 use super::origin::{self, Stranger};
@@ -24,14 +24,15 @@ use super::pass::Pass;
 use super::path::{self, Route, Target};
 use super::refusal::Refusal;
 use super::resource::{self, Fault};
-use super::stream::{Body, Cut, Fate, RequestBody};
+use super::serve::RouterConfig;
+use super::stream::{self, Body, Cut, Fate, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
-use super::{limit, serve::RouterConfig};
 use crate::audit::{Audit, Visit, words};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
+use crate::limits::{Admitted, Limits};
 use crate::oauth::OAuth;
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
@@ -45,11 +46,11 @@ pub(super) struct Service {
     pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
-    pub(super) began: Instant,
 }
 
 /// Why a request has no answer of its service.
@@ -61,9 +62,9 @@ enum Unsent {
 }
 
 /// An instance and its service, which this caller may use.
-struct Found {
-    instance: Pass,
-    service: Arc<ServiceEntry>,
+pub(super) struct Found {
+    pub(super) instance: Pass,
+    pub(super) service: Arc<ServiceEntry>,
     /// Where the request counts.
     tally: Arc<Tally>,
 }
@@ -113,7 +114,7 @@ impl Service {
             return Err(Refusal::BadMethod);
         }
         if let Some(headers) = cors::preflight(&self.config.names, &request) {
-            return Ok(allow(headers, id));
+            return Ok(cors::allow(headers, id));
         }
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
@@ -125,15 +126,12 @@ impl Service {
                 let visit = visit(peer, id);
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
-                let admitted = match self.admit(&found, request.headers()) {
-                    Ok(()) => {
-                        let (instance, service) = (&found.instance, &found.service);
-                        self.credential(request, instance, service, &target).await
+                let ready = self.admission(request, &found, &target).await;
+                let answered = match ready {
+                    Ok((request, admitted)) => {
+                        let forward = self.forward(request, &target, found, admitted, id, peer);
+                        forward.await
                     }
-                    Err(refusal) => Err(refusal),
-                };
-                let answered = match admitted {
-                    Ok(request) => self.forward(request, &target, found, id, peer).await,
                     Err(refusal) => Err(refusal),
                 };
                 count(&tally, &answered, arrived.elapsed());
@@ -306,34 +304,12 @@ impl Service {
         }
     }
 
-    /// Is there room for it now, and somebody to answer it?
-    fn admit(&self, found: &Found, headers: &HeaderMap) -> Result<(), Refusal> {
-        if !self.flight.takes_requests() {
-            return Err(Refusal::Draining);
-        }
-        if let Some(rate) = found.service.spec.rate_limit {
-            let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            limit::take(found.instance.meter(), rate, now).map_err(Refusal::RateLimited)?;
-        }
-        // What is sent on is made of the decoded body (RFC 9112 §6.1).
-        let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
-        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
-            return Err(Refusal::BadCoding);
-        }
-        let length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > self.config.max_body) {
-            return Err(Refusal::BodyTooLarge(self.config.max_body));
-        }
-        Ok(())
-    }
-
     async fn forward(
         &self,
         mut request: Request<Incoming>,
         target: &Target<'_>,
         found: Found,
+        admitted: Option<Admitted>,
         id: &HeaderValue,
         peer: IpAddr,
     ) -> Result<Response<Body>, Refusal> {
@@ -342,6 +318,11 @@ impl Service {
             service,
             tally,
         } = found;
+        let (seat, mut slot) = match admitted {
+            Some(Admitted { seat, slot }) => (Some(seat), slot),
+            None => (None, None),
+        };
+        let meter = Meter::new(tally, seat.clone().map(|seat| (self.limits.clone(), seat)));
         if instance.touch(Timestamp::now()) {
             self.audit.first_use(&instance, visit(peer, id));
         }
@@ -351,12 +332,13 @@ impl Service {
             target,
             &instance,
             &service,
-            &tally,
+            &meter,
             id,
             peer,
             client.is_some(),
         )?;
         let is_push = prepared.method() == Method::GET;
+        let is_safe = prepared.method().is_safe();
         let sending = tokio::time::timeout(HEAD_TIMEOUT, self.send(prepared, &instance));
         let sent = tokio::select! {
             biased;
@@ -382,19 +364,30 @@ impl Service {
             let Some(client) = client else {
                 return Err(Refusal::UpstreamFailed);
             };
-            upgrade::join(client, &mut response, instance.clone(), tally, &self.flight);
+            upgrade::join(
+                client,
+                &mut response,
+                instance.clone(),
+                meter,
+                slot,
+                &self.flight,
+            );
             let dressed = self.dress(response, target, &instance, &service, id, true);
             return Ok(dressed.map(|_| Body::empty()));
         }
         let is_stream = headers::is_event_stream(response.headers());
+        if let Some(seat) = seat.filter(|_| is_stream && slot.is_none()) {
+            let opened = self.limits.open_stream(&service.spec, &seat, is_safe);
+            slot = Some(opened.map_err(Refusal::limited)?);
+        }
         Ok(self
             .dress(response, target, &instance, &service, id, false)
             .map(|inner| {
                 if is_stream {
-                    let end = end_of_stream(&instance, &self.flight, is_push);
-                    Body::event_stream(inner, lease, instance, tally, end)
+                    let end = stream::end(&instance, &self.flight, is_push);
+                    Body::event_stream(inner, lease, instance, meter, end, slot)
                 } else {
-                    Body::answer(inner, lease, instance, tally)
+                    Body::answer(inner, lease, instance, meter)
                 }
             }))
     }
@@ -441,7 +434,7 @@ impl Service {
         target: &Target<'_>,
         instance: &Pass,
         service: &ServiceEntry,
-        tally: &Arc<Tally>,
+        meter: &Meter,
         id: &HeaderValue,
         peer: IpAddr,
         upgrades: bool,
@@ -478,8 +471,8 @@ impl Service {
         if upgrades {
             upgrade::mark(&mut parts.headers);
         }
-        let (instance, tally) = (instance.clone(), Arc::clone(tally));
-        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, tally);
+        let (instance, meter) = (instance.clone(), meter.clone());
+        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, meter);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // Else a GET's would be left out: for hyper it has none.
             let chunked = HeaderValue::from_static("chunked");
@@ -534,15 +527,6 @@ fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
     }
 }
 
-/// The answer to a preflight, which has no body.
-fn allow(headers: HeaderMap, id: &HeaderValue) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    *response.headers_mut() = headers;
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    response
-}
-
 /// May this entry answer now? Its time may have come since it was put into the table; and one that
 /// does not open answers like one that is not there, while the log knows.
 fn is_usable(entry: &InstanceEntry) -> bool {
@@ -552,23 +536,6 @@ fn is_usable(entry: &InstanceEntry) -> bool {
         return false;
     }
     !expired
-}
-
-/// A push stream ends cleanly when the router drains, an answer only when all ends.
-fn end_of_stream(instance: &Pass, flight: &Flight, is_push: bool) -> super::stream::End {
-    let instance = instance.clone();
-    let phase = if is_push {
-        Phase::Draining
-    } else {
-        Phase::Ended
-    };
-    let reached = reached(flight.phase(), phase);
-    Box::pin(async move {
-        tokio::select! {
-            () = instance.revoked() => Err(Cut::Revoked),
-            () = reached => Ok(()),
-        }
-    })
 }
 
 /// Which refusal a failed exchange is.

@@ -20,11 +20,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Names, Routable, Router, RouterConfig, Run, ServiceEntry, ServiceTable, Services};
+use super::{
+    Names, Routable, Router, RouterConfig, RouterRooms, Run, ServiceEntry, ServiceTable, Services,
+};
 use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
 use crate::secret::Secret;
@@ -266,15 +269,15 @@ impl World {
             names: Names::new(true, Some("https://mcp.example.com")),
             public_url: "https://mcp.example.com".to_owned(),
         };
-        let router = Router::new(
-            config,
-            services.clone(),
-            instances.clone(),
-            users.clone(),
-            audit.clone(),
+        let rooms = RouterRooms {
+            services: services.clone(),
+            instances: instances.clone(),
+            users: users.clone(),
+            limits: Limits::new(users.groups().clone()),
+            audit: audit.clone(),
             oauth,
-            api,
-        );
+        };
+        let router = Router::new(config, rooms, api);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
