@@ -44,6 +44,11 @@ pub enum IdError {
     /// Not a date.
     #[error("`{0}` is not a day; write a date such as `2026-11-26`")]
     Day(String),
+    /// Not of the form a [`GroupName`] has.
+    #[error(
+        "`{0}` is not a group of users; write 1 to 64 of `a-z`, `0-9`, `_`, `-`, a letter or digit first"
+    )]
+    GroupName(String),
     /// Empty, too long, or with control characters.
     #[error("a label has 1 to 100 characters and no control characters")]
     Label,
@@ -104,14 +109,23 @@ text_id!(
     /// The `service` of an `mcp` block, as it stands in URLs: `[a-z0-9][a-z0-9_-]{0,63}`.
     ServiceType,
     |text: &str| IdError::ServiceType(text.to_owned()),
-    |text| {
-        let bytes = text.as_bytes();
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        matches!(bytes.len(), 1..=64)
-            && plain(bytes[0])
-            && bytes.iter().all(|&b| plain(b) || b == b'_' || b == b'-')
-    }
+    is_plain_word
 );
+
+text_id!(
+    /// A group of users, which have limits of their own: `[a-z0-9][a-z0-9_-]{0,63}`.
+    GroupName,
+    |text: &str| IdError::GroupName(text.to_owned()),
+    is_plain_word
+);
+
+fn is_plain_word(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    matches!(bytes.len(), 1..=64)
+        && plain(bytes[0])
+        && bytes.iter().all(|&b| plain(b) || b == b'_' || b == b'-')
+}
 
 text_id!(
     /// The name of an app: 1 to 255 bytes without control characters. PM2 allows slashes and emoji.

@@ -22,6 +22,7 @@ pub mod supervisor;
 pub mod health;
 pub mod identity;
 pub mod users;
+pub mod limits;
 pub mod instances;
 pub mod usage;
 pub mod audit;

@@ -19,6 +19,7 @@ pub mod instances;
 pub mod instance_changes;
 pub mod import;
 mod versions;
+pub mod limits;
 pub mod users;
 pub mod keys;
 pub mod tokens;

@@ -497,6 +497,9 @@ pub(super) async fn start(
         unready: request.no_wait,
     };
     let names: Vec<&str> = request.apps.iter().map(|app| app.name.as_str()).collect();
+    if names.is_empty() {
+        return Ok(Reply(List::whole(Vec::new())));
+    }
     let entry = by.entry(words::PROCESS_START).with_detail(names.join(", "));
     let started = api.supervisor.start(request.apps, how).await?;
     api.audit.record(entry);

@@ -10,7 +10,7 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    audit, daemon, ends, exits, import, instance_changes, instances, keys, logs, openapi,
+    audit, daemon, ends, exits, import, instance_changes, instances, keys, limits, logs, openapi,
     process_orders, process_table, processes, saved, services, tokens, usage, users,
 };
 
@@ -69,6 +69,8 @@ fn table() -> OpenApiRouter<Api> {
         .routes(routes!(users::get, users::remove))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
+        .routes(routes!(users::set_group))
+        .routes(routes!(limits::get))
         .routes(routes!(tokens::list, tokens::add, tokens::revoke_all))
         .routes(routes!(tokens::revoke))
         .routes(routes!(

@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::home::Home;
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{Checker, Instances};
+use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
@@ -42,6 +43,8 @@ pub struct Rooms {
     pub logs: Logs,
     /// Who is asking.
     pub users: Users,
+    /// How much may pass.
+    pub limits: Limits,
     /// Owner of the instances.
     pub instances: Instances,
     /// The master keys.

@@ -1,5 +1,7 @@
 //! `/api/v1/admin/users`: who may own instances. Their tokens: `tokens.rs`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -8,12 +10,13 @@ use utoipa::ToSchema;
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
 use super::instances::{AdminInstance, PageQuery};
+use super::limits::{self, Quota};
 use super::state::Api;
 use super::tokens::{self, Token};
 use super::{List, Problem};
 use crate::audit::{By, words};
-use crate::ids::{Timestamp, UserId};
-use crate::store::{TokenOwner, UserRow};
+use crate::ids::{GroupName, Timestamp, UserId};
+use crate::store::{InstanceRow, TokenOwner, UserRow};
 use crate::users::UserError;
 
 /// A user as the operator sees it.
@@ -31,6 +34,9 @@ pub struct User {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub disabled_at: Option<Timestamp>,
+    /// The group whose limits hold for them; `null` for none.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// A user, and all that is theirs.
@@ -43,6 +49,12 @@ pub struct UserDetails {
     pub instances: Vec<AdminInstance>,
     /// Their tokens, oldest first.
     pub tokens: Vec<Token>,
+    /// What limits them over all their instances.
+    #[serde(default)]
+    pub limits: Quota,
+    /// What limits each of their instances, by service; services that are not there have none.
+    #[serde(default)]
+    pub instance_limits: BTreeMap<String, Quota>,
 }
 
 /// `POST /api/v1/admin/users`.
@@ -51,6 +63,17 @@ pub struct UserDetails {
 pub struct AddUser {
     /// 1 to 255 bytes.
     pub id: String,
+    /// One of the groups of `limits`.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+/// `POST /api/v1/admin/users/{id}/group`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetGroup {
+    /// One of the groups of `limits`; `null` for none.
+    pub group: Option<String>,
 }
 
 /// A token that was just made: it is shown here once and is stored as a hash only.
@@ -85,6 +108,7 @@ fn shown(row: UserRow) -> User {
         created_at: row.created_at,
         instances: row.instances,
         disabled_at: row.disabled_at,
+        group: row.group.map(|group| group.to_string()),
     }
 }
 
@@ -126,8 +150,12 @@ pub(super) async fn add(
     Json(request): Json<AddUser>,
 ) -> Answer<Reply<NewToken>> {
     let user = parse(&request.id)?;
-    let token = api.users.add(&user).await?;
-    let entry = by.entry(words::USER_ADD).with_user(&user);
+    let group = known_group(&api, request.group.as_deref())?;
+    let token = api.users.add_to(&user, group.clone()).await?;
+    let mut entry = by.entry(words::USER_ADD).with_user(&user);
+    if let Some(group) = group {
+        entry = entry.with_detail(format!("group {group}"));
+    }
     api.audit.record_now(entry).await;
     // They are there, and their token is known to nobody else: whatever happens now, it is told.
     let owner = TokenOwner::User(user.clone());
@@ -153,9 +181,21 @@ pub(super) async fn get(
     let user = parse(&id)?;
     let found = find(&api, &user).await?;
     let rows = api.instances.rows_of_user(&user).await?;
+    let group = found
+        .group
+        .as_deref()
+        .and_then(|group| GroupName::parse(group).ok());
+    let limits = api.limits.of_user(group.as_ref());
+    let of_instance = |row: &InstanceRow| {
+        let process = api.service(&row.service)?;
+        let (instance, _) = api.limits.of_service(process.spec.mcp.as_ref()?);
+        Some((row.service.to_string(), instance.into()))
+    };
     let seen = |row| AdminInstance::of(&api.instances, row);
     Ok(Reply(UserDetails {
         user: found,
+        limits: limits.into(),
+        instance_limits: rows.iter().filter_map(of_instance).collect(),
         instances: rows.iter().map(seen).collect(),
         tokens: tokens::listed(&api, &TokenOwner::User(user)).await?,
     }))
@@ -192,6 +232,34 @@ pub(super) async fn enable(
     Ok(answer)
 }
 
+/// Puts a user into a group, or into none: its limits hold from the next request on.
+#[utoipa::path(post, path = "/api/v1/admin/users/{id}/group", tag = "users",
+    params(("id" = String, Path)), request_body = SetGroup,
+    responses((status = 200, body = User), (status = 400, body = Problem),
+        (status = 404, body = Problem)))]
+pub(super) async fn set_group(
+    _: Admin,
+    by: By,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Json(request): Json<SetGroup>,
+) -> Answer<Reply<User>> {
+    let user = parse(&id)?;
+    let group = known_group(&api, request.group.as_deref())?;
+    if !api.users.groups().set(&user, group.clone()).await? {
+        return Err(UserError::Unknown(user).into());
+    }
+    let word = group.map_or_else(|| "no group".to_owned(), |group| format!("group {group}"));
+    let entry = by.entry(words::USER_GROUP).with_user(&user);
+    api.audit.record_now(entry.with_detail(word)).await;
+    Ok(Reply(find(&api, &user).await?))
+}
+
+fn known_group(api: &Api, text: Option<&str>) -> Answer<Option<GroupName>> {
+    let spec = api.limits.spec();
+    text.map(|text| limits::group(text, &spec)).transpose()
+}
+
 async fn record(api: &Api, by: &By, action: &str, id: &str) -> Answer<()> {
     let entry = by.entry(action).with_user(&parse(id)?);
     api.audit.record_now(entry).await;
@@ -218,6 +286,10 @@ pub(super) async fn remove(
     let user = parse(&id)?;
     if !api.instances.forget_user(&user).await? {
         return Err(UserError::Unknown(user).into());
+    }
+    // Whoever comes under that name is in no group.
+    if let Err(error) = api.users.groups().refresh(&user).await {
+        tracing::warn!(%user, %error, "the limits of a removed user's group hold until a restart");
     }
     let entry = by.entry(words::USER_REMOVE).with_user(&user);
     api.audit.record_now(entry).await;

@@ -9,6 +9,8 @@ pub const USER_REMOVE: &str = "user.remove";
 pub const USER_DISABLE: &str = "user.disable";
 /// A user was switched on again.
 pub const USER_ENABLE: &str = "user.enable";
+/// A user was put into a group, or into none.
+pub const USER_GROUP: &str = "user.group";
 /// A token was made.
 pub const TOKEN_ADD: &str = "token.add";
 /// Tokens were ended.

@@ -90,6 +90,7 @@ mod tests {
             created_at: Timestamp::from_millis(0),
             instances,
             disabled_at: None,
+            group: None,
         };
         assert_eq!(next(&services, &[]).unwrap(), "mcpm users add alice");
         let second = next(&services, &[user(0)]).unwrap();

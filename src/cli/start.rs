@@ -3,7 +3,7 @@
 //! Whatever can be refused is refused before the daemon is started or asked. Then every app is
 //! waited for, the table is shown, and the next thing to type.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -13,8 +13,8 @@ use crate::api::List;
 use crate::api::outcomes::{Done, Outcome};
 use crate::api::process_table::Row;
 use crate::api::processes::{Process, StartRequest, Status};
-use crate::config::Loaded;
 use crate::config::spec::{AppSpec, SPEC_VERSION};
+use crate::config::{Loaded, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::ids::PmId;
 use crate::sockets::ephemeral;
@@ -441,19 +441,19 @@ async fn start_apps(
     for warning in &loaded.warnings {
         output.warning(warning);
     }
-    if loaded.apps.is_empty() && loaded.failed.is_empty() {
+    let is_empty = loaded.apps.is_empty() && loaded.failed.is_empty();
+    if is_empty && loaded.settings != Settings::default() {
+        return take_settings(loaded, daemon, output).await;
+    }
+    if is_empty {
         bail!("there is nothing to start: the file has no app, or none that `--only` names");
     }
     let mut exit = Exit::fine_if(loaded.failed.is_empty());
     if !loaded.apps.is_empty() {
         let request = StartRequest {
-            spec_version: SPEC_VERSION,
-            apps: loaded.apps,
-            settings: loaded.settings,
-            settings_file: loaded.file,
             force: known == Known::Beside,
             no_wait: !matches!(wait, Wait::ForTheAnswer),
-            environment: loading::daemon_variables(),
+            ..request(loaded.apps, loaded.settings, loaded.file)
         };
         let began = Instant::now();
         let path = "/api/v1/admin/processes";
@@ -464,6 +464,30 @@ async fn start_apps(
         output.failed(failure);
     }
     Ok(exit)
+}
+
+fn request(apps: Vec<AppSpec>, settings: Settings, file: Option<PathBuf>) -> StartRequest {
+    StartRequest {
+        spec_version: SPEC_VERSION,
+        apps,
+        settings,
+        settings_file: file,
+        force: false,
+        no_wait: false,
+        environment: loading::daemon_variables(),
+    }
+}
+
+/// A file of settings alone: they are put in force, and nothing is started.
+async fn take_settings(
+    loaded: Loaded,
+    daemon: &mut Client,
+    output: &Output,
+) -> anyhow::Result<Exit> {
+    let request = request(Vec::new(), loaded.settings, loaded.file);
+    let _: List<Outcome> = daemon.post("/api/v1/admin/processes", &request).await?;
+    output.line("✓ these settings are in force; `mcpm config` shows all")?;
+    Ok(Exit::Fine)
 }
 
 /// Says what was wrong with what was read.

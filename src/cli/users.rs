@@ -5,7 +5,9 @@
 use clap::Subcommand;
 
 use crate::api::List;
-use crate::api::users::{AddUser, NewToken, User, UserDetails};
+use crate::api::limits::Quota;
+use crate::api::users::{AddUser, NewToken, SetGroup, User, UserDetails};
+use crate::config::limits as config;
 use crate::control::client::{Client, segment};
 use crate::ids::Timestamp;
 
@@ -44,6 +46,9 @@ enum Action {
     Add {
         /// Your own name for them: 1 to 255 bytes
         id: String,
+        /// One of the groups of `limits`, whose limits hold for them
+        #[arg(long, value_name = "GROUP")]
+        group: Option<String>,
         /// Print the whole answer as JSON
         #[arg(long)]
         json: bool,
@@ -52,6 +57,20 @@ enum Action {
     Disable(OneArgs),
     /// Switch a user on again
     Enable(OneArgs),
+    /// Put a user into a group of `limits`, whose limits hold for them from the next request on
+    SetGroup {
+        /// Whom
+        id: String,
+        /// Which group
+        #[arg(required_unless_present = "none")]
+        group: Option<String>,
+        /// None: the limits of all users hold
+        #[arg(long, conflicts_with = "group")]
+        none: bool,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove a user with all their instances, credentials and tokens
     #[command(visible_aliases = ["remove", "delete"])]
     Rm {
@@ -93,14 +112,17 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
         None => list(args.json, daemon, session).await,
         Some(Action::List { json }) => list(json, daemon, session).await,
         Some(Action::Show(args)) => show(&args, daemon, session).await,
-        Some(Action::Add { id, json }) => {
-            let added: NewToken = daemon.post(USERS, &AddUser { id }).await?;
+        Some(Action::Add { id, group, json }) => {
+            let added: NewToken = daemon.post(USERS, &AddUser { id, group }).await?;
             tokens::print(&added, json, session)
         }
         Some(Action::Disable(args)) => {
             switch("disable", "switched off", &args, daemon, session).await
         }
         Some(Action::Enable(args)) => switch("enable", "switched on", &args, daemon, session).await,
+        Some(Action::SetGroup {
+            id, group, json, ..
+        }) => set_group(&id, group, json, daemon, session).await,
         Some(Action::Rm { id }) => {
             daemon.delete(&of(&id)).await?;
             session.output.line(format_args!("✓ removed {id}"))?;
@@ -141,6 +163,24 @@ async fn switch(
     Ok(Exit::Fine)
 }
 
+async fn set_group(
+    id: &str,
+    group: Option<String>,
+    json: bool,
+    daemon: &mut Client,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let path = format!("{}/group", of(id));
+    let user: User = daemon.post(&path, &SetGroup { group }).await?;
+    if json {
+        session.output.json(&user)?;
+    } else {
+        let group = user.group.as_deref().unwrap_or("no group");
+        session.output.line(format_args!("✓ {id} is in {group}"))?;
+    }
+    Ok(Exit::Fine)
+}
+
 async fn show(args: &OneArgs, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
     let details: UserDetails = daemon.get(&of(&args.id)).await?;
     if args.json {
@@ -149,6 +189,7 @@ async fn show(args: &OneArgs, daemon: &mut Client, session: &Session) -> anyhow:
     }
     let (output, now) = (&session.output, Timestamp::now());
     output.table(&table(std::slice::from_ref(&details.user)))?;
+    output.table(&limits(&details))?;
     if !details.instances.is_empty() {
         output.table(&instances::table(&details.instances, now))?;
     }
@@ -168,10 +209,27 @@ async fn list(json: bool, daemon: &mut Client, session: &Session) -> anyhow::Res
     Ok(Exit::Fine)
 }
 
+/// What limits a user, and each of their instances that anything limits.
+fn limits(details: &UserDetails) -> Grid {
+    let mut grid = Grid::new(["limits of", "at most"].map(Column::fit).into());
+    let mut row = |of: &str, quota: Quota| {
+        let quota = config::Quota::from(quota).to_string();
+        grid.row(vec![Cell::new(of), Cell::new(&quota)]);
+    };
+    row(&details.user.id, details.limits);
+    for (service, quota) in &details.instance_limits {
+        if *quota != Quota::default() {
+            row(&format!("their {service}"), *quota);
+        }
+    }
+    grid
+}
+
 fn table(users: &[User]) -> Grid {
     let mut grid = Grid::new(vec![
         Column::fit("user"),
         Column::whole("state"),
+        Column::fit("group"),
         Column::whole("instances"),
         Column::fit("added").minor(2),
         Column::fit("disabled").minor(1),
@@ -185,6 +243,7 @@ fn table(users: &[User]) -> Grid {
         grid.row(vec![
             Cell::new(&user.id),
             state,
+            Cell::new(user.group.as_deref().unwrap_or("-")),
             Cell::new(user.instances.to_string()),
             Cell::new(user.created_at.to_string()),
             Cell::new(since.as_deref().unwrap_or("-")),

@@ -7,10 +7,10 @@ use super::error::{Report, shown};
 use super::fields::{self, Fields};
 use super::identity;
 use super::keys::{AUDIT, DAEMON};
-use super::logs;
 use super::retention;
 use super::settings::Settings;
 use super::syntax::{Entry, Place};
+use super::{limits, logs};
 
 /// The variables that say the same in the environment of the daemon, or of a `start`.
 pub const VARIABLES: [&str; 4] = [
@@ -30,6 +30,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         retention: retention::read(&fields, report),
         identity_provider: identity::read(fields.raw("identity_provider"), report),
         cors: cors::read(fields.raw("cors"), report),
+        limits: limits::read(fields.raw("limits"), report),
         ..Settings::default()
     };
     if let Some(text) = fields.text("listen") {

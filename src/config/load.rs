@@ -299,8 +299,16 @@ fn build(
     }
     let mut loaded = finish_all(drafts, folder, shell, &mut report);
     loaded.warnings = report.finish()?;
-    loaded.settings = document.settings;
+    // A name that no app has must not change settings on its own.
+    if has_wanted(&loaded, options) {
+        loaded.settings = document.settings;
+    }
     Ok(loaded)
+}
+
+/// Is there any of the apps that were named, if some were?
+fn has_wanted(loaded: &Loaded, options: &LoadOptions) -> bool {
+    options.only.is_empty() || !(loaded.apps.is_empty() && loaded.failed.is_empty())
 }
 
 /// Adds what the command line says to what the file says of an app.

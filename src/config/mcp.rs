@@ -11,9 +11,10 @@ use super::env::Declared;
 use super::error::{Report, shown};
 use super::fields::{self, Fields};
 use super::keys::{MCP, RATE_LIMIT};
+use super::limits::ServiceLimits;
 use super::spec::{HealthSpec, Probe, Protocol, RateLimit, ServiceSpec};
 use super::syntax::{Entry, Node, Place, Value};
-use super::{auth, health, typed};
+use super::{auth, health, limits, typed};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const MCP_PATH: &str = "/mcp";
@@ -91,6 +92,7 @@ fn block(
     let health = health::read(fields.raw("health"), asked, report);
     let auth = auth::read(fields.raw("auth"), report);
     let rate_limit = rate_limit(fields.raw("rate_limit"), report);
+    let limits = limits::of_service(&fields, report);
     let prefix = match fields.text("prefix").map(InstancePrefix::parse) {
         Some(Ok(prefix)) => Some(prefix),
         Some(Err(error)) => {
@@ -117,6 +119,7 @@ fn block(
         auth,
         require_auth: fields.flag("require_auth").unwrap_or(false),
         rate_limit,
+        limits,
         allow_private: fields.flag("allow_private").unwrap_or(false),
         service,
     };
@@ -301,6 +304,7 @@ fn from_env(
         auth: auth::reference_api_key(),
         require_auth: false,
         rate_limit: None,
+        limits: ServiceLimits::default(),
         allow_private: false,
         service,
     };

@@ -24,6 +24,7 @@ mod health;
 mod mcp;
 mod logs;
 mod retention;
+pub mod limits;
 pub mod cron;
 pub mod watch;
 mod triggers;

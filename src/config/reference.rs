@@ -1,8 +1,9 @@
 //! The tables of `docs/ecosystem-file.md`, made from `keys.rs`.
 
 use super::keys::{
-    APP, AUDIT, AUTH, AUTH_FIELD, BASIC, CORS, DAEMON, HEALTH, IDENTITY_PROVIDER, INJECT, Key,
-    LOG_ROTATE, MCP, RATE_LIMIT, RETENTION, TOP, Table, Treatment, VALIDATE, VALIDATE_JSON,
+    APP, AUDIT, AUTH, AUTH_FIELD, BASIC, BYTE_RATE, CORS, DAEMON, HEALTH, IDENTITY_PROVIDER,
+    INJECT, Key, LIMITS, LOG_ROTATE, MCP, MCP_LIMITS, QUOTA, RATE_LIMIT, REQUEST_RATE, RETENTION,
+    TOP, Table, Treatment, VALIDATE, VALIDATE_JSON,
 };
 
 /// Every table of the paper, in its order.
@@ -18,9 +19,14 @@ pub const TABLES: &[&Table] = &[
     &VALIDATE,
     &VALIDATE_JSON,
     &RATE_LIMIT,
+    &MCP_LIMITS,
     &DAEMON,
     &IDENTITY_PROVIDER,
     &CORS,
+    &LIMITS,
+    &QUOTA,
+    &REQUEST_RATE,
+    &BYTE_RATE,
     &LOG_ROTATE,
     &RETENTION,
     &AUDIT,

@@ -92,6 +92,10 @@ fn kind(kind: Kind) -> Value {
             };
             json!({ "anyOf": [ { "type": "array", "items": item.clone() }, item, { "type": "null" } ] })
         }
+        Kind::Named(inner) => {
+            let each = json!({ "anyOf": [table(inner), { "const": false }] });
+            json!({ "type": ["object", "null"], "additionalProperties": each })
+        }
         Kind::Any => json!({}),
     }
 }

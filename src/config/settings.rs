@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::identity::ProviderSpec;
+use super::limits::LimitsSpec;
 use super::spec::RotateSpec;
 
 /// What one source says; `None` where it says nothing.
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Origins of other pages that may call. Default none.
     #[serde(default)]
     pub cors: Option<Vec<String>>,
+    /// How much may pass. Default: no limits.
+    #[serde(default)]
+    pub limits: Option<LimitsSpec>,
 }
 
 /// How long books are kept, in days, today not counted; 0 is for ever, and `None` says nothing.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cron::Cron;
 use super::interpreter::is_node;
+use super::limits::ServiceLimits;
 use crate::ids::{AppName, InstancePrefix, Port, ServiceType};
 
 /// Version of the JSON form of an [`AppSpec`].
@@ -296,6 +297,9 @@ pub struct ServiceSpec {
     pub require_auth: bool,
     /// Per instance.
     pub rate_limit: Option<RateLimit>,
+    /// Of each instance and of the service, where they differ from the daemon's.
+    #[serde(default)]
+    pub limits: ServiceLimits,
     /// Validation and bridge calls may reach private addresses.
     pub allow_private: bool,
 }

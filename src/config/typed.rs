@@ -47,7 +47,7 @@ impl Wrong {
         // Where a map belongs, people write secrets.
         let block = matches!(
             kind,
-            Kind::Env | Kind::Texted | Kind::Block(..) | Kind::Blocks(_)
+            Kind::Env | Kind::Texted | Kind::Block(..) | Kind::Blocks(_) | Kind::Named(_)
         );
         let is_text = self.described.starts_with("`\"");
         let described = if block && is_text {
@@ -104,7 +104,7 @@ pub(crate) fn typed(node: &Node, kind: Kind) -> Result<Typed, Wrong> {
         Kind::Word(known) => text(node)
             .filter(|t| known.contains(&t.as_str()))
             .map(Typed::Text),
-        Kind::Env | Kind::Texted => {
+        Kind::Env | Kind::Texted | Kind::Named(_) => {
             matches!(node.value, Value::Map(_)).then(|| Typed::Raw(node.clone()))
         }
         Kind::Block(_, shorts) => fits_block(node, shorts).then(|| Typed::Raw(node.clone())),

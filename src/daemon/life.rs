@@ -32,6 +32,7 @@ use crate::audit::Audit;
 use crate::config::Settings;
 use crate::home::Home;
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::logs::append::Rules;
 use crate::store::StoreHandle;
@@ -70,6 +71,7 @@ pub(super) struct Life<'a> {
     pub(super) users: &'a Users,
     pub(super) ledger: &'a Ledger,
     pub(super) recorder: &'a Recorder,
+    pub(super) quotas: &'a Limits,
     pub(super) retention: &'a watch::Sender<Retention>,
     pub(super) audit: &'a Audit,
     pub(super) store: &'a StoreHandle,
@@ -238,6 +240,7 @@ impl Life<'_> {
         }
         if let Ok(Some(chosen)) = &applied {
             self.audit.set_webhook(chosen.webhook());
+            self.quotas.apply(&chosen.limits);
         }
         let _ = done.send(applied.map(drop).map_err(NotDone::Why));
     }

@@ -19,6 +19,7 @@ use crate::api::state::InForce;
 use crate::audit::Audit;
 use crate::ids::Port;
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::router::{Names, Router, RouterConfig, Services};
 use crate::sockets;
 use crate::users::Users;
@@ -40,6 +41,7 @@ pub(super) struct Parts {
     pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) api: axum::Router,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
@@ -168,16 +170,28 @@ async fn run(
             parts.services.clone(),
             parts.instances.clone(),
             parts.users.clone(),
+            parts.limits.clone(),
             parts.audit.clone(),
             parts.api.clone(),
         );
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = router.serve(listener, async move { drop(stopped.await) });
         let order = async {
-            let order = tokio::select! {
-                biased;
-                end = &mut ended => Some(end.unwrap_or(End::Close)),
-                changed = wanted.changed() => changed.is_err().then_some(End::Close),
+            let order = loop {
+                tokio::select! {
+                    biased;
+                    end = &mut ended => break Some(end.unwrap_or(End::Close)),
+                    changed = wanted.changed() => if changed.is_err() {
+                        break Some(End::Close);
+                    },
+                }
+                let next = wanted.borrow_and_update().clone();
+                if !next.serves_as(&chosen) {
+                    wanted.mark_changed();
+                    break None;
+                }
+                // Nothing that goes on has to end for it.
+                show(&parts, &next, address);
             };
             drop(stop);
             order
@@ -259,6 +273,16 @@ async fn bind(
         warnings,
     }));
     bound
+}
+
+/// Shows settings that the router serves alike with.
+fn show(parts: &Parts, chosen: &Chosen, address: SocketAddr) {
+    let before = parts.in_force.load();
+    let settings = chosen.rows(&public_url(chosen, address));
+    parts.in_force.store(Arc::new(InForce {
+        settings,
+        ..InForce::clone(&before)
+    }));
 }
 
 /// Origin of handed-out URLs.

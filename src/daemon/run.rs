@@ -42,6 +42,7 @@ use crate::health;
 use crate::home::{Home, HomeError};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{Checker, Instances};
+use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::logs::append::Rules;
 use crate::logs::aside::Tidier;
@@ -262,6 +263,7 @@ async fn live(
     let master_keys = unlock(&store, source).await?;
     let vault = master_keys.vault().clone();
     let users = Users::new(store.clone(), vault.clone());
+    users.groups().load().await?;
     let (instances, lanes) = Instances::open(store.clone(), vault.clone()).await?;
     let (ledger, writing) = Ledger::start(instances.tallies().clone(), store.clone());
     let strong = match &taken {
@@ -270,6 +272,8 @@ async fn live(
     };
     let sources = sources::sources(strong, &home, &store).await?;
     let chosen = settings::choose(&sources)?;
+    let quotas = Limits::new(users.groups().clone());
+    quotas.apply(&chosen.limits);
     let (retain, retained) = tokio_watch::channel(chosen.retention);
 
     // ── processes ──
@@ -342,6 +346,7 @@ async fn live(
         sampler: Sampler::default(),
         logs: logs.clone(),
         users: users.clone(),
+        limits: quotas.clone(),
         instances: instances.clone(),
         keys: master_keys.clone(),
         ledger: ledger.clone(),
@@ -359,6 +364,7 @@ async fn live(
             services,
             instances: instances.clone(),
             users: users.clone(),
+            limits: quotas.clone(),
             audit: audit.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
@@ -459,6 +465,7 @@ async fn live(
             users: &users,
             ledger: &ledger,
             recorder: &recorder,
+            quotas: &quotas,
             retention: &retain,
             audit: &audit,
             store: &store,

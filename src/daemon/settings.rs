@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::daemon::Setting;
 use crate::config::identity::ProviderSpec;
+use crate::config::limits::LimitsSpec;
 use crate::config::spec::RotateSpec;
 use crate::config::{RetentionSpec, Settings, daemon_settings, units};
 use crate::logs::rotate::Policy;
@@ -23,6 +24,9 @@ const BODY_MAX: u64 = 8 * 1024 * 1024;
 /// Days that usage and the audit log are kept when nobody says: half a year, and one.
 const USAGE_DAYS: u32 = 180;
 const AUDIT_DAYS: u32 = 365;
+
+/// The setting that may change while processes run, when the same file says so.
+const LIMITS: &str = "limits";
 
 /// The name of what the command line says.
 pub(super) const FLAG: &str = "flag";
@@ -69,7 +73,8 @@ pub(super) struct Chosen {
     audit_webhook: Option<Webhook>,
     pub(super) identity_provider: Vec<ProviderSpec>,
     pub(super) cors: Vec<String>,
-    origins: [String; 9],
+    pub(super) limits: LimitsSpec,
+    origins: [String; 10],
 }
 
 /// Days that books are kept; 0 is for ever.
@@ -136,6 +141,7 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (cors, i) = pick(sources, "cors", |settings| {
         settings.cors.clone().map(Listed)
     })?;
+    let (limits, j) = pick(sources, LIMITS, |settings| settings.limits.clone())?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
@@ -146,7 +152,8 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
         audit_webhook,
         identity_provider: identity_provider.map_or_else(Vec::new, |listed| listed.0),
         cors: cors.map_or_else(Vec::new, |listed| listed.0),
-        origins: [a, b, c, d, e, f, g, h, i],
+        limits: limits.unwrap_or_default(),
+        origins: [a, b, c, d, e, f, g, h, i, j],
     })
 }
 
@@ -253,16 +260,26 @@ impl Chosen {
         self.values() == other.values() && self.audit_webhook == other.audit_webhook
     }
 
-    /// Nobody had chosen any of what is different in `next`.
-    pub(super) fn only_defaults_change(&self, next: &Self) -> bool {
+    /// Nobody had chosen any of what is different in `next`, or it is what the same file may change.
+    pub(super) fn may_become(&self, next: &Self, same_file: bool) -> bool {
         let pairs = self
             .values()
             .into_iter()
             .zip(next.values())
             .zip(&self.origins);
-        pairs
-            .into_iter()
-            .all(|((now, then), origin)| now == then || origin == "default")
+        pairs.into_iter().all(|((now, then), origin)| {
+            now == then || origin == "default" || (same_file && now.0 == LIMITS)
+        })
+    }
+
+    /// The router serves alike with these: connections need not end for it.
+    pub(super) fn serves_as(&self, other: &Self) -> bool {
+        self.listen == other.listen
+            && self.public_url == other.public_url
+            && self.require_auth == other.require_auth
+            && self.max_body == other.max_body
+            && self.identity_provider == other.identity_provider
+            && self.cors == other.cors
     }
 
     /// What somebody has wished for and does not have here, for people; empty when all is as
@@ -288,7 +305,7 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 9] {
+    fn values(&self) -> [(&'static str, String); 10] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
@@ -305,6 +322,7 @@ impl Chosen {
             ),
             ("identity_provider", listed(&self.identity_provider)),
             ("cors", listed(&self.cors)),
+            (LIMITS, self.limits.to_string()),
         ]
     }
 

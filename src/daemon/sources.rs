@@ -114,7 +114,11 @@ pub(super) async fn apply(
         files: block.iter().map(Block::source).collect(),
     });
     let wished = wished.map_err(|error| error.to_string())?;
-    let moves = idle || before.only_defaults_change(&after);
+    let same_file = block.as_ref().is_some_and(|block| {
+        let name = block.source().name;
+        sources.files.iter().any(|file| file.name == name)
+    });
+    let moves = idle || before.may_become(&after, same_file);
     let mut refused = if moves { &after } else { &before }.refused(&wished);
     if refused.is_empty() && !moves {
         // What the last file said and this one does not.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::doubt::Streak;
 use crate::instances::tally::{Tallies, Tally};
+use crate::limits::{Limits, Seat};
 use crate::store::{CredentialState, LastUse, StoredInstance};
 use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError, Vault};
 
@@ -36,9 +37,9 @@ pub struct InstanceEntry {
     revoked: AtomicBool,
     ended: Notify,
     last_use: LastUse,
-    meter: AtomicU64,
     held: AtomicUsize,
     tally: OnceLock<Arc<Tally>>,
+    seat: OnceLock<Arc<Seat>>,
     /// Milliseconds since 1970 from when on its credential has been of no use.
     useless_since: AtomicI64,
     /// Its service has said 401, and has taken nothing since: then the streak is looked at.
@@ -61,9 +62,9 @@ impl InstanceEntry {
             revoked: AtomicBool::new(false),
             ended: Notify::new(),
             last_use: LastUse::new(stored.row.last_used_at),
-            meter: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             tally: OnceLock::new(),
+            seat: OnceLock::new(),
             useless_since: AtomicI64::new(millis(stored.row.credential.expired_at())),
             is_refused: AtomicBool::new(false),
             streak: Mutex::default(),
@@ -87,9 +88,10 @@ impl InstanceEntry {
         &self.held
     }
 
-    /// The state of the instance's rate limit: `router/limit.rs` reads and writes it, nobody else.
-    pub fn meter(&self) -> &AtomicU64 {
-        &self.meter
+    /// What it has used of its limits, and of its user's and service's. Looked up at the first call.
+    pub fn seat(&self, limits: &Limits) -> &Arc<Seat> {
+        self.seat
+            .get_or_init(|| limits.seat(&self.user, &self.service))
     }
 
     /// Where its requests are counted. Made at the first call.
@@ -210,9 +212,6 @@ impl InstanceEntry {
         self.last_use.inherit(&older.last_use);
         let refused = *older.streak();
         self.streak().inherit(&refused);
-        // A new URL or key is no new allowance.
-        self.meter
-            .fetch_max(older.meter.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The last use, when the store has not got it.

@@ -8,9 +8,11 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, VARY,
 };
-use http::{Method, Request};
+use http::{Method, Request, Response, StatusCode};
 
+use super::headers::REQUEST_ID;
 use super::origin::Names;
+use super::stream::Body;
 
 /// What the API and MCP are spoken with.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
@@ -46,6 +48,17 @@ pub(super) fn preflight<B>(names: &Names, request: &Request<B>) -> Option<Header
     );
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
     Some(headers)
+}
+
+/// The answer to a preflight, which has no body.
+pub(super) fn allow(headers: HeaderMap, request_id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, request_id.clone());
+    response
 }
 
 /// Lets a page read an answer. `page` is its origin; without one nothing but caches is told.

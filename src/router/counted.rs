@@ -1,4 +1,4 @@
-//! Bytes of a WebSocket, counted while they pass.
+//! Bytes of bodies and of WebSockets, counted while they pass.
 
 use std::io;
 use std::pin::Pin;
@@ -8,22 +8,55 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::instances::Tally;
+use crate::limits::{Limits, Seat};
+
+/// Where the bytes of one request count: in its user's books, and towards what limits it.
+#[derive(Clone)]
+pub(super) struct Meter {
+    tally: Arc<Tally>,
+    /// `None` where nothing limits it.
+    seat: Option<(Limits, Arc<Seat>)>,
+}
+
+impl Meter {
+    pub(super) fn new(tally: Arc<Tally>, seat: Option<(Limits, Arc<Seat>)>) -> Self {
+        Self { tally, seat }
+    }
+
+    /// Bytes have come from the client.
+    pub(super) fn received(&self, bytes: u64) {
+        self.tally.received(bytes);
+        self.pass(bytes);
+    }
+
+    /// Bytes went to the client.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.tally.sent(bytes);
+        self.pass(bytes);
+    }
+
+    fn pass(&self, bytes: u64) {
+        if let Some((limits, seat)) = &self.seat {
+            limits.pass(seat, bytes);
+        }
+    }
+}
 
 /// Where bytes of one direction count.
-pub(super) type Count = fn(&Arc<Tally>, u64);
+pub(super) type Count = fn(&Meter, u64);
 
 /// A side whose bytes count as they are read.
 pub(super) struct Counted<R> {
     inner: R,
-    tally: Arc<Tally>,
+    meter: Meter,
     count: Count,
 }
 
 impl<R> Counted<R> {
-    pub(super) fn new(inner: R, tally: Arc<Tally>, count: Count) -> Self {
+    pub(super) fn new(inner: R, meter: Meter, count: Count) -> Self {
         Self {
             inner,
-            tally,
+            meter,
             count,
         }
     }
@@ -40,7 +73,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
         let read = Pin::new(&mut this.inner).poll_read(cx, buffer);
         let count = buffer.filled().len().saturating_sub(before) as u64;
         if count > 0 {
-            (this.count)(&this.tally, count);
+            (this.count)(&this.meter, count);
         }
         read
     }
@@ -61,7 +94,7 @@ mod tests {
         let service = ServiceType::parse("demo").unwrap();
         let tally = tallies.tally(&user, &service);
         let bytes = [7u8; 1000];
-        let mut side = Counted::new(&bytes[..], tally.clone(), Tally::sent);
+        let mut side = Counted::new(&bytes[..], Meter::new(tally, None), Meter::sent);
         let mut read = [0; 300];
         while side.read(&mut read).await.unwrap() > 0 {}
         let mut found = 0;

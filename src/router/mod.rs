@@ -2,7 +2,7 @@
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
 //! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance,
-//! access (`access.rs`; `resource.rs` says where a token is to be had), limit (`limit.rs`), wait for a
+//! access (`access.rs`; `resource.rs` says where a token is to be had), limit (`limits`), wait for a
 //! service that restarts (`hold.rs`), headers (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer
 //! (`stream.rs`, `refusal.rs`), count. All that it needs lies in two tables, [`ServiceTable`] and
 //! `instances::InstanceTable`: nothing is asked and nothing is locked on the way of a request that
@@ -21,7 +21,6 @@ mod origin;
 mod cors;
 mod access;
 mod resource;
-mod limit;
 mod template;
 pub mod headers;
 mod rpc;

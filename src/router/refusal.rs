@@ -14,6 +14,7 @@ use super::headers::REQUEST_ID;
 use super::rpc::{self, Call};
 use super::stream::Body;
 use crate::config::spec::{Protocol, ServiceSpec};
+use crate::limits::Denied;
 use crate::problem::Problem;
 
 /// Why a request is not answered by a service.
@@ -46,8 +47,13 @@ pub(super) enum Refusal {
     ForeignOrigin,
     /// The rest of the path leaves the instance's part of it.
     BadPath,
-    /// The instance's bucket is empty.
-    RateLimited(Duration),
+    /// More than the instance, its user or the service may be sent.
+    RateLimited {
+        /// Which limit, and for how long.
+        denied: Denied,
+        /// What was called, when that is answered as JSON-RPC.
+        call: Option<Call>,
+    },
     /// The body is larger than this many bytes.
     BodyTooLarge(u64),
     /// The client stopped sending its body.
@@ -80,14 +86,33 @@ pub(super) enum Refusal {
 impl Refusal {
     /// What a request is told whose credential is taken no longer.
     pub(super) async fn expired(request: Request<Incoming>, spec: &ServiceSpec) -> Self {
-        let call = match spec.protocol {
-            Protocol::Mcp if *request.method() == Method::POST => rpc::read(request).await,
-            Protocol::Mcp | Protocol::Http => None,
+        let service = spec.display_name.clone();
+        let call = if may_be_rpc(&request, spec) {
+            rpc::read(request).await
+        } else {
+            None
         };
-        Self::CredentialsExpired {
-            service: spec.display_name.clone(),
-            call,
-        }
+        Self::CredentialsExpired { service, call }
+    }
+
+    /// What a request is told that is more than may be sent, as plain HTTP.
+    pub(super) fn limited(denied: Denied) -> Self {
+        Self::RateLimited { denied, call: None }
+    }
+
+    /// The same, as the client of this request survives it: an error status where it connects, and an
+    /// error of the call where it has.
+    pub(super) async fn limited_call(
+        denied: Denied,
+        request: Request<Incoming>,
+        spec: &ServiceSpec,
+    ) -> Self {
+        let call = if may_be_rpc(&request, spec) && rpc::is_in_session(request.headers()) {
+            rpc::read(request).await.filter(|call| !call.opens())
+        } else {
+            None
+        };
+        Self::RateLimited { denied, call }
     }
 
     fn status(&self) -> StatusCode {
@@ -99,7 +124,7 @@ impl Refusal {
             Self::BadPath | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::RateLimited(_) | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable | Self::Draining | Self::Unchecked => StatusCode::SERVICE_UNAVAILABLE,
@@ -121,7 +146,7 @@ impl Refusal {
             Self::UnknownHost => "unknown_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::BadPath => "bad_path",
-            Self::RateLimited(_) => "rate_limited",
+            Self::RateLimited { .. } => "rate_limited",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BadBody => "bad_body",
@@ -154,7 +179,7 @@ impl Refusal {
             | Self::UnknownHost
             | Self::ForeignOrigin
             | Self::BadPath
-            | Self::RateLimited(_)
+            | Self::RateLimited { .. }
             | Self::BodyTooLarge(_)
             | Self::BadMethod
             | Self::BadCoding
@@ -197,9 +222,10 @@ impl Refusal {
             }
             Self::ForeignOrigin => "pages of this origin may not call this server".to_owned(),
             Self::BadPath => "a path to this service may hold no `..`".to_owned(),
-            Self::RateLimited(_) => {
-                "this instance has sent too many requests; wait as `Retry-After` says".to_owned()
-            }
+            Self::RateLimited { denied, .. } => {
+                let seconds = self.retry_after().unwrap_or(1);
+                format!("{denied}; try again in {seconds} s")
+            },
             Self::BodyTooLarge(max) => format!("a body may have {max} bytes at most"),
             Self::BodyTimeout => "the rest of the body did not arrive".to_owned(),
             Self::BadBody => "the body is not framed as HTTP says (RFC 9112 §7)".to_owned(),
@@ -224,8 +250,13 @@ impl Refusal {
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(wait) | Self::Guessing(wait) => {
-                Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            Self::RateLimited {
+                denied: Denied { wait, .. },
+                ..
+            }
+            | Self::Guessing(wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Some(seconds.max(1))
             }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),
             Self::Unchecked => Some(5),
@@ -233,18 +264,27 @@ impl Refusal {
         }
     }
 
+    /// The call that is answered as JSON-RPC, and with which error.
+    fn call(&self) -> Option<(i32, &Call)> {
+        match self {
+            Self::CredentialsExpired { call, .. } => {
+                Some((rpc::CREDENTIALS_EXPIRED, call.as_ref()?))
+            }
+            Self::RateLimited { call, .. } => Some((rpc::RATE_LIMITED, call.as_ref()?)),
+            _ => None,
+        }
+    }
+
     /// The answer.
     pub(super) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         let id = request_id.to_str().unwrap_or_default();
-        if let Self::CredentialsExpired {
-            call: Some(call), ..
-        } = self
-        {
+        if let Some((number, call)) = self.call() {
             let error = rpc::Error {
-                number: rpc::CREDENTIALS_EXPIRED,
+                number,
                 code: self.code(),
                 message: &self.detail(),
                 request_id: id,
+                retry_after: self.retry_after(),
             };
             return rpc_answer(call, &error, request_id);
         }
@@ -262,13 +302,18 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, request_id.clone());
         if let Some(seconds) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Self::Token { challenge, .. } | Self::Scope { challenge } = self {
             headers.insert(WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }
+}
+
+/// Is it worth reading what was called?
+fn may_be_rpc(request: &Request<Incoming>, spec: &ServiceSpec) -> bool {
+    spec.protocol == Protocol::Mcp && *request.method() == Method::POST
 }
 
 /// The same as JSON-RPC: clients show an error of a call to people, and take an error status for the end.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Request;
+use http::header::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -18,12 +19,21 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Outside of what JSON-RPC and MCP keep for themselves.
 pub(super) const CREDENTIALS_EXPIRED: i32 = -33004;
+/// The same.
+pub(super) const RATE_LIMITED: i32 = -33003;
+
+const SESSION_ID: &str = "mcp-session-id";
+const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+/// The first revision without sessions. Revisions are dates, and compare as texts.
+const SESSIONLESS: &[u8] = b"2026-07-28";
 
 /// What was called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// One request, of this id.
     One(Value),
+    /// The one with which a client connects, `initialize` or `server/discover`.
+    Opening(Value),
     /// Several in one body (revision 2025-03-26).
     Batch(Vec<Value>),
     /// Nothing that has an answer: notifications, and answers to the service.
@@ -40,6 +50,15 @@ pub(super) struct Error<'a> {
     pub(super) message: &'a str,
     /// Under which it stands in the log.
     pub(super) request_id: &'a str,
+    /// Seconds, where it helps to wait.
+    pub(super) retry_after: Option<u64>,
+}
+
+/// Has the client of this request connected, so that it takes an error status for the end? From
+/// 2026-07-28 on there is nothing to connect to, and each request counts so.
+pub(super) fn is_in_session(headers: &HeaderMap) -> bool {
+    let version = headers.get(PROTOCOL_VERSION).map(HeaderValue::as_bytes);
+    headers.contains_key(SESSION_ID) || version.is_some_and(|version| version >= SESSIONLESS)
 }
 
 /// Reads the body; `None` when it is no JSON-RPC.
@@ -72,13 +91,22 @@ fn parse(body: &[u8]) -> Option<Call> {
                 Call::Batch(ids)
             })
         }
-        one if is_message(&one) => Some(id(&one).map_or(Call::Notice, Call::One)),
+        one if is_message(&one) => Some(match id(&one) {
+            Some(id) if is_opening(&one) => Call::Opening(id),
+            Some(id) => Call::One(id),
+            None => Call::Notice,
+        }),
         _ => None,
     }
 }
 
 fn is_message(value: &Value) -> bool {
     value.get("jsonrpc").is_some_and(|version| version == "2.0")
+}
+
+fn is_opening(value: &Value) -> bool {
+    let method = value.get("method").and_then(Value::as_str);
+    matches!(method, Some("initialize" | "server/discover"))
 }
 
 /// The id of a request.
@@ -89,8 +117,17 @@ fn id(value: &Value) -> Option<Value> {
 }
 
 impl Call {
+    /// Does a client connect with it?
+    pub(super) fn opens(&self) -> bool {
+        matches!(self, Self::Opening(_))
+    }
+
     /// The body that says so; `None` when there is nothing to answer.
     pub(super) fn refused(&self, error: &Error<'_>) -> Option<Vec<u8>> {
+        let mut data = json!({ "code": error.code, "requestId": error.request_id });
+        if let Some(seconds) = error.retry_after {
+            data["retryAfter"] = seconds.into();
+        }
         let one = |id: &Value| {
             json!({
                 "jsonrpc": "2.0",
@@ -98,12 +135,12 @@ impl Call {
                 "error": {
                     "code": error.number,
                     "message": error.message,
-                    "data": { "code": error.code, "requestId": error.request_id },
+                    "data": data,
                 },
             })
         };
         let answer = match self {
-            Self::One(id) => one(id),
+            Self::One(id) | Self::Opening(id) => one(id),
             Self::Batch(ids) => ids.iter().map(one).collect(),
             Self::Notice => return None,
         };
@@ -138,6 +175,10 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
             Some(Call::Notice),
         );
+        for method in ["initialize", "server/discover"] {
+            let opening = call("7").replace("tools/list", method);
+            check(&opening, Some(Call::Opening(json!(7))));
+        }
         let batch = format!("[{},{}]", call("1"), call(r#""b""#));
         check(&batch, Some(Call::Batch(vec![json!(1), json!("b")])));
         for other in [
@@ -160,6 +201,7 @@ mod tests {
             code: "credentials_expired",
             message: "no",
             request_id: "q",
+            retry_after: None,
         };
         let answer = |call: Call| -> Value {
             serde_json::from_slice(&call.refused(&error).unwrap()).unwrap()
@@ -177,6 +219,34 @@ mod tests {
             (&batch[0]["id"], batch[1]["id"].to_string()),
             (&json!(1), "1.0".to_owned())
         );
+        assert_eq!(answer(Call::Opening(json!("7"))), expected);
         assert_eq!(Call::Notice.refused(&error), None);
+        let limited = Error {
+            number: RATE_LIMITED,
+            code: "rate_limited",
+            retry_after: Some(3),
+            ..error
+        };
+        let said: Value =
+            serde_json::from_slice(&Call::One(json!(1)).refused(&limited).unwrap()).unwrap();
+        assert_eq!(
+            said["error"]["data"],
+            json!({"code": "rate_limited", "requestId": "q", "retryAfter": 3})
+        );
+    }
+
+    #[test]
+    fn a_client_that_has_connected_shows_a_session_or_a_revision_without_them() {
+        #[track_caller]
+        fn check(name: &'static str, value: &'static str, expected: bool) {
+            let value = HeaderValue::from_static(value);
+            let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), value)]);
+            assert_eq!(is_in_session(&headers), expected, "{headers:?}");
+        }
+        check("mcp-session-id", "s", true);
+        check("mcp-protocol-version", "2026-07-28", true);
+        check("mcp-protocol-version", "2027-01-01", true);
+        check("mcp-protocol-version", "2025-11-25", false);
+        check("accept", "*/*", false);
     }
 }

@@ -24,6 +24,7 @@ use super::service::Service;
 use super::tables::Services;
 use crate::audit::Audit;
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::sockets::Reserve;
 use crate::users::Users;
 
@@ -78,19 +79,19 @@ impl Router {
         services: Arc<Services>,
         instances: Instances,
         users: Users,
+        limits: Limits,
         audit: Audit,
         api: axum::Router,
     ) -> Self {
-        let (flight, began) = (Flight::new(), Instant::now());
         Self(Arc::new(Service {
             config,
             services,
             instances,
             users,
+            limits,
             audit,
             api,
-            flight,
-            began,
+            flight: Flight::new(),
         }))
     }
 

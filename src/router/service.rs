@@ -16,7 +16,8 @@ use tower::ServiceExt;
 
 use super::access::{self, Access, Shown};
 use super::cors;
-use super::drain::{Flight, Phase, reached};
+use super::counted::Meter;
+use super::drain::Flight;
 use super::headers::{self, Facts, REQUEST_ID};
 use super::hold;
 use super::origin::{self, Stranger};
@@ -24,14 +25,15 @@ use super::pass::Pass;
 use super::path::{self, Route, Target};
 use super::refusal::Refusal;
 use super::resource::{self, Fault};
-use super::stream::{Body, Cut, Fate, RequestBody};
+use super::serve::RouterConfig;
+use super::stream::{self, Body, Cut, Fate, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
-use super::{limit, serve::RouterConfig};
 use crate::audit::{Audit, Visit, words};
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
+use crate::limits::{Admitted, Limits};
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
 
@@ -44,10 +46,10 @@ pub(super) struct Service {
     pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
+    pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
-    pub(super) began: Instant,
 }
 
 /// Why a request has no answer of its service.
@@ -111,7 +113,7 @@ impl Service {
             return Err(Refusal::BadMethod);
         }
         if let Some(headers) = cors::preflight(&self.config.names, &request) {
-            return Ok(allow(headers, id));
+            return Ok(cors::allow(headers, id));
         }
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
@@ -123,11 +125,17 @@ impl Service {
                 let visit = visit(peer, id);
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
-                let answered = match self.admit(&found, request.headers()) {
-                    Ok(()) if found.instance.credential_expired_at().is_some() => {
+                let answered = match self.admit(&found, &request) {
+                    Ok(_) if found.instance.credential_expired_at().is_some() => {
                         Err(Refusal::expired(request, &found.service.spec).await)
                     }
-                    Ok(()) => self.forward(request, &target, found, id, peer).await,
+                    Ok(admitted) => {
+                        let forward = self.forward(request, &target, found, admitted, id, peer);
+                        forward.await
+                    }
+                    Err(Refusal::RateLimited { denied, .. }) => {
+                        Err(Refusal::limited_call(denied, request, &found.service.spec).await)
+                    }
                     Err(refusal) => Err(refusal),
                 };
                 count(&tally, &answered, arrived.elapsed());
@@ -301,14 +309,21 @@ impl Service {
     }
 
     /// Is there room for it now, and somebody to answer it?
-    fn admit(&self, found: &Found, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn admit(
+        &self,
+        found: &Found,
+        request: &Request<Incoming>,
+    ) -> Result<Option<Admitted>, Refusal> {
         if !self.flight.takes_requests() {
             return Err(Refusal::Draining);
         }
-        if let Some(rate) = found.service.spec.rate_limit {
-            let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            limit::take(found.instance.meter(), rate, now).map_err(Refusal::RateLimited)?;
-        }
+        let seat = || found.instance.seat(&self.limits);
+        let asks_for_stream = stream::is_asked_for(request);
+        let admitted = self
+            .limits
+            .admit(&found.service.spec, seat, asks_for_stream)
+            .map_err(Refusal::limited)?;
+        let headers = request.headers();
         // What is sent on is made of the decoded body (RFC 9112 §6.1).
         let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
         if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
@@ -320,7 +335,7 @@ impl Service {
         if length.is_some_and(|length: u64| length > self.config.max_body) {
             return Err(Refusal::BodyTooLarge(self.config.max_body));
         }
-        Ok(())
+        Ok(admitted)
     }
 
     async fn forward(
@@ -328,6 +343,7 @@ impl Service {
         mut request: Request<Incoming>,
         target: &Target<'_>,
         found: Found,
+        admitted: Option<Admitted>,
         id: &HeaderValue,
         peer: IpAddr,
     ) -> Result<Response<Body>, Refusal> {
@@ -336,6 +352,11 @@ impl Service {
             service,
             tally,
         } = found;
+        let (seat, mut slot) = match admitted {
+            Some(Admitted { seat, slot }) => (Some(seat), slot),
+            None => (None, None),
+        };
+        let meter = Meter::new(tally, seat.clone().map(|seat| (self.limits.clone(), seat)));
         if instance.touch(Timestamp::now()) {
             self.audit.first_use(&instance, visit(peer, id));
         }
@@ -345,12 +366,13 @@ impl Service {
             target,
             &instance,
             &service,
-            &tally,
+            &meter,
             id,
             peer,
             client.is_some(),
         )?;
         let is_push = prepared.method() == Method::GET;
+        let is_safe = prepared.method().is_safe();
         let sending = tokio::time::timeout(HEAD_TIMEOUT, self.send(prepared, &instance));
         let sent = tokio::select! {
             biased;
@@ -376,19 +398,30 @@ impl Service {
             let Some(client) = client else {
                 return Err(Refusal::UpstreamFailed);
             };
-            upgrade::join(client, &mut response, instance.clone(), tally, &self.flight);
+            upgrade::join(
+                client,
+                &mut response,
+                instance.clone(),
+                meter,
+                slot,
+                &self.flight,
+            );
             let dressed = self.dress(response, target, &instance, &service, id, true);
             return Ok(dressed.map(|_| Body::empty()));
         }
         let is_stream = headers::is_event_stream(response.headers());
+        if let Some(seat) = seat.filter(|_| is_stream && slot.is_none()) {
+            let opened = self.limits.open_stream(&service.spec, &seat, is_safe);
+            slot = Some(opened.map_err(Refusal::limited)?);
+        }
         Ok(self
             .dress(response, target, &instance, &service, id, false)
             .map(|inner| {
                 if is_stream {
-                    let end = end_of_stream(&instance, &self.flight, is_push);
-                    Body::event_stream(inner, lease, instance, tally, end)
+                    let end = stream::end(&instance, &self.flight, is_push);
+                    Body::event_stream(inner, lease, instance, meter, end, slot)
                 } else {
-                    Body::answer(inner, lease, instance, tally)
+                    Body::answer(inner, lease, instance, meter)
                 }
             }))
     }
@@ -435,7 +468,7 @@ impl Service {
         target: &Target<'_>,
         instance: &Pass,
         service: &ServiceEntry,
-        tally: &Arc<Tally>,
+        meter: &Meter,
         id: &HeaderValue,
         peer: IpAddr,
         upgrades: bool,
@@ -472,8 +505,8 @@ impl Service {
         if upgrades {
             upgrade::mark(&mut parts.headers);
         }
-        let (instance, tally) = (instance.clone(), Arc::clone(tally));
-        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, tally);
+        let (instance, meter) = (instance.clone(), meter.clone());
+        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, meter);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // Else a GET's would be left out: for hyper it has none.
             let chunked = HeaderValue::from_static("chunked");
@@ -528,15 +561,6 @@ fn visit(address: IpAddr, id: &HeaderValue) -> Visit<'_> {
     }
 }
 
-/// The answer to a preflight, which has no body.
-fn allow(headers: HeaderMap, id: &HeaderValue) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    *response.headers_mut() = headers;
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    response
-}
-
 /// May this entry answer now? Its time may have come since it was put into the table; and one that
 /// does not open answers like one that is not there, while the log knows.
 fn is_usable(entry: &InstanceEntry) -> bool {
@@ -546,23 +570,6 @@ fn is_usable(entry: &InstanceEntry) -> bool {
         return false;
     }
     !expired
-}
-
-/// A push stream ends cleanly when the router drains, an answer only when all ends.
-fn end_of_stream(instance: &Pass, flight: &Flight, is_push: bool) -> super::stream::End {
-    let instance = instance.clone();
-    let phase = if is_push {
-        Phase::Draining
-    } else {
-        Phase::Ended
-    };
-    let reached = reached(flight.phase(), phase);
-    Box::pin(async move {
-        tokio::select! {
-            () = instance.revoked() => Err(Cut::Revoked),
-            () = reached => Ok(()),
-        }
-    })
 }
 
 /// Which refusal a failed exchange is.

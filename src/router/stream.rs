@@ -15,14 +15,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{ACCEPT, HeaderValue};
+use http::{Method, Request};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::drain::Busy;
+use super::counted::Meter;
+use super::drain::{Busy, Flight, Phase, reached};
 use super::headers;
 use super::pass::Pass;
+use super::upgrade;
 use super::upstream::Lease;
-use crate::instances::Tally;
+use crate::limits::Slot;
 
 /// A client may pause so long within its body.
 const REQUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -54,7 +58,7 @@ pub(super) struct RequestBody {
     inner: Incoming,
     left: u64,
     instance: Pass,
-    tally: Arc<Tally>,
+    meter: Meter,
     silence: Silence,
     fate: Fate,
 }
@@ -72,18 +76,13 @@ impl Fate {
 
 impl RequestBody {
     /// Passes at most `max` bytes.
-    pub(super) fn new(
-        inner: Incoming,
-        max: u64,
-        instance: Pass,
-        tally: Arc<Tally>,
-    ) -> (Self, Fate) {
+    pub(super) fn new(inner: Incoming, max: u64, instance: Pass, meter: Meter) -> (Self, Fate) {
         let fate = Fate::default();
         let body = Self {
             inner,
             left: max,
             instance,
-            tally,
+            meter,
             silence: Silence::new(REQUEST_SILENCE_MAX),
             fate: fate.clone(),
         };
@@ -125,7 +124,7 @@ impl HttpBody for RequestBody {
             None => return this.cut(Cut::TooLarge),
         }
         if length > 0 {
-            this.tally.received(length);
+            this.meter.received(length);
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -160,13 +159,46 @@ pub(super) struct Answer {
     inner: Incoming,
     lease: Option<Lease>,
     instance: Pass,
-    tally: Arc<Tally>,
+    meter: Meter,
     silence: Option<Silence>,
     end: Option<End>,
+    /// The stream is open as long as this.
+    slot: Option<Slot>,
 }
 
 /// Ends a stream from outside: cleanly with `Ok`, with a reset otherwise.
 pub(super) type End = Pin<Box<dyn Future<Output = Result<(), Cut>> + Send>>;
+
+/// A push stream ends cleanly when the router drains, an answer only when all ends.
+pub(super) fn end(instance: &Pass, flight: &Flight, is_push: bool) -> End {
+    let instance = instance.clone();
+    let phase = if is_push {
+        Phase::Draining
+    } else {
+        Phase::Ended
+    };
+    let reached = reached(flight.phase(), phase);
+    Box::pin(async move {
+        tokio::select! {
+            () = instance.revoked() => Err(Cut::Revoked),
+            () = reached => Ok(()),
+        }
+    })
+}
+
+/// Does a request ask for a stream, so that it can be refused before its service is asked? Whoever
+/// sends anything takes an answer that is one, but does not ask for it.
+pub(super) fn is_asked_for<B>(request: &Request<B>) -> bool {
+    let takes_events = |value: &HeaderValue| {
+        let mut kinds = value.as_bytes().split(|&b| b == b',');
+        kinds.any(|kind| {
+            let kind = kind.split(|&b| b == b';').next().unwrap_or_default();
+            kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+        })
+    };
+    let accepted = || request.headers().get_all(ACCEPT).iter().any(takes_events);
+    upgrade::is_asked_for(request) || (request.method() == Method::GET && accepted())
+}
 
 impl Body {
     fn of(source: Source) -> Self {
@@ -200,14 +232,15 @@ impl Body {
     }
 
     /// A service's, which ends by itself.
-    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Pass, tally: Arc<Tally>) -> Self {
+    pub(super) fn answer(inner: Incoming, lease: Lease, instance: Pass, meter: Meter) -> Self {
         Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
-            tally,
+            meter,
             silence: Some(Silence::new(ANSWER_SILENCE_MAX)),
             end: None,
+            slot: None,
         })))
     }
 
@@ -216,16 +249,18 @@ impl Body {
         inner: Incoming,
         lease: Lease,
         instance: Pass,
-        tally: Arc<Tally>,
+        meter: Meter,
         end: End,
+        slot: Option<Slot>,
     ) -> Self {
         Self::of(Source::Service(Box::new(Answer {
             inner,
             lease: Some(lease),
             instance,
-            tally,
+            meter,
             silence: None,
             end: Some(end),
+            slot,
         })))
     }
 }
@@ -243,11 +278,12 @@ impl Answer {
             let mut frame = frame.transpose()?;
             if frame.is_none() {
                 self.give_back();
+                self.slot = None;
             }
             if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
                 && !data.is_empty()
             {
-                self.tally.sent(data.len() as u64);
+                self.meter.sent(data.len() as u64);
             }
             if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
                 headers::strip_response(trailers);

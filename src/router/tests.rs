@@ -25,6 +25,7 @@ use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::outbound::{Outbound, Policy};
 use crate::secret::Secret;
 use crate::store::{Memory, StoreHandle};
@@ -267,6 +268,7 @@ impl World {
             services.clone(),
             instances.clone(),
             users.clone(),
+            Limits::new(users.groups().clone()),
             audit.clone(),
             api,
         );

@@ -3,7 +3,6 @@
 //! The same checks and the same injection as for any request; then bytes pass both ways until either
 //! side ends, the instance does, or the router drains.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
@@ -15,10 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::counted::Counted;
+use super::counted::{Counted, Meter};
 use super::drain::{Flight, Phase, reached};
 use super::pass::Pass;
-use crate::instances::Tally;
+use crate::limits::Slot;
 
 /// How long one half of a WebSocket may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
@@ -26,10 +25,14 @@ const LINGER: Duration = Duration::from_secs(5);
 /// What a client wants its connection to become: only a WebSocket, and only over HTTP/1.1 (over
 /// HTTP/2 it needs RFC 8441, which is not offered).
 pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
-    let asks = request.version() == Version::HTTP_11
+    is_asked_for(request).then(|| hyper::upgrade::on(request))
+}
+
+/// Does a client want that?
+pub(super) fn is_asked_for<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_11
         && request.method() == Method::GET
-        && is_websocket(request.headers());
-    asks.then(|| hyper::upgrade::on(request))
+        && is_websocket(request.headers())
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {
@@ -53,18 +56,20 @@ pub(super) fn join(
     client: OnUpgrade,
     answer: &mut Response<Incoming>,
     instance: Pass,
-    tally: Arc<Tally>,
+    meter: Meter,
+    slot: Option<Slot>,
     flight: &Flight,
 ) {
     let service = hyper::upgrade::on(answer);
     let draining = reached(flight.phase(), Phase::Draining);
     tokio::spawn(async move {
+        let _slot = slot;
         let pipe = async {
             let (client, service) = tokio::try_join!(client, service)?;
             let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
             let (from_service, to_service) = tokio::io::split(TokioIo::new(service));
-            let from_client = Counted::new(from_client, Arc::clone(&tally), Tally::received);
-            let from_service = Counted::new(from_service, tally, Tally::sent);
+            let from_client = Counted::new(from_client, meter.clone(), Meter::received);
+            let from_service = Counted::new(from_service, meter, Meter::sent);
             let mut up = std::pin::pin!(pass(from_client, to_service));
             let mut down = std::pin::pin!(pass(from_service, to_client));
             // When one side has said all, the other has a moment for its last words.

@@ -22,9 +22,11 @@ use checks::{
     checks_are_few_for_each_user, checks_are_forgotten_when_asked_to_or_old,
     checks_are_remembered_for_their_user_only,
 };
+use groups::users_are_put_into_groups;
 
 mod audit;
 mod checks;
+mod groups;
 
 mod usage;
 
@@ -57,6 +59,7 @@ for_each_backend! {
     a_user_is_added_once_with_their_token,
     a_user_is_ensured_once_without_a_token,
     users_come_in_the_order_of_their_ids,
+    users_are_put_into_groups,
     removing_a_user_takes_all_that_is_theirs_and_nothing_else,
     a_user_has_one_instance_of_a_service,
     an_instance_needs_its_user,
@@ -127,6 +130,7 @@ async fn add_user(store: &StoreHandle, id: &str, n: u8) -> bool {
     let new = NewUser {
         id: user(id),
         created_at: at(5),
+        group: None,
     };
     store
         .add_user(new, token(n, TokenOwner::User(user(id))))
@@ -162,7 +166,8 @@ async fn a_user_is_added_once_with_their_token(store: StoreHandle) {
             id: user("alice"),
             created_at: at(5),
             instances: 0,
-            disabled_at: None
+            disabled_at: None,
+            group: None,
         }
     );
     let first = store.token_by_hash(&[1; 32]).await.unwrap().unwrap();
@@ -176,6 +181,7 @@ async fn a_user_is_ensured_once_without_a_token(store: StoreHandle) {
         let new = NewUser {
             id: user("alice"),
             created_at: at(5),
+            group: None,
         };
         store.ensure_user(new).await.unwrap()
     };

@@ -8,7 +8,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditFilter, AuditRow, CHECKS_MAX, Check, CheckKey, CredentialState,
     HealthRow, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page,
@@ -51,7 +51,7 @@ impl Store for Memory {
             if state.users.contains_key(&user.id) {
                 return false;
             }
-            state.users.insert(user.id, user.created_at);
+            state.insert_user(user);
             state.push_token(token);
             true
         })
@@ -61,7 +61,7 @@ impl Store for Memory {
         self.run(|state| {
             let is_new = !state.users.contains_key(&user.id);
             if is_new {
-                state.users.insert(user.id, user.created_at);
+                state.insert_user(user);
             }
             is_new
         })
@@ -87,6 +87,7 @@ impl Store for Memory {
         self.run(|state| {
             state.users.remove(id)?;
             state.disabled.remove(id);
+            state.groups.remove(id);
             state
                 .tokens
                 .retain(|_, token| token.owner != TokenOwner::User(id.clone()));
@@ -124,6 +125,18 @@ impl Store for Memory {
             }
             Some(true)
         })
+    }
+
+    fn set_group(&self, id: &UserId, group: Option<GroupName>) -> Answer<'_, bool> {
+        self.run(|state| state.set_group(id, group))
+    }
+
+    fn grouped_users(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Answer<'_, Vec<(UserId, GroupName)>> {
+        self.run(|state| state.grouped_users(after, limit))
     }
 
     fn add_token(&self, token: NewToken) -> Answer<'_, TokenAdded> {

@@ -24,7 +24,7 @@ mod contract;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 
 pub use checks::{CHECKS_MAX, Check, CheckKey};
 pub use error::{OpenError, StoreError};
@@ -73,6 +73,18 @@ pub trait Store: Send + Sync + 'static {
     /// Switches a user off, since this time, or on; what is theirs stays. `None` when there is no
     /// such user, else whether that has changed anything. After a crash: off or on.
     fn switch_user(&self, id: &UserId, off: Option<Timestamp>) -> Answer<'_, Option<bool>>;
+
+    /// Puts a user into a group, or into none; `false`, and nothing changed, when there is no such user.
+    /// After a crash: the old group or the new one.
+    fn set_group(&self, id: &UserId, group: Option<GroupName>) -> Answer<'_, bool>;
+
+    /// Up to `limit` users who are in a group, in the order of their ids, those after `after`. Changes
+    /// nothing.
+    fn grouped_users(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Answer<'_, Vec<(UserId, GroupName)>>;
 
     /// Adds a token, and forgets its owner's that have ended but for the last
     /// [`ENDED_TOKENS_KEPT`]. Nothing has changed unless it is there. After a crash: all or nothing.

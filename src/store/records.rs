@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{AppName, Label, Port, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{AppName, GroupName, Label, Port, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::terms::Terms;
 
 /// A part of a list, and where it goes on.
@@ -25,6 +25,8 @@ pub struct NewUser {
     pub id: UserId,
     /// When.
     pub created_at: Timestamp,
+    /// Whose limits hold for them.
+    pub group: Option<GroupName>,
 }
 
 /// A user.
@@ -38,6 +40,8 @@ pub struct UserRow {
     pub instances: u64,
     /// Since when nothing of theirs opens anything.
     pub disabled_at: Option<Timestamp>,
+    /// Whose limits hold for them.
+    pub group: Option<GroupName>,
 }
 
 /// Who a token speaks for.

@@ -6,10 +6,11 @@
 //! have to die with them.
 //!
 //! `bearer.rs` (pure) finds the token of a request, `tokens.rs` has the handle, `wanted.rs` (pure)
-//! what a token may be like, `live.rs` the tokens that are in use, `guessing.rs` (pure) how wrong
-//! ones are counted, `suspects.rs` for whom.
+//! what a token may be like, `live.rs` the tokens that are in use, `groups.rs` whose limits hold for
+//! a user, `guessing.rs` (pure) how wrong ones are counted, `suspects.rs` for whom.
 
 mod bearer;
+mod groups;
 mod guessing;
 mod live;
 mod suspects;
@@ -18,6 +19,7 @@ mod wanted;
 mod outside;
 
 pub use bearer::bearer;
+pub use groups::{Groups, Member};
 pub use live::LiveToken;
 pub use suspects::{Peer, Suspects};
 pub use tokens::{AuthError, Caller, Made, Shown, UserError, Users};

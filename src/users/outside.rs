@@ -47,6 +47,7 @@ impl Users {
         let new = NewUser {
             id: user.clone(),
             created_at: Timestamp::now(),
+            group: None,
         };
         if self.store.ensure_user(new).await? {
             tracing::info!(%user, "added a user, on their first JWT");

@@ -6,12 +6,13 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use crate::identity::Identity;
-use crate::ids::{Timestamp, UserId};
+use crate::ids::{GroupName, Timestamp, UserId};
 use crate::secret::Secret;
 use crate::store::{
     NewToken, NewUser, StoreError, StoreHandle, TOKENS_MAX, TokenAdded, TokenChoice, TokenOwner,
     TokenRow, UserRow,
 };
+use crate::users::groups::Groups;
 use crate::users::live::{Live, LiveToken};
 use crate::users::suspects::Suspects;
 use crate::users::wanted::{Unfit, Wanted};
@@ -112,6 +113,7 @@ pub struct Users {
     vault: Vault,
     live: Arc<Live>,
     suspects: Arc<Suspects>,
+    groups: Groups,
     pub(super) identity: Identity,
 }
 
@@ -119,6 +121,7 @@ impl Users {
     /// A handle to the users of this store.
     pub fn new(store: StoreHandle, vault: Vault) -> Self {
         Self {
+            groups: Groups::new(store.clone()),
             store,
             vault,
             live: Arc::new(Live::new()),
@@ -132,6 +135,11 @@ impl Users {
         &self.suspects
     }
 
+    /// In which group each user is.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// News of each time that tokens were revoked.
     pub fn endings(&self) -> watch::Receiver<u64> {
         self.live.endings()
@@ -142,16 +150,35 @@ impl Users {
     /// # Errors
     /// They exist already, or nothing could be written.
     pub async fn add(&self, user: &UserId) -> Result<Secret<String>, UserError> {
+        self.add_to(user, None).await
+    }
+
+    /// As [`Users::add`], in this group.
+    ///
+    /// # Errors
+    /// They exist already, or nothing could be written.
+    pub async fn add_to(
+        &self,
+        user: &UserId,
+        group: Option<GroupName>,
+    ) -> Result<Secret<String>, UserError> {
         let owner = TokenOwner::User(user.clone());
         let (token, row) = self.make(owner, Wanted::default())?;
         let new = NewUser {
             id: user.clone(),
             created_at: row.created_at,
+            group,
         };
-        match self.store.add_user(new, row).await? {
-            true => Ok(token),
-            false => Err(UserError::Exists(user.clone())),
+        let is_grouped = new.group.is_some();
+        if !self.store.add_user(new, row).await? {
+            return Err(UserError::Exists(user.clone()));
         }
+        // They are there, and their token is told: a group that could not be read holds from the next
+        // start of the daemon on.
+        if is_grouped && let Err(error) = self.groups.refresh(user).await {
+            tracing::warn!(%user, %error, "the limits of their group do not hold yet");
+        }
+        Ok(token)
     }
 
     /// Makes another token for a user or for the operator. Older ones go on working.

@@ -33,6 +33,7 @@ mod startup;
 mod routing;
 mod streaming;
 mod trees;
+mod limits;
 mod lock_descriptor;
 mod cgroups;
 mod mcp_clients;

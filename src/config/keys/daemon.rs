@@ -1,7 +1,7 @@
 //! Keys of the file's top level and of its `mcpm` block.
 
 use super::Treatment::NotYet;
-use super::{APP, Key, Kind, Short, Table};
+use super::{APP, Key, Kind, LIMITS, Short, Table};
 
 /// The top level, when it is a map with `apps` or `pm2`.
 pub static TOP: Table = Table::new(
@@ -77,7 +77,12 @@ pub static DAEMON: Table = Table::new(
             "none",
             "pages of other origins that may call",
         ),
-        Key::new("limits", Kind::Any, "", "bounds of the router").but(NotYet),
+        Key::new(
+            "limits",
+            Kind::Block(&LIMITS, &[]),
+            "none",
+            "how much instances, users and services may send at most",
+        ),
         Key::new(
             "retention",
             Kind::Block(&RETENTION, &[]),

@@ -1,6 +1,6 @@
 //! Keys of the `mcp` block and of the blocks in it.
 
-use super::{Key, Kind, Short, Table};
+use super::{Key, Kind, MCP_LIMITS, Short, Table};
 
 /// `mcp`
 pub static MCP: Table = Table::new(
@@ -71,6 +71,12 @@ pub static MCP: Table = Table::new(
             Kind::Block(&RATE_LIMIT, &[Short::False, Short::Number]),
             "none",
             "per instance; a number is its `per_minute`",
+        ),
+        Key::new(
+            "limits",
+            Kind::Block(&MCP_LIMITS, &[]),
+            "those of the daemon",
+            "how much each instance, and the service as a whole, may be sent at most",
         ),
         Key::new(
             "allow_private",

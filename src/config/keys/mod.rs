@@ -6,6 +6,7 @@
 
 mod app;
 mod daemon;
+mod limits;
 mod mcp;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 
 pub use app::APP;
 pub use daemon::{AUDIT, CORS, DAEMON, IDENTITY_PROVIDER, LOG_ROTATE, RETENTION, TOP};
+pub use limits::{BYTE_RATE, LIMITS, MCP_LIMITS, QUOTA, REQUEST_RATE};
 pub use mcp::{AUTH, AUTH_FIELD, BASIC, HEALTH, INJECT, MCP, RATE_LIMIT, VALIDATE, VALIDATE_JSON};
 
 /// What a block may hold.
@@ -111,6 +113,8 @@ pub enum Kind {
     Block(&'static Table, &'static [Short]),
     /// A list of maps with a table of their own.
     Blocks(&'static Table),
+    /// A map of names that people choose, each with a map that has a table of its own.
+    Named(&'static Table),
     /// Anything: not looked at.
     Any,
 }
@@ -252,6 +256,7 @@ impl Kind {
                 words.join(" or ")
             }
             Self::Blocks(_) => "a list of maps".to_owned(),
+            Self::Named(_) => "a map of names, each with a map".to_owned(),
             Self::Any => "anything".to_owned(),
         }
     }
@@ -280,6 +285,7 @@ impl Kind {
             Self::Env | Self::Texted => "map".to_owned(),
             Self::Block(table, _) => format!("block `{}`", table.path),
             Self::Blocks(table) => format!("list of `{}`", table.path),
+            Self::Named(table) => format!("map of `{}`", table.path),
             Self::Any => "any".to_owned(),
         }
     }
@@ -364,7 +370,7 @@ mod tests {
         fn add(table: &'static Table, all: &mut Vec<&'static Table>) {
             all.push(table);
             for key in table.keys {
-                if let Kind::Block(inner, _) | Kind::Blocks(inner) = key.kind {
+                if let Kind::Block(inner, _) | Kind::Blocks(inner) | Kind::Named(inner) = key.kind {
                     add(inner, all);
                 }
             }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, AuditEntry, Check, CheckKey, ENDED_TOKENS_KEPT, HealthRow, InstanceCursor, InstanceRow,
-    NewInstance, NewToken, Page, ServiceRow, StoredInstance, TokenOwner, TokenRow, Usage, UsageKey,
-    UserRow,
+    NewInstance, NewToken, NewUser, Page, ServiceRow, StoredInstance, TokenOwner, TokenRow, Usage,
+    UsageKey, UserRow,
 };
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) closed: bool,
     pub(super) users: BTreeMap<UserId, Timestamp>,
+    /// Those that are in a group.
+    pub(super) groups: BTreeMap<UserId, GroupName>,
     /// Those that are switched off, and since when.
     pub(super) disabled: BTreeMap<UserId, Timestamp>,
     pub(super) tokens: BTreeMap<i64, TokenRow>,
@@ -30,6 +32,38 @@ impl State {
     pub(super) fn number(&mut self) -> i64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    pub(super) fn insert_user(&mut self, user: NewUser) {
+        if let Some(group) = user.group {
+            self.groups.insert(user.id.clone(), group);
+        }
+        self.users.insert(user.id, user.created_at);
+    }
+
+    pub(super) fn set_group(&mut self, id: &UserId, group: Option<GroupName>) -> bool {
+        if !self.users.contains_key(id) {
+            return false;
+        }
+        match group {
+            Some(group) => self.groups.insert(id.clone(), group),
+            None => self.groups.remove(id),
+        };
+        true
+    }
+
+    pub(super) fn grouped_users(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Vec<(UserId, GroupName)> {
+        let rest = self
+            .groups
+            .iter()
+            .filter(|&(id, _)| after.is_none_or(|after| id > after));
+        rest.take(limit as usize)
+            .map(|(id, group)| (id.clone(), group.clone()))
+            .collect()
     }
 
     pub(super) fn push_token(&mut self, new: NewToken) -> i64 {
@@ -116,6 +150,7 @@ impl State {
             created_at,
             instances: own.count() as u64,
             disabled_at: self.disabled.get(id).copied(),
+            group: self.groups.get(id).cloned(),
         })
     }
 

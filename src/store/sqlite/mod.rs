@@ -21,7 +21,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
     InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page,
@@ -105,7 +105,7 @@ impl Store for Sqlite {
     }
 
     fn ensure_user(&self, user: NewUser) -> Answer<'_, bool> {
-        self.write(move |conn| users::add_missing(conn, &user.id, user.created_at))
+        self.write(move |conn| users::add_user(conn, &user))
     }
 
     fn user(&self, id: &UserId) -> Answer<'_, Option<UserRow>> {
@@ -126,6 +126,20 @@ impl Store for Sqlite {
     fn switch_user(&self, id: &UserId, off: Option<Timestamp>) -> Answer<'_, Option<bool>> {
         let id = id.clone();
         self.write(move |conn| users::switch(conn, &id, off))
+    }
+
+    fn set_group(&self, id: &UserId, group: Option<GroupName>) -> Answer<'_, bool> {
+        let id = id.clone();
+        self.write(move |conn| users::set_group(conn, &id, group.as_ref()))
+    }
+
+    fn grouped_users(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Answer<'_, Vec<(UserId, GroupName)>> {
+        let after = after.cloned();
+        self.read(move |conn| users::grouped(conn, after.as_ref(), limit))
     }
 
     fn add_token(&self, token: NewToken) -> Answer<'_, TokenAdded> {

@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_audit.sql"),
     include_str!("migrations/0004_instances_life.sql"),
     include_str!("migrations/0046_credential_state.sql"),
+    include_str!("migrations/0047_user_groups.sql"),
 ];
 
 /// How long a statement waits for another program (a backup, a curious `sqlite3`) to let go.

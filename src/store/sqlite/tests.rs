@@ -28,7 +28,12 @@ async fn add(store: &Sqlite, id: &str, n: u8) -> Result<bool, StoreError> {
         created_at,
         expires_at: None,
     };
-    store.add_user(NewUser { id, created_at }, token).await
+    let user = NewUser {
+        id,
+        created_at,
+        group: None,
+    };
+    store.add_user(user, token).await
 }
 
 /// A write that holds the thread until the sender is dropped, and a wait until it does.

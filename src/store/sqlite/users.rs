@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::column::{column, owner_disabled};
+use super::column::{column, optional_column, owner_disabled};
 use super::instances;
-use crate::ids::{Timestamp, UserId};
+use crate::ids::{GroupName, Timestamp, UserId};
 use crate::store::{
     ENDED_TOKENS_KEPT, InstanceRow, NewToken, NewUser, TOKENS_MAX, TokenAdded, TokenChoice,
     TokenOwner, TokenRow, UserRow,
@@ -13,7 +13,7 @@ use crate::store::{
 type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn add(conn: &Connection, user: &NewUser, token: &NewToken) -> Result<bool> {
-    if !add_missing(conn, &user.id, user.created_at)? {
+    if !add_user(conn, user)? {
         return Ok(false);
     }
     insert_token(conn, token)?;
@@ -21,6 +21,15 @@ pub(super) fn add(conn: &Connection, user: &NewUser, token: &NewToken) -> Result
 }
 
 /// `true`: there was none of that name, and now there is, without a token.
+pub(super) fn add_user(conn: &Connection, user: &NewUser) -> Result<bool> {
+    let is_new = add_missing(conn, &user.id, user.created_at)?;
+    if is_new && user.group.is_some() {
+        set_group(conn, &user.id, user.group.as_ref())?;
+    }
+    Ok(is_new)
+}
+
+/// The same, in no group.
 pub(super) fn add_missing(conn: &Connection, id: &UserId, at: Timestamp) -> Result<bool> {
     let sql = "INSERT INTO users (id, created_at) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
     let mut insert = conn.prepare_cached(sql)?;
@@ -28,8 +37,8 @@ pub(super) fn add_missing(conn: &Connection, id: &UserId, at: Timestamp) -> Resu
 }
 
 const USER: &str = "SELECT id, created_at,
-    (SELECT count(*) FROM user_service_instances i WHERE i.user_id = users.id), disabled_at
-    FROM users";
+    (SELECT count(*) FROM user_service_instances i WHERE i.user_id = users.id), disabled_at,
+    group_name FROM users";
 
 fn time(row: &Row<'_>, index: usize) -> Result<Option<Timestamp>> {
     let millis = row.get::<_, Option<i64>>(index)?;
@@ -42,7 +51,33 @@ fn user(row: &Row<'_>) -> Result<UserRow> {
         created_at: Timestamp::from_millis(row.get(1)?),
         instances: row.get::<_, i64>(2)?.unsigned_abs(),
         disabled_at: time(row, 3)?,
+        group: optional_column(row, 4, GroupName::parse)?,
     })
+}
+
+pub(super) fn set_group(conn: &Connection, id: &UserId, group: Option<&GroupName>) -> Result<bool> {
+    let changed = conn
+        .prepare_cached("UPDATE users SET group_name = ?2 WHERE id = ?1")?
+        .execute(params![id.as_str(), group.map(GroupName::as_str)])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn grouped(
+    conn: &Connection,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<(UserId, GroupName)>> {
+    let sql = "SELECT id, group_name FROM users
+               WHERE group_name IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2";
+    let mut query = conn.prepare_cached(sql)?;
+    let after = after.map_or("", UserId::as_str);
+    let row = |row: &Row<'_>| {
+        Ok((
+            column(row, 0, UserId::parse)?,
+            column(row, 1, GroupName::parse)?,
+        ))
+    };
+    query.query_map(params![after, limit], row)?.collect()
 }
 
 pub(super) fn one(conn: &Connection, id: &UserId) -> Result<Option<UserRow>> {

@@ -110,11 +110,11 @@ pub(super) struct Launcher {
     stack: *mut c_void,
 }
 
-// SAFETY: the mapping is its own, and only one thread can have it.
 #[expect(
     unsafe_code,
     reason = "a mapping is no more bound to a thread than a box"
 )]
+// SAFETY: the mapping is its own, and only one thread can have it.
 unsafe impl Send for Launcher {}
 
 impl Launcher {
@@ -161,13 +161,13 @@ impl Launcher {
         };
         // No handler of ours may run in the child: it would act on our memory.
         let mask = Masked::all();
-        // SAFETY: the stack is writable, its top aligned, and nobody else's while the kernel holds this
-        // thread, which it does until the child has executed its program or ended. What the child is
-        // given outlives that.
         #[expect(
             unsafe_code,
             reason = "no library offers a child that shares our memory"
         )]
+        // SAFETY: the stack is writable, its top aligned, and nobody else's while the kernel holds this
+        // thread, which it does until the child has executed its program or ended. What the child is
+        // given outlives that.
         let pid = unsafe {
             let top = self.stack.byte_add(STACK);
             libc::clone(in_child, top, flags, (&raw mut given).cast())
@@ -261,11 +261,11 @@ extern "C" fn in_child(given: *mut c_void) -> c_int {
     let given = unsafe { &mut *given.cast::<Given<'_>>() };
     let Err(error) = given.plan.run();
     given.told.store(error.raw_os_error(), Ordering::Relaxed);
-    // SAFETY: ends this process and runs nothing of ours.
     #[expect(
         unsafe_code,
         reason = "what is to be done at the daemon's exit is not the child's"
     )]
+    // SAFETY: ends this process and runs nothing of ours.
     unsafe {
         libc::_exit(NOT_EXECUTED)
     }
@@ -380,11 +380,11 @@ fn forget_handlers() {
 }
 
 fn execute(path: &CStr, args: &[*const c_char], env: &[*const c_char]) -> Errno {
-    // SAFETY: both lists end with a null pointer, and what they point to outlives the call.
     #[expect(
         unsafe_code,
         reason = "execve(2) with what was prepared before the fork"
     )]
+    // SAFETY: both lists end with a null pointer, and what they point to outlives the call.
     unsafe {
         libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr());
     }

@@ -1,0 +1,118 @@
+//! Keys of limits, of the daemon's and of a service's.
+
+use super::{Key, Kind, Short, Table};
+
+/// The limits of one thing; `false` takes all of them away.
+const QUOTA_OR_NONE: Kind = Kind::Block(&QUOTA, &[Short::False]);
+
+/// `mcpm.limits`
+pub static LIMITS: Table = Table::new(
+    "mcpm.limits",
+    &[
+        Key::new(
+            "instance",
+            QUOTA_OR_NONE,
+            "none",
+            "each instance, that is each user at each service",
+        ),
+        Key::new(
+            "user",
+            QUOTA_OR_NONE,
+            "none",
+            "each user, over all their instances",
+        ),
+        Key::new(
+            "service",
+            QUOTA_OR_NONE,
+            "none",
+            "each service, over all users",
+        ),
+        Key::new(
+            "groups",
+            Kind::Named(&QUOTA),
+            "none",
+            "by the name of a group: for each of its users, what differs from `user`",
+        ),
+    ],
+);
+
+/// `mcp.limits`
+pub static MCP_LIMITS: Table = Table::new(
+    "mcp.limits",
+    &[
+        Key::new(
+            "instance",
+            QUOTA_OR_NONE,
+            "`instance` of the daemon's `limits`",
+            "each instance of this service",
+        ),
+        Key::new(
+            "service",
+            QUOTA_OR_NONE,
+            "`service` of the daemon's `limits`",
+            "this service, over all users",
+        ),
+    ],
+);
+
+/// What one of them may be sent.
+pub static QUOTA: Table = Table::new(
+    "quota",
+    &[
+        Key::new(
+            "requests",
+            Kind::Block(&REQUEST_RATE, &[Short::False, Short::Number]),
+            "none",
+            "requests; a number is its `per_minute`, 0 or `false` no limit",
+        ),
+        Key::new(
+            "bytes",
+            Kind::Block(&BYTE_RATE, &[Short::False, Short::Number, Short::Text]),
+            "none",
+            "bytes of bodies, both ways; a size is its `per_minute`, 0 or `false` no limit",
+        ),
+        Key::new(
+            "streams",
+            Kind::Count {
+                min: 0,
+                max: 1_000_000,
+            },
+            "none",
+            "event streams and WebSockets that are open at once; 0 is no limit",
+        ),
+    ],
+);
+
+/// `requests`
+pub static REQUEST_RATE: Table = Table::new(
+    "quota.requests",
+    &[
+        Key::new(
+            "per_minute",
+            Kind::Count {
+                min: 1,
+                max: 100_000_000,
+            },
+            "required",
+            "requests",
+        ),
+        Key::new(
+            "burst",
+            Kind::Count {
+                min: 1,
+                max: 100_000_000,
+            },
+            "`per_minute`",
+            "requests at once",
+        ),
+    ],
+);
+
+/// `bytes`
+pub static BYTE_RATE: Table = Table::new(
+    "quota.bytes",
+    &[
+        Key::new("per_minute", Kind::Size, "required", "bytes"),
+        Key::new("burst", Kind::Size, "`per_minute`", "bytes at once"),
+    ],
+);
