@@ -71,12 +71,9 @@ class OfApps(Manager):
     def again(self):
         self.run(*self.next())
 
-    def listed(self):
-        """The pids of what its list shows as online, by name."""
-        return self.online(self.run(*self.tell("jlist")))
-
     @staticmethod
     def online(text):
+        """The pids of what its `jlist` shows as online, by name."""
         return {p["name"]: p["pid"] for p in json.loads(text[text.index("["):]) if p["pm2_env"]["status"] == "online"}
 
     def end(self):
