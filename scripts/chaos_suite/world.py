@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import random
 import re
 import signal
 import socket
@@ -16,6 +17,41 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def free_block(count):
+    """The first of so many free ports in a row, below the range of outgoing connections."""
+    starts = list(range(20000, 32000 - count, count))
+    for start in random.sample(starts, len(starts)):
+        try:
+            for port in range(start, start + count):
+                with socket.socket() as s:
+                    s.bind(("127.0.0.1", port))
+            return start
+        except OSError:
+            pass
+    raise SystemExit(f"there are no {count} free ports in a row")
+
+
+def timed(argv, env):
+    """Milliseconds from before the spawn to after the exit, and what it printed.
+
+    posix_spawn and a blocking wait: as little of Python as possible lies in between."""
+    out = os.memfd_create("out")
+    null = os.open("/dev/null", os.O_RDWR)
+    actions = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((null, 0), (out, 1), (out, 2))]
+    try:
+        began = time.perf_counter()
+        pid = os.posix_spawn(argv[0], argv, env, file_actions=actions)
+        _, status = os.waitpid(pid, 0)
+        took = (time.perf_counter() - began) * 1000
+        text = os.pread(out, os.fstat(out).st_size, 0).decode(errors="replace")
+    finally:
+        os.close(out)
+        os.close(null)
+    if status:
+        raise RuntimeError(f"{' '.join(argv)}: {text[-800:]}")
+    return took, text
 
 
 def stat(pid):

@@ -266,11 +266,11 @@ pub(crate) fn looks_secret(name: &str) -> bool {
 
 fn redacted(spec: &AppSpec) -> AppSpec {
     let mut spec = spec.clone();
-    for (name, value) in &mut spec.env.0 {
-        if looks_secret(name) {
-            "***".clone_into(value);
-        }
-    }
+    let shown = |(name, value)| match looks_secret(name) {
+        true => (name, "***"),
+        false => (name, value),
+    };
+    spec.env = spec.env.iter().map(shown).collect();
     spec
 }
 

@@ -234,7 +234,7 @@ fn pm2_rows(process: &Process, now: Timestamp) -> Vec<(&'static str, String)> {
         ("exec mode", mode.to_owned()),
         (
             "node env",
-            spec.env.0.get("NODE_ENV").cloned().unwrap_or_else(missing),
+            spec.env.get("NODE_ENV").map_or_else(missing, str::to_owned),
         ),
         ("watch & reload", watch.to_owned()),
         ("unstable restarts", process.unstable_restarts.to_string()),

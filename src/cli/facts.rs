@@ -112,7 +112,7 @@ async fn any(daemon: &mut Client, target: &str) -> anyhow::Result<Vec<Process>> 
 
 /// What it was given, and what names it.
 fn variables(process: &Process, home: &str) -> BTreeMap<String, String> {
-    let mut variables = process.spec.env.0.clone();
+    let mut variables = process.spec.env.to_map();
     let own = [
         ("name", process.name.to_string()),
         ("namespace", process.spec.namespace.clone()),

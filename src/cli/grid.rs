@@ -6,7 +6,9 @@
 //! Own code because PM2's columns have fixed widths with what is too long cut to `…`, and colours
 //! inside: the table crates wrap instead, and colour only with a terminal library behind them.
 
-use super::style::{Paint, Palette, cut, pad, tame, width, wrap};
+use std::borrow::Cow;
+
+use super::style::{Paint, Palette, cut, push_padded, tame, width, wrap};
 
 /// As short as a text is cut where columns are few: a date, and the sign that more is there.
 const CUT_MIN: usize = 11;
@@ -136,29 +138,35 @@ impl Grid {
         let shown = self.shown(columns);
         let rooms: Vec<usize> = shown.iter().map(|(_, room)| *room).collect();
         let titled = self.columns.iter().any(|column| !column.title.is_empty());
-        let mut text = rule(&rooms, ['┌', '┬', '┐']);
+        let mut text = String::new();
+        rule(&mut text, &rooms, ['┌', '┬', '┐']);
         if titled {
-            let titles = shown.iter().map(|&(at, room)| {
-                let title = Cell::painted(self.columns[at].title, Paint::Head);
-                (title, vec![cut(self.columns[at].title, room)])
-            });
-            text += &lines(&titles.collect::<Vec<_>>(), &rooms, palette);
+            let title = |&(at, room): &(usize, usize)| Shown {
+                paint: Some(Paint::Head),
+                text: Text::One(cut(self.columns[at].title, room)),
+                room,
+            };
+            let titles: Vec<_> = shown.iter().map(title).collect();
+            lines(&mut text, &titles, palette);
         }
         if titled && !self.rows.is_empty() {
-            text += &rule(&rooms, ['├', '┼', '┤']);
+            rule(&mut text, &rooms, ['├', '┼', '┤']);
         }
         for row in &self.rows {
-            let cells = shown.iter().map(|&(at, room)| {
-                let text = &row[at].text;
-                let parts = match self.columns[at].room {
-                    Room::Wrapped => wrap(text, room),
-                    Room::Fit | Room::Whole | Room::Fixed(_) => vec![cut(text, room)],
+            let cell = |&(at, room): &(usize, usize)| {
+                let Cell { text, paint } = &row[at];
+                let text = match self.columns[at].room {
+                    Room::Wrapped => Text::Many(wrap(text, room)),
+                    Room::Fit | Room::Whole | Room::Fixed(_) => Text::One(cut(text, room)),
                 };
-                (row[at].clone(), parts)
-            });
-            text += &lines(&cells.collect::<Vec<_>>(), &rooms, palette);
+                let paint = *paint;
+                Shown { paint, text, room }
+            };
+            let cells: Vec<_> = shown.iter().map(cell).collect();
+            lines(&mut text, &cells, palette);
         }
-        text + &rule(&rooms, ['└', '┴', '┘'])
+        rule(&mut text, &rooms, ['└', '┴', '┘']);
+        text
     }
 
     /// Which columns are shown, and how wide: first the minor ones go, until the others fit when they
@@ -213,8 +221,8 @@ fn wide(rooms: impl Iterator<Item = usize>) -> usize {
     rooms.map(|room| room + 3).sum::<usize>() + 1
 }
 
-fn rule(rooms: &[usize], [left, middle, right]: [char; 3]) -> String {
-    let mut text = String::from(left);
+fn rule(text: &mut String, rooms: &[usize], [left, middle, right]: [char; 3]) {
+    text.push(left);
     for (at, room) in rooms.iter().enumerate() {
         if at > 0 {
             text.push(middle);
@@ -223,27 +231,43 @@ fn rule(rooms: &[usize], [left, middle, right]: [char; 3]) -> String {
     }
     text.push(right);
     text.push('\n');
-    text
+}
+
+/// A cell as it is shown.
+struct Shown<'a> {
+    paint: Option<Paint>,
+    text: Text<'a>,
+    room: usize,
+}
+
+enum Text<'a> {
+    One(Cow<'a, str>),
+    Many(Vec<String>),
+}
+
+impl Text<'_> {
+    fn line(&self, at: usize) -> Option<&str> {
+        match self {
+            Self::One(text) => (at == 0).then_some(text),
+            Self::Many(lines) => lines.get(at).map(String::as_str),
+        }
+    }
 }
 
 /// One row, of as many lines as its longest cell.
-fn lines(cells: &[(Cell, Vec<String>)], rooms: &[usize], palette: Palette) -> String {
-    let count = cells.iter().map(|(_, parts)| parts.len()).max();
-    let mut text = String::new();
-    for at in 0..count.unwrap_or(0) {
+fn lines(text: &mut String, cells: &[Shown<'_>], palette: Palette) {
+    let mut at = 0;
+    while at == 0 || cells.iter().any(|cell| cell.text.line(at).is_some()) {
         text.push('│');
-        for ((cell, parts), &room) in cells.iter().zip(rooms) {
-            let shown = pad(parts.get(at).map_or("", String::as_str), room);
+        for cell in cells {
+            let line = cell.text.line(at).unwrap_or_default();
             text.push(' ');
-            match cell.paint {
-                Some(paint) => text += &palette.paint(paint, &shown),
-                None => text += &shown,
-            }
-            text += " │";
+            palette.painted(cell.paint, text, |text| push_padded(text, line, cell.room));
+            text.push_str(" │");
         }
         text.push('\n');
+        at += 1;
     }
-    text
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<Exit> {
     )?;
     let shell = loading::shell()?;
     if let Some(file) = &args.write {
-        let known = shell.passed_on().0;
+        let known = shell.passed_on().to_map();
         let takeover = takeover::apps(&source.entries, &source.home, Some(&known));
         return write(file, takeover, output);
     }

@@ -42,7 +42,7 @@ fn entry(process: &Process, home: &str) -> Value {
 fn pm2_env(process: &Process, home: &str) -> Value {
     let mut spec = Cow::Borrowed(&process.spec);
     if let Some((name, value)) = process.spec.incremented(process.instance) {
-        spec.to_mut().env.0.insert(name.to_owned(), value);
+        spec.to_mut().env.set(name, &value);
     }
     let mut fields = pm2_env::fields(&spec);
     let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));

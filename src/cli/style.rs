@@ -1,5 +1,7 @@
 //! Colours, and texts made safe and short enough for a terminal. Pure.
 
+use std::borrow::Cow;
+
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What a colour says here.
@@ -35,31 +37,53 @@ impl Palette {
 
     /// The text in that colour.
     pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
-        if !self.on {
-            return text.to_owned();
-        }
-        let code = match paint {
-            Paint::Good => "32",
-            Paint::Bad => "31",
-            Paint::Busy => "34",
-            Paint::Warn => "33",
-            Paint::Head => "1;36",
-            Paint::Dim => "2",
-            Paint::Mark => "30;43",
+        let mut painted = String::new();
+        self.painted(Some(paint), &mut painted, |painted| *painted += text);
+        painted
+    }
+
+    /// Puts what is written between the signs of a colour.
+    pub(crate) fn painted(
+        self,
+        paint: Option<Paint>,
+        to: &mut String,
+        write: impl FnOnce(&mut String),
+    ) {
+        let code = match paint.filter(|_| self.on) {
+            None => return write(to),
+            Some(Paint::Good) => "32",
+            Some(Paint::Bad) => "31",
+            Some(Paint::Busy) => "34",
+            Some(Paint::Warn) => "33",
+            Some(Paint::Head) => "1;36",
+            Some(Paint::Dim) => "2",
+            Some(Paint::Mark) => "30;43",
         };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        to.push_str("\x1b[");
+        to.push_str(code);
+        to.push('m');
+        write(to);
+        to.push_str("\x1b[0m");
     }
 }
 
 /// Columns that a text takes.
 pub(crate) fn width(text: &str) -> usize {
-    text.width()
+    match is_plain(text) {
+        true => text.len(),
+        false => text.width(),
+    }
+}
+
+/// Printable ASCII: a column for each byte. Most texts are.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// The text in at most so many columns; what is cut off shows as `…`.
-pub(crate) fn cut(text: &str, columns: usize) -> String {
+pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut room = columns.saturating_sub(1);
     let mut kept = String::new();
@@ -74,7 +98,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     if columns > 0 {
         kept.push('…');
     }
-    kept
+    Cow::Owned(kept)
 }
 
 /// The text in lines of at most so many columns (one, when that is less), broken at spaces where that
@@ -114,15 +138,27 @@ fn fitting(text: &str, columns: usize) -> usize {
 
 /// The text filled up with spaces to so many columns.
 pub(crate) fn pad(text: &str, columns: usize) -> String {
-    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+    let mut padded = String::new();
+    push_padded(&mut padded, text, columns);
+    padded
+}
+
+/// Writes what [`pad`] returns.
+pub(crate) fn push_padded(to: &mut String, text: &str, columns: usize) {
+    to.push_str(text);
+    to.extend(std::iter::repeat_n(
+        ' ',
+        columns.saturating_sub(width(text)),
+    ));
 }
 
 /// The text on one line and without control characters: what services and people chose must not
 /// steer the terminal.
 pub(crate) fn tame(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    match is_plain(text) {
+        true => text.to_owned(),
+        false => text.replace(char::is_control, " "),
+    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ const PARTS: &[(&str, Part)] = &[
     ("cwd", |to, from| to.cwd.clone_from(&from.cwd)),
     ("execute_command", |to, from| to.exec_mode = from.exec_mode),
     ("port", |to, from| {
-        if let Some(port) = from.env.0.get("PORT") {
-            to.env.0.insert("PORT".to_owned(), port.clone());
+        if let Some(port) = from.env.get("PORT") {
+            to.env.set("PORT", port);
         }
     }),
     ("out_file", |to, from| to.logs.out = from.logs.out.clone()),
@@ -129,8 +129,8 @@ fn watched(to: &mut AppSpec, from: &AppSpec, part: impl Fn(&mut WatchSpec, &Watc
 
 fn run_as(to: &mut AppSpec, from: &AppSpec) {
     to.run_as = from.run_as;
-    if let Some(home) = from.env.0.get("HOME") {
-        to.env.0.insert("HOME".to_owned(), home.clone());
+    if let Some(home) = from.env.get("HOME") {
+        to.env.set("HOME", home);
     }
 }
 

@@ -13,7 +13,7 @@ use super::keys::APP;
 use super::logs;
 use super::mcp::{self, Service};
 use super::program::{default_name, own_arguments};
-use super::spec::{Env, RestartPolicy, RotateSpec, StopPolicy};
+use super::spec::{RestartPolicy, RotateSpec, StopPolicy};
 use super::syntax::{Node, Place, Value};
 use super::triggers;
 
@@ -32,7 +32,7 @@ pub(crate) struct Draft {
     pub(crate) namespace: String,
     pub(crate) fields: Fields,
     pub(crate) script: String,
-    pub(crate) env: Env,
+    pub(crate) env: BTreeMap<String, String>,
     /// The file itself sets this variable, so we leave it alone.
     pub(crate) sets_home: bool,
     pub(crate) log_rotate: RotateSpec,
@@ -188,7 +188,7 @@ fn is_bridge(script: &str, args: &[String]) -> bool {
 /// A service's port is `PORT` when the file does not set it. Of a plain app, `port` wins over
 /// `env`, and `env_<x>` over both, as in PM2.
 fn set_port(
-    env: &mut Env,
+    env: &mut BTreeMap<String, String>,
     fields: &Fields,
     declared: &Declared<'_>,
     service: Option<&Service>,
@@ -198,8 +198,7 @@ fn set_port(
     let own = declared.get("PORT");
     if let Some(service) = service {
         if own.is_none() {
-            env.0
-                .insert("PORT".to_owned(), service.spec.port.to_string());
+            env.insert("PORT".to_owned(), service.spec.port.to_string());
         }
         return;
     }
@@ -216,7 +215,7 @@ fn set_port(
     {
         report.warn(at, format!("`PORT` gives way to `port`, which is {port}"));
     }
-    env.0.insert("PORT".to_owned(), port.to_string());
+    env.insert("PORT".to_owned(), port.to_string());
 }
 
 /// What the file says about restarts, with PM2's defaults.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use super::error::{Report, shown};
 use super::fields::{Field, Fields};
-use super::spec::Env;
 use super::syntax::{Entry, Node, Place, Value};
 use super::typed::Typed;
 
@@ -132,7 +131,7 @@ pub(crate) fn merged(
     shell: &BTreeMap<String, String>,
     filter: Option<&Field>,
     declared: &Declared<'_>,
-) -> Env {
+) -> BTreeMap<String, String> {
     let mut all = of_shell(shell);
     all.retain(|name, _| !filtered(name, filter));
     let own = declared
@@ -140,7 +139,7 @@ pub(crate) fn merged(
         .iter()
         .map(|(name, node)| ((*name).to_owned(), value(node)));
     all.extend(own);
-    Env(all)
+    all
 }
 
 /// The shell's environment without what is never passed on. A `.config.js` sees no more either,
@@ -201,7 +200,7 @@ mod tests {
         let declared = declared(&fields, env_name, &mut report);
         let env = merged(&shell, fields.get("filter_env"), &declared);
         (
-            env.0.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+            env.iter().map(|(k, v)| format!("{k}={v}")).collect(),
             report,
         )
     }

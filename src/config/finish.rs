@@ -8,7 +8,7 @@ use super::interpreter::{is_node, is_python};
 use super::logs;
 use super::program::{self, Found, Missing, Wanted};
 use super::resolve::{self, Bases, cpus, variable};
-use super::spec::{AppSpec, ExecMode, Program};
+use super::spec::{AppSpec, Env, ExecMode, Program};
 use super::triggers;
 
 const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
@@ -35,13 +35,12 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         interpreter: fields.text("exec_interpreter"),
         interpreter_args: fields.texts("node_args"),
         cwd: fields.text("cwd").filter(|cwd| !cwd.is_empty()),
-        path: variable(&env.0, "PATH"),
+        path: variable(&env, "PATH"),
         own,
     };
     let Found { program, cwd } = program::find(wanted, bases)?;
     if program.interpreter.as_deref().is_some_and(is_python) {
-        env.0
-            .entry("PYTHONUNBUFFERED".to_owned())
+        env.entry("PYTHONUNBUFFERED".to_owned())
             .or_insert_with(|| "1".to_owned());
     }
     let user = resolve::run_as(fields.text("uid"), fields.text("gid"))
@@ -49,8 +48,7 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
     if let Some((_, Some(home))) = &user
         && !sets_home
     {
-        env.0
-            .insert("HOME".to_owned(), home.to_string_lossy().into_owned());
+        env.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
     }
     let exec_mode = exec_mode(&fields, &program);
     Ok(AppSpec {
@@ -78,7 +76,7 @@ pub(crate) fn finish(draft: Draft, bases: Bases<'_>, own: &Path) -> Result<AppSp
         mcp: service.map(|service| service.spec),
         program,
         cwd,
-        env,
+        env: Env::from(&env),
     })
 }
 

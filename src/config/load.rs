@@ -53,7 +53,7 @@ impl Shell {
 
     /// The variables that an app of this shell may have, before its file adds any.
     pub fn passed_on(&self) -> Env {
-        Env(env::of_shell(&self.env))
+        Env::from(&env::of_shell(&self.env))
     }
 }
 

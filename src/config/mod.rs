@@ -12,6 +12,7 @@ pub mod keys;
 mod typed;
 mod fields;
 mod words;
+mod variables;
 mod env;
 mod interpreter;
 mod resolve;

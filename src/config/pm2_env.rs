@@ -3,6 +3,7 @@
 //! Field names and meanings are PM2's. PM2 ignores what it does not know, so our own
 //! spec travels along under [`OWN_KEY`], without the variables, which PM2's `env` holds already.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,9 +25,8 @@ pub const OWN_KEY: &str = "mcpm_spec";
 pub fn fields(spec: &AppSpec) -> Map<String, Value> {
     let mut fields: Map<String, Value> = spec
         .env
-        .0
         .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
+        .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
     let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     set("name", json!(spec.name));
@@ -104,7 +104,7 @@ fn interpreter(spec: &AppSpec) -> &str {
     let Some(path) = spec.program.interpreter.as_deref() else {
         return "none";
     };
-    let search = spec.env.0.get("PATH").map_or("", String::as_str);
+    let search = spec.env.get("PATH").unwrap_or("");
     match path.rsplit_once('/') {
         Some((folder, name)) if search.split(':').any(|known| known == folder) => name,
         _ => path,
@@ -283,10 +283,11 @@ fn env(fields: &Map<String, Value>) -> Env {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    Env(env
+    let texts: BTreeMap<String, String> = env
         .iter()
         .map(|(name, value)| (name.clone(), text(value)))
-        .collect())
+        .collect();
+    Env::from(&texts)
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {
@@ -326,7 +327,7 @@ mod tests {
         let spec = spec(entry.as_object().unwrap()).unwrap();
         assert_eq!(spec.name.as_str(), "web");
         assert_eq!(spec.program.interpreter.as_deref(), Some("node"));
-        assert_eq!(spec.env.0["PORT"], "80");
+        assert_eq!(spec.env.get("PORT"), Some("80"));
         assert_eq!(spec.stop.grace, Duration::from_secs(3));
         assert_eq!(spec.restart.stop_exit_codes, [0]);
         assert_eq!(spec.logs.out, LogTarget::File("/l/web-out.log".into()));

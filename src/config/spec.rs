@@ -7,8 +7,6 @@
 //!
 //! Stored and sent as JSON. [`SPEC_VERSION`] goes up when an older reader could misread it.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,16 +20,7 @@ use crate::ids::{AppName, InstancePrefix, Port, ServiceType};
 /// Version of the JSON form of an [`AppSpec`].
 pub const SPEC_VERSION: u32 = 1;
 
-/// The variables of one process. Prints as names only.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Env(pub BTreeMap<String, String>);
-
-impl fmt::Debug for Env {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
+pub use super::variables::Env;
 
 /// One entry of an ecosystem file, complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,11 +75,8 @@ impl AppSpec {
     /// that is no number counts as 0, as in PM2.
     pub fn incremented(&self, instance: u32) -> Option<(&str, String)> {
         let name = self.increment_var.as_deref()?;
-        let first = self
-            .env
-            .0
-            .get(name)
-            .and_then(|text| text.trim().parse().ok());
+        let first = self.env.get(name);
+        let first = first.and_then(|text| text.trim().parse().ok());
         let value: i64 = first.unwrap_or(0_i64).saturating_add(instance.into());
         Some((name, value.to_string()))
     }

@@ -142,6 +142,7 @@ impl From<Contradiction> for DaemonError {
 /// # Errors
 /// When it can't start, or a part of it fails. Services that run are left running.
 pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
+    footprint::limit_arenas();
     // Before any descriptor is opened: the numbers of those that were passed mean them only now.
     let mut starter = Starter::take();
     let kept = Kept::take(options);

@@ -25,12 +25,15 @@ const KEPT_MAX: usize = 4 * 1024 * 1024;
 const LINE_COST: usize = 128;
 
 /// All who follow; clones are the same ones.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Followers(Arc<Mutex<State>>);
 
+#[derive(Default)]
 struct State {
-    /// `None` when nothing more is told.
+    /// There while somebody follows: its places take half a megabyte.
     live: Option<broadcast::Sender<Arc<Line>>>,
+    /// Nothing more is told.
+    is_over: bool,
     kept: Option<Kept>,
 }
 
@@ -64,26 +67,14 @@ impl From<broadcast::Receiver<Arc<Line>>> for Following {
     }
 }
 
-impl Default for Followers {
-    fn default() -> Self {
-        let (live, _) = broadcast::channel(LINES);
-        Self(Arc::new(Mutex::new(State {
-            live: Some(live),
-            kept: None,
-        })))
-    }
-}
-
 impl Followers {
     /// Hands the lines of a piece to all of them.
     pub(super) fn tell(&self, origin: &Origin, piece: &[u8]) {
         let mut state = self.lock();
         state.forget_what_is_old();
-        let State { live, kept } = &mut *state;
-        let Some(live) = live.as_ref() else {
-            return;
-        };
-        if kept.is_none() && live.receiver_count() == 0 {
+        state.leave();
+        let State { live, kept, .. } = &mut *state;
+        if kept.is_none() && live.is_none() {
             return;
         }
         for line in lines::split(piece) {
@@ -94,7 +85,9 @@ impl Followers {
             if let Some(kept) = kept.as_mut() {
                 kept.add(line.clone());
             }
-            let _ = live.send(line);
+            if let Some(live) = live.as_ref() {
+                let _ = live.send(line);
+            }
         }
     }
 
@@ -132,6 +125,7 @@ impl Followers {
     pub(super) fn dismiss(&self) {
         let mut state = self.lock();
         state.live = None;
+        state.is_over = true;
         state.kept = None;
     }
 
@@ -141,12 +135,18 @@ impl Followers {
 }
 
 impl State {
-    fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
-        match &self.live {
-            Some(live) => live.subscribe(),
+    fn follow(&mut self) -> broadcast::Receiver<Arc<Line>> {
+        if self.is_over {
             // One that has ended.
-            None => broadcast::channel(1).1,
+            return broadcast::channel(1).1;
         }
+        let live = self.live.get_or_insert_with(|| broadcast::channel(LINES).0);
+        live.subscribe()
+    }
+
+    /// Gives up what the last one has left who followed.
+    fn leave(&mut self) {
+        self.live = self.live.take().filter(|live| live.receiver_count() > 0);
     }
 
     fn forget_what_is_old(&mut self) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::snapshot::Process;
-use crate::config::spec::ExecMode;
+use crate::config::spec::{Env, ExecMode};
 use crate::ids::PmId;
 
 /// Names the process so that a daemon that lost its row finds it: `MCPM_PROCESS`.
@@ -50,15 +50,15 @@ pub fn unique_id(home_id: &str, id: PmId, generation: u64) -> String {
     )
 }
 
-/// All variables of one run.
-pub fn environment(
+/// Our own variables of one run.
+pub fn own(
     process: &Process,
     home: &Path,
     home_id: &str,
     router_secret: Option<&str>,
 ) -> BTreeMap<String, String> {
     let spec = &process.spec;
-    let mut env = spec.env.0.clone();
+    let mut env = BTreeMap::new();
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mode = match spec.exec_mode {
         ExecMode::ForkMode => "fork_mode",
@@ -99,6 +99,14 @@ pub fn environment(
     env
 }
 
+/// All variables of a run: those of its spec, and ours before them.
+pub fn all<'a>(spec: &'a Env, own: &'a BTreeMap<String, String>) -> BTreeMap<&'a str, &'a str> {
+    let own = own.iter();
+    let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
+    // What comes later wins.
+    spec.iter().chain(own).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,10 +123,9 @@ mod tests {
         ] {
             let mut spec = testing::spec("web");
             spec.increment_var = Some("PORT".into());
-            let given = given.map(|value| ("PORT".to_owned(), value.to_owned()));
-            spec.env.0.extend(given);
+            spec.env.merge(given.map(|value| ("PORT", value)));
             let process = Process::registered(PmId(0), instance, Arc::new(spec));
-            let env = environment(&process, Path::new("/h"), "cafe", None);
+            let env = own(&process, Path::new("/h"), "cafe", None);
             assert_eq!(env.get("PORT").map(String::as_str), Some(expected));
         }
     }
@@ -154,12 +161,13 @@ mod tests {
     #[test]
     fn ours_win_and_the_apps_own_stay() {
         let mut spec = testing::spec("web");
-        spec.env.0.insert("name".into(), "mine".into());
-        spec.env.0.insert("KEPT".into(), "1".into());
+        spec.env.set("name", "mine");
+        spec.env.set("KEPT", "1");
         let mut process = Process::registered(PmId(4), 2, Arc::new(spec));
         process.generation = 9;
-        let env = environment(&process, Path::new("/h"), "cafe", Some("s"));
-        let get = |name: &str| env.get(name).map(String::as_str);
+        let own = own(&process, Path::new("/h"), "cafe", Some("s"));
+        let env = all(&process.spec.env, &own);
+        let get = |name: &str| env.get(name).copied();
         assert_eq!(get("name"), Some("web"));
         assert_eq!(get("KEPT"), Some("1"));
         assert_eq!(get("NODE_APP_INSTANCE"), Some("2"));

@@ -122,7 +122,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dump.pm2");
         let mut spec = testing::spec("a");
-        spec.env.0.insert("SECRET_KEY".into(), "s".into());
+        spec.env.set("SECRET_KEY", "s");
         let process = Process::registered(PmId(3), 1, Arc::new(spec.clone()));
         write(
             &path,

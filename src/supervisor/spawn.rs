@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use self::launch::{Inheritance, Launcher, Program};
 use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
-use super::child_env::PROCESS_VARIABLE;
+use super::child_env::{self, PROCESS_VARIABLE};
 use super::journal::{Journal, Mark};
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
@@ -44,7 +44,7 @@ pub struct Order {
     pub generation: u64,
     /// What it is made from.
     pub spec: Arc<AppSpec>,
-    /// All of its variables.
+    /// Variables that it gets beside those of its spec, and before them.
     pub env: BTreeMap<String, String>,
     /// Its standard streams.
     pub pipes: Pipes,
@@ -192,11 +192,7 @@ fn spawn(
 ) -> Result<Run, SpawnError> {
     order.pipes.make(order.spec.run_as)?;
     let ends = order.pipes.child_ends()?;
-    let mut env: BTreeMap<&str, &str> = order
-        .env
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let mut env = child_env::all(&order.spec.env, &order.env);
     let pair = order.spec.has_channel().then(Ends::new).transpose()?;
     let channel = pair.as_ref().map(End::of).transpose()?;
     let number = pair

@@ -81,7 +81,7 @@ fn defaults_are_pm2s() {
     assert_eq!((app.logs.out, app.logs.merge), (LogTarget::Default, true));
     assert!(app.autostart && app.stop.treekill && app.mcp.is_none());
     assert_eq!(app.instance_var, "NODE_APP_INSTANCE");
-    assert_eq!(app.env.0["HOME"], "/home/u");
+    assert_eq!(app.env.get("HOME"), Some("/home/u"));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn the_example_of_the_papers_is_a_service() {
             .map(|limit| (limit.per_minute, limit.burst)),
         Some((600, 100))
     );
-    assert_eq!(loaded.apps[0].env.0["PORT"], "49160");
+    assert_eq!(loaded.apps[0].env.get("PORT"), Some("49160"));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn mcpm_bridges_run_this_program() {
     );
     assert_eq!(app.program.script, Path::new("/own/mcpm"));
     assert_eq!(app.program.args, ["bridge", "demo"]);
-    assert_eq!(app.env.0["PORT"], "49161");
+    assert_eq!(app.env.get("PORT"), Some("49161"));
     let env = "env: {MCP_TYPE: 'x', PORT: 1}";
     let path = |script: &str| {
         room.app(&format!("{{{script}, {env}}}"))
@@ -229,7 +229,7 @@ fn only_and_env_choose() {
       {name: 'b', script: 'server', append_env_to_name: true, env: {X: 1}, env_prod: {X: 2}}]";
     let loaded = load_text("e.json", text, &room.shell, &options).unwrap();
     assert_eq!(loaded.apps.len(), 1);
-    assert_eq!(loaded.apps[0].env.0["X"], "2");
+    assert_eq!(loaded.apps[0].env.get("X"), Some("2"));
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert!(
         !warnings.iter().any(|text| text.contains("no `env_prod`")),

@@ -135,7 +135,7 @@ impl Actor {
                         .take()
                         .unwrap_or_else(|| (slot.process.spec.clone(), slot.process.instance));
                     let mut spec = AppSpec::clone(&spec);
-                    spec.env.0.extend(env.0.clone());
+                    spec.env.merge(env.iter());
                     slot.next = Some((Arc::new(spec), instance));
                 }
             }

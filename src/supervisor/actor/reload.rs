@@ -121,7 +121,7 @@ impl Actor {
             next = spec;
         }
         if let Some(env) = env {
-            Arc::make_mut(&mut next).env.0.extend(env.0);
+            Arc::make_mut(&mut next).env.merge(env.iter());
         }
         let pair = Pair {
             main: slot.state.clone(),

@@ -267,7 +267,7 @@ impl Actor {
         let service = process.spec.mcp.as_ref();
         let secret = service.map(|mcp| (self.router_secret)(&mcp.service));
         let secret = secret.as_ref().map(|secret| secret.expose().as_str());
-        let env = child_env::environment(process, &self.home, &self.home_id, secret);
+        let env = child_env::own(process, &self.home, &self.home_id, secret);
         let run = child_env::run_name(&self.home_id, process.id, process.generation);
         Order {
             id: process.id,
