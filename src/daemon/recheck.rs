@@ -21,17 +21,29 @@ const AT_ONCE_MAX: usize = 8;
 /// Whom it asks and tells.
 #[derive(Clone)]
 pub(super) struct Rechecker {
-    /// Whose credentials they are.
-    pub(super) instances: Instances,
-    /// Asks external services.
-    pub(super) checker: Checker,
+    instances: Instances,
+    checker: Checker,
     /// Gets other tokens.
-    pub(super) oauth: OAuth,
-    /// Is told what has expired.
-    pub(super) audit: Audit,
+    oauth: OAuth,
+    audit: Audit,
 }
 
 impl Rechecker {
+    /// Asks by these.
+    pub(super) fn new(
+        instances: &Instances,
+        checker: Checker,
+        oauth: &OAuth,
+        audit: &Audit,
+    ) -> Self {
+        Self {
+            instances: instances.clone(),
+            checker,
+            oauth: oauth.clone(),
+            audit: audit.clone(),
+        }
+    }
+
     /// Asks as long as the daemon lives.
     pub(super) async fn run(self) {
         let mut asked = JoinSet::new();

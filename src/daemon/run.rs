@@ -420,12 +420,7 @@ async fn live(
     ));
     tasks.spawn(retention::run(store.clone(), retained));
     // Beside the scribes: what the router of a daemon that has handed over sees is found out, too.
-    let rechecker = Rechecker {
-        instances: instances.clone(),
-        checker,
-        oauth: oauth.clone(),
-        audit: audit.clone(),
-    };
+    let rechecker = Rechecker::new(&instances, checker, &oauth, &audit);
     scribes.spawn(rechecker.run());
     tasks.spawn(footprint::run(called));
     tasks.spawn(async move { drop(lanes.await) });
