@@ -154,10 +154,7 @@ mod tests {
     #[test]
     fn a_variable_cannot_take_the_place_of_a_field() {
         let mut web = process(0, "web");
-        web.spec
-            .env
-            .0
-            .insert("status".into(), "fine, thanks".into());
+        web.spec.env.set("status", "fine, thanks");
         web.status = Status::Errored;
         let list = render(&[web], "/h");
         assert_eq!(list[0]["pm2_env"]["status"], "errored");

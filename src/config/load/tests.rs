@@ -264,8 +264,9 @@ fn port_wins_over_env_but_not_over_the_chosen_block() {
             .unwrap()
             .apps[0]
             .env
-            .0["PORT"]
-            .clone()
+            .get("PORT")
+            .unwrap()
+            .to_owned()
     };
     assert_eq!((port(None).as_str(), port(Some("x")).as_str()), ("1", "3"));
 }
