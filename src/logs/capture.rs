@@ -205,11 +205,12 @@ impl Logs {
         last.ok().flatten()
     }
 
-    /// A run begins: what its process writes from when it returns on is its own.
-    pub fn begin(&self, id: PmId) -> impl Future<Output = ()> + Send + use<> {
+    /// A run begins: what its process writes is its own from when something comes from the receiver,
+    /// or its end.
+    pub fn begin(&self, id: PmId) -> oneshot::Receiver<()> {
         let (done, wait) = oneshot::channel();
         self.order(Order::Begin { id, done });
-        async move { drop(wait.await) }
+        wait
     }
 
     /// What a run has written that has ended, one for each stream that goes to a file; to be asked

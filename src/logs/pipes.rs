@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::config::spec::RunAs;
@@ -58,15 +58,23 @@ impl Pipes {
         Ok(())
     }
 
-    /// Opens the service's side, blocking, close-on-exec.
+    /// Opens the service's side, blocking, close-on-exec. Makes those that are not there.
     ///
     /// # Errors
-    /// When a FIFO is gone or descriptors have run out. They name the path.
-    pub fn child_ends(&self) -> io::Result<ChildEnds> {
+    /// As [`Pipes::make`], and when descriptors have run out. They name the path.
+    pub fn child_ends(&self, owner: Option<RunAs>) -> io::Result<ChildEnds> {
         let open = |path: &Path| -> io::Result<OwnedFd> {
-            let flags = OFlags::RDWR | OFlags::CLOEXEC;
-            let opened = rustix::fs::open(path, flags, Mode::empty());
-            opened.map_err(|error| naming(path)(error.into()))
+            let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let open = || rustix::fs::open(path, flags, Mode::empty());
+            // Mostly it is there and ours.
+            if owner.is_none()
+                && let Ok(opened) = open()
+                && is_fifo(&opened)
+            {
+                return Ok(opened);
+            }
+            make(path, owner).map_err(naming(path))?;
+            open().map_err(|error| naming(path)(error.into()))
         };
         Ok(ChildEnds {
             stdin: open(&self.stdin)?,
@@ -121,6 +129,11 @@ impl Pipes {
         }
     }
 }
+fn is_fifo(file: &OwnedFd) -> bool {
+    let stat = rustix::fs::fstat(file);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
 fn make(path: &Path, owner: Option<RunAs>) -> io::Result<()> {
     let fifo = || rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR);
     match fifo() {
@@ -163,12 +176,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
         let pipes = Pipes::of(&run_dir, PmId(3));
-        let refused = pipes.child_ends().unwrap_err().to_string();
-        assert!(refused.contains("run/3.in`: No such file"), "{refused}");
-        pipes.make(None).unwrap();
-        pipes.child_ends().unwrap();
+        pipes.child_ends(None).unwrap();
         std::fs::remove_dir_all(&run_dir).unwrap();
         pipes.make(None).unwrap();
+        // What else has the name is no pipe.
+        std::fs::remove_file(run_dir.join("3.out")).unwrap();
+        std::fs::write(run_dir.join("3.out"), "").unwrap();
+        assert!(is_fifo(&pipes.child_ends(None).unwrap().stdout));
         std::fs::remove_dir_all(&run_dir).unwrap();
         std::fs::write(&run_dir, "").unwrap();
         let refused = pipes.make(None).unwrap_err().to_string();

@@ -92,7 +92,8 @@ pub struct Setup {
 pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     let (inbox, messages) = mpsc::channel(INBOX);
     let (publish, table) = watch::channel(Arc::default());
-    let (orders, to_spawn) = mpsc::channel(PROCESSES_MAX);
+    // One for its main run and one for the run beside it, of each.
+    let (orders, to_spawn) = mpsc::channel(2 * PROCESSES_MAX);
     let (journal, left) = setup.journal;
     let back = inbox.clone();
     let report = move |spawned| drop(back.blocking_send(Message::Spawned(spawned)));

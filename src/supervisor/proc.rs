@@ -9,7 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
+
+/// Bytes of a file that are read at once: most files of `/proc/PID` are shorter.
+const READ_AT_ONCE: usize = 4096;
 
 /// The fields of `/proc/PID/stat` that we need (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +36,22 @@ pub struct Stat {
 
 /// Reads it; `None` when there is no such process.
 pub fn stat(pid: u32) -> Option<Stat> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse(&String::from_utf8_lossy(&read(pid, "stat")?))
+}
+
+/// One of its files; `None` when there is no such process, or it is not for us. Files of `/proc` do not
+/// say how long they are: std would begin with 32 bytes, and an adoption reads hundreds of files.
+fn read(pid: u32, name: &str) -> Option<Vec<u8>> {
+    let file = File::open(format!("/proc/{pid}/{name}")).ok()?;
+    let mut text = Vec::with_capacity(READ_AT_ONCE);
+    loop {
+        text.reserve(READ_AT_ONCE / 2);
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)) {
+            Ok(0) => return Some(text),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// The program's name may hold spaces and parentheses, so fields count from the last `)`.
@@ -103,7 +122,7 @@ pub fn memory_of_groups() -> HashMap<u32, u64> {
 /// with, and that variable. Walks `/proc`: blocks.
 pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
     let find = |pid: u32| {
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environ = read(pid, "environ")?;
         let mut variables = environ.split(|&b| b == 0);
         let found = variables.find(|variable| variable.starts_with(begin.as_bytes()))?;
         Some((pid, String::from_utf8_lossy(found).into_owned()))
@@ -113,7 +132,7 @@ pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
 
 /// The value of a variable in the environment that a process was started with.
 pub fn variable(pid: u32, name: &str) -> Option<String> {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = read(pid, "environ")?;
     let value = |variable: &[u8]| {
         let rest = variable.strip_prefix(name.as_bytes())?;
         let value = rest.strip_prefix(b"=")?;
@@ -124,7 +143,7 @@ pub fn variable(pid: u32, name: &str) -> Option<String> {
 
 /// The first bytes of the name of its program.
 pub fn command_name(pid: u32) -> Option<String> {
-    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = read(pid, "comm")?;
     Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
@@ -155,6 +174,18 @@ pub fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_files_are_read_to_their_end() {
+        let long = "x".repeat(3 * READ_AT_ONCE);
+        let mut command = std::process::Command::new("/bin/sleep");
+        command.arg("1000").env("LONG", &long).env("MCPM_T", "1");
+        let mut child = command.spawn().unwrap();
+        assert_eq!(variable(child.id(), "LONG"), Some(long));
+        assert_eq!(variable(child.id(), "MCPM_T").as_deref(), Some("1"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn reads_itself() {

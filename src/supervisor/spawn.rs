@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Rlimit;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::launch::{Inheritance, Launcher, Program};
 use super::cgroup::Cgroups;
@@ -52,6 +52,8 @@ pub struct Order {
     pub lock: RunLock,
     /// What must be in the journal before it is started.
     pub intent: Mark,
+    /// Says, or ends, when what it writes counts as its own; `None`: from the start.
+    pub begun: Option<oneshot::Receiver<()>>,
     /// Where its pid is written; `None` for a run that is not its process's main one yet.
     pub pid_file: Option<PathBuf>,
 }
@@ -158,7 +160,7 @@ pub fn start(
     let thread = std::thread::Builder::new().name("mcpm-spawn".into());
     thread.spawn(move || {
         let mut number = Reserved::default();
-        while let Some(order) = orders.blocking_recv() {
+        while let Some(mut order) = orders.blocking_recv() {
             let (id, generation) = (order.id, order.generation);
             // Five microseconds; a port that is taken fails the service before it is started.
             if let Some(mcp) = &order.spec.mcp
@@ -169,6 +171,9 @@ pub fn start(
             }
             failpoint::reach("spawn.intended");
             journal.flush_to(order.intent, JOURNAL_PATIENCE);
+            if let Some(begun) = order.begun.take() {
+                let _ = begun.blocking_recv();
+            }
             number.keep();
             let outcome = spawn(&order, limits, &cgroups, &mut launcher);
             if outcome.is_err() {
@@ -190,8 +195,7 @@ fn spawn(
     cgroups: &Cgroups,
     launcher: &mut Launcher,
 ) -> Result<Run, SpawnError> {
-    order.pipes.make(order.spec.run_as)?;
-    let ends = order.pipes.child_ends()?;
+    let ends = order.pipes.child_ends(order.spec.run_as)?;
     let mut env = child_env::all(&order.spec.env, &order.env);
     let pair = order.spec.has_channel().then(Ends::new).transpose()?;
     let channel = pair.as_ref().map(End::of).transpose()?;

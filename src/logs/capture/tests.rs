@@ -90,7 +90,7 @@ async fn until(mut true_now: impl FnMut() -> bool) {
 async fn bytes_arrive_as_they_were_written_and_followers_see_them() {
     let it = fixture(|dir| dir.join("sub/a.log")).await;
     let mut follower = it.logs.follow();
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     child.write_all(b"one\ntw\xff").unwrap();
     child.write_all(b"o\n").unwrap();
     let line = follower.recv().await.unwrap();
@@ -112,7 +112,7 @@ async fn bytes_arrive_as_they_were_written_and_followers_see_them() {
 #[tokio::test]
 async fn a_full_disk_loses_lines_and_counts_them() {
     let it = fixture(|_| PathBuf::from("/dev/full")).await;
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     child.write_all(b"one\ntwo\n").unwrap();
     let lost = || it.logs.losses().all().first().map(ToString::to_string);
     let told = "a: 2 log lines could not be written to `/dev/full`";
@@ -128,7 +128,7 @@ async fn a_full_disk_loses_lines_and_counts_them() {
 async fn pipes_are_open_when_capturing_has_begun() {
     let it = fixture(|dir| dir.join("a.log")).await;
     // The writer is gone at once: were nobody else there, its words would be, too.
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     child.write_all(b"last words\n").unwrap();
     drop(child);
     let file = it.dir.path().join("a.log");
@@ -164,7 +164,7 @@ async fn what_could_not_be_opened_is_opened_while_the_process_runs() {
     let it = unread().await;
     std::fs::write(it.dir.path().join("a.log"), "of another run\n").unwrap();
     it.pipes.make(None).unwrap();
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     child.write_all(b"one\n").unwrap();
     let stored = || std::fs::read(it.dir.path().join("a.log")).unwrap();
     until(|| stored() == b"of another run\none\n").await;
@@ -186,7 +186,7 @@ async fn what_could_not_be_opened_is_open_when_capturing_has_begun_again() {
         )
         .await;
     assert!(it.logs.losses().unread().is_empty());
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     child.write_all(b"last words\n").unwrap();
     drop(child);
     let file = it.dir.path().join("a.log");
@@ -204,7 +204,7 @@ async fn what_is_not_read_is_nobodys_once_it_is_released() {
 async fn a_deleted_log_file_is_made_again() {
     let it = fixture(|dir| dir.join("a.log")).await;
     let file = it.dir.path().join("a.log");
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     child.write_all(b"one\n").unwrap();
     until(|| file.exists()).await;
     std::fs::remove_file(&file).unwrap();
@@ -218,7 +218,7 @@ async fn a_deleted_log_file_is_made_again() {
 #[tokio::test]
 async fn last_words_about_a_taken_port_are_heard_once() {
     let it = fixture(|dir| dir.join("a.log")).await;
-    let mut child = File::from(it.pipes.child_ends().unwrap().stderr);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stderr);
     assert_eq!(it.logs.last_words(PmId(0)).await, None);
     let said = b"Error: listen EADDRINUSE: address already in use :::3000\n    at x\n";
     child.write_all(said).unwrap();
@@ -231,10 +231,10 @@ async fn last_words_about_a_taken_port_are_heard_once() {
 async fn what_each_run_has_written_is_told_apart() {
     let it = fixture(|dir| dir.join("a.log")).await;
     let file = it.dir.path().join("a.log");
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     let mut ends = Vec::new();
     for said in ["one\n", "two\nno end"] {
-        it.logs.begin(PmId(0)).await;
+        it.logs.begin(PmId(0)).await.unwrap();
         child.write_all(said.as_bytes()).unwrap();
         it.logs.settle(PmId(0)).await;
         let mut extents = it.logs.extents(PmId(0)).await;
@@ -252,7 +252,7 @@ async fn what_each_run_has_written_is_told_apart() {
 async fn a_flood_arrives_whole() {
     let it = fixture(|dir| dir.join("a.log")).await;
     let file = it.dir.path().join("a.log");
-    let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     let line = [b'x'; 99];
     let written = tokio::task::spawn_blocking(move || {
         for _ in 0..50_000 {
@@ -280,7 +280,7 @@ impl Killed {
         let dir = tempfile::tempdir().unwrap();
         let pipes = Pipes::of(dir.path(), PmId(0));
         pipes.make(None).unwrap();
-        let mut child = File::from(pipes.child_ends().unwrap().stdout);
+        let mut child = File::from(pipes.child_ends(None).unwrap().stdout);
         child.write_all(CHUNK).unwrap();
         let mut marks = MarkFile::open(dir.path()).unwrap();
         marks.begin(&Chunk {
@@ -443,7 +443,7 @@ fn the_beginning_of_a_line_stays_in_its_pipe_as_long_as_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let pipes = Pipes::of(dir.path(), PmId(0));
     pipes.make(None).unwrap();
-    let mut child = File::from(pipes.child_ends().unwrap().stdout);
+    let mut child = File::from(pipes.child_ends(None).unwrap().stdout);
     let pipe = pipes.reader(Stream::Out).unwrap();
     let mut reader = reader(dir.path());
     let mut look = |beginning| reader.look(pipe.as_fd(), beginning).ok();
@@ -478,7 +478,7 @@ async fn long_lines_and_small_pipes_hold_up_nobody() {
     for (size, longest) in [(8192, 200_000), (65536, 300_000)] {
         let it = fixture(|dir| dir.join("a.log")).await;
         let file = it.dir.path().join("a.log");
-        let mut child = File::from(it.pipes.child_ends().unwrap().stdout);
+        let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
         rustix::pipe::fcntl_setpipe_size(&child, size).unwrap();
         // Each of them is written at once, so that the writer waits in the middle of it.
         let all: Vec<Vec<u8>> = [3, 5000, longest, 1, 70_000, 12]

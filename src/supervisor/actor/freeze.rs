@@ -29,7 +29,7 @@ pub(super) struct Freezing {
 
 impl Actor {
     /// Hands an order to the spawner, or withholds it.
-    pub(super) fn dispatch(&mut self, order: Order) {
+    pub(super) fn dispatch(&mut self, mut order: Order) {
         if self.freezing.is_some() {
             self.withheld.push(order);
             return;
@@ -39,17 +39,11 @@ impl Actor {
         let is_main = order.pid_file.is_some();
         let capture = is_main.then(|| self.capture(order.id)).flatten();
         // Taken in this order: when the run may begin its pipes are open, too.
-        let begun = capture.map(|_| self.logs.begin(order.id));
-        let orders = self.orders.clone();
-        self.tasks.spawn(async move {
-            if let Some(begun) = begun {
-                begun.await;
-            }
-            let id = order.id;
-            if orders.send(order).await.is_err() {
-                tracing::error!(pm_id = %id, "the spawner is gone");
-            }
-        });
+        order.begun = capture.map(|_| self.logs.begin(order.id));
+        // There is a place for each run.
+        if let Err(error) = self.orders.try_send(order) {
+            tracing::error!(%error, "the spawner takes no order");
+        }
     }
 
     /// Rests when that was asked for and is possible now; `false` when another daemon has taken over.

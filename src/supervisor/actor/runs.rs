@@ -277,6 +277,7 @@ impl Actor {
             pipes: Pipes::of(&self.run_dir, process.id),
             lock: RunLock::of(&self.run_dir, &run),
             intent: self.journal.mark(),
+            begun: None,
             pid_file,
         }
     }
