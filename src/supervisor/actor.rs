@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use self::endings::Endings;
 use self::freeze::Freezing;
+use self::publish::Pace;
 use self::reload::Second;
 use super::cgroup::Cgroups;
 use super::channel::Lines;
@@ -122,6 +123,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         timers: BTreeSet::new(),
         waits: Vec::new(),
         dirty: BTreeSet::new(),
+        pace: Pace::default(),
         is_closing: false,
         tasks: JoinSet::new(),
         under_way: 0,
@@ -162,7 +164,9 @@ struct Actor {
     next_id: u32,
     timers: BTreeSet<(Instant, PmId)>,
     waits: Vec<Wait<Reply>>,
+    /// What is to be published, and when.
     dirty: BTreeSet<PmId>,
+    pace: Pace,
     /// The daemon is ending: what is deleted now is not deleted by anybody.
     is_closing: bool,
     tasks: JoinSet<()>,
@@ -263,7 +267,8 @@ impl Actor {
         self.publish();
         let _ = adopted.send(());
         while self.may_go_on().await {
-            let alarm = self.timers.first().map(|(at, _)| *at);
+            let timer = self.timers.first().map(|(at, _)| *at);
+            let alarm = timer.into_iter().chain(self.publish_at()).min();
             tokio::select! {
                 message = messages.recv() => {
                     let Some(message) = message else { return };
@@ -282,13 +287,14 @@ impl Actor {
                     }
                 }
             }
-            self.publish();
+            self.publish_when_due();
         }
         self.pass_on(messages).await;
     }
 
     /// Deals with one message; `true` ends the task.
     fn take(&mut self, message: Message) -> bool {
+        self.pace.is_awaited |= !message.is_news();
         match message {
             Message::Start { specs, how, reply } => self.start(specs, how, reply),
             Message::Act {
@@ -376,8 +382,13 @@ impl Actor {
                     && slot.process.generation == generation
                     && matches!(slot.state, State::Online { .. })
                 {
+                    let is_news = !health.says_the_same(&slot.process.health);
                     slot.process.health = health;
-                    self.dirty.insert(id);
+                    if is_news {
+                        self.dirty.insert(id);
+                    } else {
+                        self.pace.counted.insert(id);
+                    }
                 }
             }
             Message::Note { id, note } => {

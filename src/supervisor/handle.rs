@@ -236,6 +236,34 @@ pub(super) enum Message {
     },
 }
 
+impl Message {
+    /// Nobody who sent it looks at the table in the next moment.
+    pub(super) fn is_news(&self) -> bool {
+        match self {
+            Self::Spawned(_)
+            | Self::Happened { .. }
+            | Self::Ended { .. }
+            | Self::Overgrown { .. }
+            | Self::Retire { .. }
+            | Self::Unshared { .. }
+            | Self::LeftBehind { .. }
+            | Self::Health { .. }
+            | Self::Due { .. }
+            | Self::Note { .. } => true,
+            Self::Start { .. }
+            | Self::Act { .. }
+            | Self::Resurrect { .. }
+            | Self::Scale { .. }
+            | Self::Reload { .. }
+            | Self::Reset { .. }
+            | Self::Unwatch { .. }
+            | Self::Signal { .. }
+            | Self::Freeze { .. }
+            | Self::Quiesce { .. } => false,
+        }
+    }
+}
+
 /// Handle to the supervisor's task.
 #[derive(Clone)]
 pub struct Supervisor {
