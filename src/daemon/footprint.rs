@@ -53,20 +53,16 @@ fn trim_heap() {
     }
 }
 
-/// Unmaps the pages of our own code; they come back when they are used. Does nothing where that is
-/// not possible.
+/// Unmaps the pages of code and constants, ours and those of libraries; they come back when they are
+/// used. Does nothing where that is not possible.
 fn release_code() {
-    let Ok(program) = fs::read_link("/proc/self/exe") else {
+    let Ok(maps) = fs::read_to_string("/proc/self/smaps") else {
         return;
     };
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
-        return;
-    };
-    let program = program.to_string_lossy();
-    for (start, end) in maps.lines().filter_map(|line| code_of(line, &program)) {
+    for (start, end) in unchanged(&maps) {
         #[expect(unsafe_code, reason = "memory is given back by address")]
-        // SAFETY: the range is a mapping of this program's file that may be read and executed and
-        // not written: what is in memory is what is in the file, and is read from there again.
+        // SAFETY: the range is a private mapping of a file that may not be written and has no page of
+        // its own: what is in memory is what is in the file, and is read from there again.
         let given_back = unsafe { madvise(start as *mut _, end - start, Advice::LinuxDontNeed) };
         if let Err(error) = given_back {
             tracing::debug!(%error, "cannot give back code");
@@ -74,17 +70,33 @@ fn release_code() {
     }
 }
 
-/// The range of a line of `/proc/PID/maps` (proc(5)) that is private, read-only code of this file.
-fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
-    let mut fields = line.splitn(6, ' ');
-    let (range, rights) = (fields.next()?, fields.next()?);
-    let file = fields.nth(3)?.trim_start();
-    if rights != "r-xp" || file != program {
-        return None;
+/// The ranges in `/proc/PID/smaps` (proc(5)) that map files privately, may not be written, and are as in
+/// the file: what relocation has changed has anonymous pages.
+fn unchanged(maps: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut range = None;
+    for line in maps.lines() {
+        if let Some(begun) = mapping(line) {
+            range = begun;
+        } else if line.strip_prefix("Anonymous:").map(str::trim) == Some("0 kB") {
+            found.extend(range.take());
+        }
     }
-    let (start, end) = range.split_once('-')?;
+    found
+}
+
+/// `None` for a line that begins no mapping; `Some(None)` for a mapping that is not meant.
+fn mapping(line: &str) -> Option<Option<(usize, usize)>> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
     let number = |text| usize::from_str_radix(text, 16).ok();
-    Some((number(start)?, number(end)?))
+    let range = (number(start)?, number(end)?);
+    let rights = fields.next()?;
+    let is_file = fields
+        .nth(3)
+        .is_some_and(|name| name.trim_start().starts_with('/'));
+    let is_meant = is_file && matches!(rights, "r-xp" | "r--p");
+    Some(is_meant.then_some(range))
 }
 
 #[cfg(test)]
@@ -92,26 +104,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_program_itself_is_meant() {
-        let check = |line: &str, expected: Option<(usize, usize)>| {
-            assert_eq!(code_of(line, "/usr/bin/mcpm"), expected, "{line}");
+    fn only_what_is_as_in_its_file_is_meant() {
+        let check = |line: &str, anonymous: &str, expected: &[(usize, usize)]| {
+            let text = format!("{line}\nSize: 4 kB\nAnonymous: {anonymous}\nVmFlags: rd\n");
+            assert_eq!(unchanged(&text), expected, "{text}");
         };
         let line = "55d0c000-55d0f000 r-xp 002d6000 fe:00 1234                       /usr/bin/mcpm";
-        check(line, Some((0x55d0_c000, 0x55d0_f000)));
-        check(&line.replace("r-xp", "r--p"), None);
-        check(&line.replace("r-xp", "rwxp"), None);
-        check(&line.replace("mcpm", "other"), None);
-        check(
-            "7ffd1000-7ffd2000 r-xp 00000000 00:00 0                          [vdso]",
-            None,
-        );
-        check("7f00-7f10 r-xp 0 0 0 ", None);
-        check("", None);
+        let range = [(0x55d0_c000, 0x55d0_f000)];
+        check(line, "        0 kB", &range);
+        check(line, "        4 kB", &[]);
+        check(&line.replace("r-xp", "r--p"), "0 kB", &range);
+        for rights in ["rw-p", "rwxp", "r--s", "---p"] {
+            check(&line.replace("r-xp", rights), "0 kB", &[]);
+        }
+        let own = "7ffd1000-7ffd2000 r-xp 00000000 00:00 0                          [vdso]";
+        check(own, "0 kB", &[]);
+        check("7f00-7f10 r-xp 0 0 0 ", "0 kB", &[]);
+        check("", "0 kB", &[]);
+        // The next mapping is another one.
+        check(&format!("{line}\nAnonymous: 4 kB\n{own}"), "0 kB", &[]);
     }
 
     #[test]
     fn the_program_goes_on_afterwards() {
         release_code();
-        only_code_of_the_program_itself_is_meant();
+        only_what_is_as_in_its_file_is_meant();
     }
 }

@@ -77,31 +77,35 @@ fn a_folder_that_vanished_is_named_and_the_rest_runs() {
     mcpm.wait_until(|list| list["guest"].is_up());
 }
 
-/// The numbers of a process's descriptors.
-fn descriptors(pid: u32) -> BTreeSet<u64> {
+/// The numbers of a process's descriptors that mean something that is called so.
+fn descriptors(pid: u32, kind: &str) -> BTreeSet<u64> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    entries
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-        .collect()
+    let number = |entry: fs::DirEntry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let is_meant = target.to_str()?.starts_with(kind);
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        is_meant.then_some(number)
+    };
+    entries.filter_map(|entry| number(entry.unwrap())).collect()
 }
 
 /// Lets a daemon have no descriptor beyond those that it has, and takes the free numbers among them by
 /// connections to its router. Returns those, and how many it could have before.
 fn use_up_descriptors(mcpm: &Mcpm, daemon: u32) -> (Vec<TcpStream>, Option<u64>) {
     // The number that services know the daemon's lock by is taken from the start.
-    let used = descriptors(daemon);
+    let used = descriptors(daemon, "");
     let most = used.range(..LOCK_NUMBER).max().unwrap() + 1;
     let before = limit_descriptors(daemon, Some(most));
-    let used = || descriptors(daemon).range(..most).count() as u64;
+    let sockets = || descriptors(daemon, "socket:").len();
     let mut connections = Vec::new();
     loop {
-        let now = used();
-        if now == most {
+        if descriptors(daemon, "").range(..most).count() as u64 == most {
             return (connections, before);
         }
+        let now = sockets();
         let router = mcpm.origin().replace("http://", "");
         connections.push(TcpStream::connect(router).unwrap());
-        wait_for(|| (used() > now).then_some(()), "the router to accept");
+        wait_for(|| (sockets() > now).then_some(()), "the router to accept");
     }
 }
 
