@@ -52,6 +52,7 @@ use crate::problem::chain;
 use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
+use crate::supervisor::elsewhere::Elsewhere;
 use crate::supervisor::journal::{Journal, JournalError, Left};
 use crate::supervisor::orphans::{self, Orphans};
 use crate::supervisor::usage::Sampler;
@@ -297,8 +298,8 @@ async fn live(
     };
     let mut warnings: Vec<String> = warning.into_iter().collect();
     warnings.extend(left.warning.clone());
-    let (left, unlisted) = unlisted(left, &home).await?;
-    warnings.extend(unlisted);
+    let (left, elsewhere, warning) = unlisted(left, &home).await?;
+    warnings.extend(warning);
     // ── from here on this is the daemon ──
     let (lock, commands, passed) = match (taken, &line) {
         (Some(taken), Some(line)) => {
@@ -323,6 +324,7 @@ async fn live(
         limits,
         orphans,
         cgroups,
+        elsewhere,
         router_secret: Arc::new(move |service: &ServiceType| keys.router_secret(service)),
     })
     .await
@@ -554,19 +556,23 @@ async fn live(
 }
 
 /// Looks for what an earlier daemon left running and no row names, and says so.
-async fn unlisted(left: Left, home: &Home) -> Result<(Left, Option<String>), DaemonError> {
+async fn unlisted(
+    left: Left,
+    home: &Home,
+) -> Result<(Left, Elsewhere, Option<String>), DaemonError> {
     let (path, run_dir) = (home.path().to_owned(), home.run_dir());
     let look = move || {
         let found = adopt::unlisted(&left.rows, &path, &run_dir, &left.home_id);
-        (left, adopt::warning(&found))
+        let elsewhere = Elsewhere::new(&left.rows, &found);
+        (left, elsewhere, adopt::warning(&found))
     };
-    let (left, warning) = tokio::task::spawn_blocking(look)
+    let (left, elsewhere, warning) = tokio::task::spawn_blocking(look)
         .await
         .map_err(|_| DaemonError::Bug("the search for processes of this home"))?;
     if let Some(warning) = &warning {
         tracing::warn!("{warning}");
     }
-    Ok((left, warning))
+    Ok((left, elsewhere, warning))
 }
 
 async fn resurrect(home: &Home, supervisor: &Supervisor) {

@@ -30,6 +30,7 @@ use self::publish::Pace;
 use self::reload::Second;
 use super::cgroup::Cgroups;
 use super::channel::Lines;
+use super::elsewhere::Elsewhere;
 use super::exit_log::ExitLog;
 use super::handle::{INBOX, Message, Reply, Supervisor, Unshared};
 use super::journal::{Journal, Left, Row};
@@ -81,6 +82,8 @@ pub struct Setup {
     pub orphans: Orphans,
     /// Control groups of runs, where they can be had.
     pub cgroups: Cgroups,
+    /// What runs and no row names.
+    pub elsewhere: Elsewhere,
     /// Derives a service's router secret.
     pub router_secret: RouterSecret,
 }
@@ -100,7 +103,8 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
     let report = move |spawned| drop(back.blocking_send(Message::Spawned(spawned)));
     let cgroups = setup.cgroups;
     let groups = cgroups.clone();
-    spawn::start(journal.clone(), setup.limits, groups, to_spawn, report)?;
+    let (limits, elsewhere) = (setup.limits, setup.elsewhere);
+    spawn::start(journal.clone(), limits, groups, elsewhere, to_spawn, report)?;
     let trees = Trees::start(setup.orphans, cgroups.clone())?;
     let exits = ExitLog::new(journal.clone());
     let told = journal.clone();

@@ -3,7 +3,7 @@
 //! Decisions are pure (`plan`, `machine`, `overlap`, `reload`, `recovery`, `restart`, `backoff`, `unshared`, `target`, `waits`,
 //! `child_env`, `memory`, `triggers`), and so is what is told of exits (`last_exits`); [`actor`] owns every process
 //! and carries decisions out; `memory_guard`, `clock` and `watch` report what restarts processes that run; `spawn`,
-//! `run_lock`, `exits`, `kill`, `cgroup`, `tree`, `orphans`, `adopt`, `journal`, `inotify` and `exit_log` touch the system. The
+//! `run_lock`, `exits`, `kill`, `cgroup`, `tree`, `orphans`, `adopt`, `elsewhere`, `journal`, `inotify` and `exit_log` touch the system. The
 //! others see [`snapshot`], and speak through [`Supervisor`].
 //!
 //! A dead daemon leaves its services running: the FIFOs of `logs`, the rows of [`journal`] and the
@@ -39,6 +39,7 @@ pub mod proc;
 pub mod last_exits;
 pub mod journal;
 mod exit_log;
+pub mod elsewhere;
 pub mod dump;
 pub mod memory;
 mod memory_guard;

@@ -20,6 +20,7 @@ use self::launch::{Inheritance, Launcher, Program};
 use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
 use super::child_env::{self, PROCESS_VARIABLE};
+use super::elsewhere::Elsewhere;
 use super::journal::{Journal, Mark};
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
@@ -102,6 +103,16 @@ pub enum SpawnError {
         /// Pid, program and user.
         owner: String,
     },
+    /// A run that an earlier daemon has started is there, and in no list.
+    #[error(
+        "it runs already, as a process that no list names (pid {0}): end that one with `kill {0}`"
+    )]
+    Runs(u32),
+    /// Something holds the lock of this very run.
+    #[error(
+        "an earlier run of the same number lives, and holds `{0}`: end it (`fuser {0}` names it)"
+    )]
+    Locked(String),
     /// Something that may be better in a moment.
     #[error("cannot start it just now: {0}")]
     Transient(#[from] io::Error),
@@ -110,7 +121,15 @@ pub enum SpawnError {
 impl SpawnError {
     /// Another try can help without anybody changing anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::PortTaken { .. } | Self::Transient(_))
+        match self {
+            Self::Program { .. } | Self::Cwd(_) => false,
+            Self::PortTaken { .. } | Self::Runs(_) | Self::Locked(_) | Self::Transient(_) => true,
+        }
+    }
+
+    /// What is there under the names of this run is another's.
+    fn is_anothers(&self) -> bool {
+        matches!(self, Self::Runs(_) | Self::Locked(_))
     }
 }
 
@@ -135,6 +154,7 @@ pub fn start(
     journal: Journal,
     limits: OperatorLimits,
     cgroups: Cgroups,
+    elsewhere: Elsewhere,
     mut orders: mpsc::Receiver<Order>,
     report: impl Fn(Spawned) + Send + Sync + 'static,
 ) -> io::Result<()> {
@@ -175,8 +195,11 @@ pub fn start(
                 let _ = begun.blocking_recv();
             }
             number.keep();
-            let outcome = spawn(&order, limits, &cgroups, &mut launcher);
-            if outcome.is_err() {
+            let outcome = match elsewhere.copy_of(id, &order.spec.name) {
+                Some(pid) => Err(SpawnError::Runs(pid)),
+                None => spawn(&order, limits, &cgroups, &mut launcher),
+            };
+            if outcome.as_ref().is_err_and(|error| !error.is_anothers()) {
                 order.lock.remove();
             }
             report(Spawned {
@@ -220,7 +243,7 @@ fn spawn(
         .collect();
     // A channel may be known to its child by the lock's number.
     let has_number = |end: &BorrowedFd<'_>| end.as_raw_fd() == run_lock::NUMBER;
-    let lock = lock(order).filter(|_| !kept.iter().any(has_number));
+    let lock = lock(order)?.filter(|_| !kept.iter().any(has_number));
     let group = cgroups.make(run);
     let program = program(&order.spec, &env)?;
     let gets = Inheritance {
@@ -266,11 +289,19 @@ fn spawn(
     })
 }
 
-/// The lock for the child. It is evidence: what cannot be had keeps nothing from starting.
-fn lock(order: &Order) -> Option<OwnedFd> {
-    let app = &order.spec.name;
-    let failed = |error: &io::Error| tracing::warn!(%app, %error, "starts without a lock");
-    order.lock.take().inspect_err(failed).ok()
+/// The lock for the child. It is evidence: that it cannot be made keeps nothing from starting. That
+/// somebody holds it does: a run of this number is there.
+fn lock(order: &Order) -> Result<Option<OwnedFd>, SpawnError> {
+    match order.lock.take() {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(SpawnError::Locked(order.lock.path().display().to_string()))
+        }
+        Err(error) => {
+            tracing::warn!(app = %order.spec.name, %error, "starts without a lock");
+            Ok(None)
+        }
+    }
 }
 
 fn program(spec: &AppSpec, env: &BTreeMap<&str, &str>) -> io::Result<Program> {

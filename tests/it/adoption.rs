@@ -416,3 +416,27 @@ fn a_stranger_who_has_got_the_number_during_a_stop_is_not_killed() {
         assert_eq!(list["web"].status, "stopped");
     }
 }
+
+#[test]
+fn what_runs_and_no_list_names_is_not_started_beside_itself() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([sh("web", "exec sleep 1000"), sh("other", "exec sleep 1000")]);
+    mcpm.ok(&["start", &file, "--only", "web"]);
+    let lost = mcpm.list()["web"].pid;
+    mcpm.kill_daemon();
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(mcpm.home().join(format!("run.db{suffix}"))).unwrap();
+    }
+    let complaint = mcpm.fails(&["start", &file]);
+    let named = format!("no list names (pid {lost})");
+    assert!(complaint.contains(&named), "{complaint}");
+    let list = mcpm.list();
+    assert!(list["other"].is_up());
+    assert_eq!(
+        (list["web"].pid, list["web"].status.as_str()),
+        (0, "waiting restart")
+    );
+    assert!(is_alive(lost), "nobody has ended it");
+    kill(lost, "KILL");
+    mcpm.wait_until(|list| list["web"].is_up());
+}
