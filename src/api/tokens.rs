@@ -15,6 +15,10 @@ use crate::ids::{Timestamp, UserId};
 use crate::store::{TokenChoice, TokenOwner, TokenRow};
 use crate::users::{Made, UserError, Wanted};
 
+/// Whom a JWT of an identity provider lets in is asked each time.
+const NO_TOKEN_BY_JWT: &str = "a JWT makes no tokens, which would outlive it; use the JWT itself, or ask \
+                               whoever runs this for a token (`mcpm users token`)";
+
 /// A token, as far as it is known: the text itself was shown once.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -322,9 +326,10 @@ pub(super) async fn mine(User(user): User, State(api): State<Api>) -> Answer<Rep
 }
 
 /// Makes another token for me. It ends: in 90 days unless another time is given, in a year at the
-/// latest, and never after the token that this call is made with.
+/// latest, and never after the token that this call is made with, which is none of an identity provider.
 #[utoipa::path(post, path = "/api/v1/user/tokens", tag = "users", request_body = TokenRequest,
-    responses((status = 200, body = NewToken), (status = 409, body = Problem)))]
+    responses((status = 200, body = NewToken), (status = 403, body = Problem),
+        (status = 409, body = Problem)))]
 pub(super) async fn add_mine(
     UserToken { user, token: maker }: UserToken,
     by: By,
@@ -332,19 +337,19 @@ pub(super) async fn add_mine(
     Json(request): Json<TokenRequest>,
 ) -> Answer<Reply<NewToken>> {
     let owner = own(user);
-    let until = maker.as_ref().and_then(|maker| maker.expires_at);
-    let wanted = request.wanted().for_oneself(until, Timestamp::now());
+    // It would outlive what an identity provider says of its user, and ask for no scope.
+    let maker = maker.ok_or_else(|| ApiError::forbidden(NO_TOKEN_BY_JWT))?;
+    let wanted = request.wanted();
+    let wanted = wanted.for_oneself(maker.expires_at, Timestamp::now());
     let wanted = wanted.map_err(UserError::from)?;
     let token = make(&api, &by, &owner, wanted).await?;
-    if let Some(maker) = maker {
-        let all = listed(&api, &owner).await?;
-        let maker = all.iter().find(|token| token.number == maker.number);
-        // Whoever has revoked all of them while this one was made has not seen it.
-        if !maker.is_some_and(|maker| maker.active) {
-            let this = TokenChoice::One(token.number);
-            api.users.revoke(&owner, this).await?;
-            return Err(ApiError::unauthorized());
-        }
+    let all = listed(&api, &owner).await?;
+    let maker = all.iter().find(|token| token.number == maker.number);
+    // Whoever has revoked all of them while this one was made has not seen it.
+    if !maker.is_some_and(|maker| maker.active) {
+        let this = TokenChoice::One(token.number);
+        api.users.revoke(&owner, this).await?;
+        return Err(ApiError::unauthorized());
     }
     Ok(made(&owner, &token))
 }

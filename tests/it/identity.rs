@@ -74,6 +74,17 @@ fn a_jwt_is_a_token_of_its_user_and_of_nobody_else() {
         // Never the operator.
         let admin = format!("{}/api/v1/admin/users", mcpm.origin());
         assert_eq!(ask(&mcpm, "GET", &admin, &alice).status, 403);
+        // Nor for longer than the provider says.
+        let tokens = format!("{}/api/v1/user/tokens", mcpm.origin());
+        let bearer = format!("Bearer {alice}");
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        assert_eq!(
+            mcpm.send("POST", &tokens, &headers, b"{}").read().status,
+            403
+        );
         let seen = ask(&mcpm, "POST", &url, &alice);
         assert_eq!(seen.status, 200, "{seen:?}");
         assert_eq!(seen.json()["headers"]["x-mcpm-user-id"], "alice");
