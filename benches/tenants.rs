@@ -8,6 +8,7 @@
 
 use std::env;
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,8 @@ fn main() {
     let path = env::args().nth(1).filter(|arg| !arg.starts_with("--"));
     let Some(path) = path.map(PathBuf::from) else {
         // `cargo bench` calls it without one.
-        eprintln!("`scripts/bench-tenants` makes the database that this needs");
+        let why = "`scripts/bench-tenants` makes the database that this needs";
+        writeln!(io::stderr(), "{why}").expect("stderr");
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -38,7 +40,8 @@ fn main() {
         .build()
         .expect("a runtime");
     let measured = runtime.block_on(async { tokio::spawn(measure(path)).await });
-    println!("{}", measured.expect("a measurement"));
+    let measured = measured.expect("a measurement");
+    writeln!(io::stdout(), "{measured}").expect("stdout");
 }
 
 async fn measure(path: PathBuf) -> serde_json::Value {
