@@ -41,6 +41,10 @@ use crate::supervisor::spawn::OperatorLimits;
 use crate::usage::Ledger;
 use crate::users::Users;
 
+/// A table of millions of instances is filled within this after a start; one that is not by then has a
+/// store that cannot be read.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long commands under way are waited for when all is to come to rest; one that stops a slow
 /// service is cut after it.
 const COMMANDS_WITHIN: Duration = Duration::from_secs(10);
@@ -305,6 +309,13 @@ impl Life<'_> {
             detached: self.options.detached,
             limits: self.limits,
         };
+        // Its router serves on when the store is closed: then it must know all instances.
+        let whole = timeout(WHOLE_WITHIN, self.instances.whole());
+        let whole = self.beside(whole, Settable::Yes, wishes).await?;
+        if whole.is_err() {
+            let why = "instances are still being read; try again later";
+            return Err(Halt::Failed(why.to_owned()));
+        }
         let coming = Coming::start(program, launch).await;
         let mut coming = coming.map_err(Halt::Failed)?;
         match self.give(&mut coming, wishes).await {

@@ -1,6 +1,7 @@
 //! Which entries of one lane end by themselves, and when.
 //!
-//! Written and read by that lane alone, once it runs; the lock is there for the compiler.
+//! Written and read by that lane, and while the table is being filled by whoever brings an entry into it
+//! (`filling.rs`): an end without an entry means nothing.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

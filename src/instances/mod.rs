@@ -1,7 +1,8 @@
 //! Instances: one user's access to one service.
 //!
 //! `registry.rs` owns the rows and keeps the [`InstanceTable`] equal to what the store holds;
-//! the router reads that table and asks nobody. `id.rs` makes the ids. `credentials.rs` (pure)
+//! the router reads that table and asks nobody, once it is filled: `filling.rs` does that after a start, and
+//! finds meanwhile what is not in it yet. `id.rs` makes the ids. `credentials.rs` (pure)
 //! checks what a user hands over, `validate.rs` asks the external service whether it is right, and
 //! `checker.rs` as seldom as that can be; `doubt.rs` (pure) says when it is asked again, `recheck.rs` what is
 //! to be asked.
@@ -24,6 +25,7 @@ mod change;
 mod ends;
 mod entry;
 mod error;
+mod filling;
 mod id;
 mod lane;
 mod registry;

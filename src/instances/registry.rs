@@ -1,7 +1,7 @@
 //! [`Instances`]: the handle to the tasks that own the rows (`lane.rs`).
 //!
 //! Reads go to the store and the table directly; changes go through the lane of the user. The
-//! handle is what the API and the CLI's calls use; the router needs [`Instances::table`],
+//! handle is what the API and the CLI's calls use; the router needs [`Instances::find`],
 //! [`Instances::hash`] and [`Instances::refuse`]. What operators do beside that, and what changes the
 //! terms of an instance, stands in `life.rs`; what is heard of credentials in `credential.rs`.
 
@@ -23,6 +23,7 @@ use crate::instances::doubt::Doubts;
 use crate::instances::ends::Ends;
 use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
+use crate::instances::filling;
 use crate::instances::lane::{self, NewTerms, Order};
 use crate::instances::recheck::Waiting;
 use crate::instances::table::{InstanceTable, SHARDS};
@@ -41,8 +42,12 @@ const LANE_QUEUE_MAX: usize = 64;
 /// wrong URLs cannot fill the store's queue before everybody else.
 const REFUSALS_MAX: usize = 64;
 
-/// Rows that are read at once when the table is filled, and written at once when last uses are.
-const LOAD_PAGE: u32 = 1000;
+/// Look-ups in the store at the same time, of what the table does not hold yet: the same bound, and for
+/// the same reason.
+const COLD_MAX: usize = 64;
+
+/// Last uses that are written at once.
+const USES_PAGE: usize = 1000;
 
 /// Maps of the table that are swept before other tasks get a turn.
 const SWEEP_STEP: usize = 64;
@@ -99,6 +104,10 @@ pub(super) struct Rooms {
     tallies: Arc<Tallies>,
     counts: Mutex<BTreeMap<ServiceType, u64>>,
     refusals: Semaphore,
+    /// Who looks up in the store what the table does not hold yet.
+    pub(super) cold: Semaphore,
+    /// Does the table hold all?
+    pub(super) whole: watch::Sender<bool>,
     /// Spreads users over lanes; per process, so that nobody can choose their neighbours.
     spread: RandomState,
     /// Counts entries that were revoked, or got another end.
@@ -159,9 +168,9 @@ pub struct Instances {
 }
 
 impl Instances {
-    /// Loads the active instances into the table and starts the tasks that own the rows. They end
-    /// when the last handle is dropped; the task that is answered ends with them, and panics when
-    /// one of them did.
+    /// Begins to load the active instances into the table (`filling.rs`) and starts the tasks that own
+    /// the rows. They end when the last handle is dropped; the task that is answered ends with them,
+    /// and panics when one of them did.
     ///
     /// # Errors
     /// The store could not be read.
@@ -170,7 +179,6 @@ impl Instances {
         vault: Vault,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let table = Arc::new(InstanceTable::empty());
-        let dated = load(&store, &vault, &table).await?;
         let counts = Mutex::new(store.instance_counts().await?.into_iter().collect());
         let refusals = Semaphore::new(REFUSALS_MAX);
         let spread = RandomState::new();
@@ -181,15 +189,16 @@ impl Instances {
             tallies: Arc::default(),
             counts,
             refusals,
+            cold: Semaphore::new(COLD_MAX),
+            whole: watch::Sender::new(false),
             spread,
             endings: watch::Sender::new(0),
             ends: (0..LANES).map(|_| Ends::default()).collect(),
             doubts: Mutex::new(Doubts::new(Timestamp::now())),
             waiting: Waiting::default(),
         });
-        for (user, hash, end) in dated {
-            rooms.ends(&user).set(hash, None, Some(end));
-        }
+        let rest = rooms.fill_first().await?;
+        rooms.whole.send_replace(rest.is_none());
 
         let mut tasks = JoinSet::new();
         let lane = |lane| {
@@ -197,7 +206,12 @@ impl Instances {
             tasks.spawn(lane::run(Arc::clone(&rooms), lane, queue));
             orders
         };
-        let lanes = (0..LANES).map(lane).collect();
+        let lanes: Arc<[_]> = (0..LANES).map(lane).collect();
+        if let Some(rest) = rest {
+            // Without a hold on the lanes, which end with the last handle.
+            let weak = lanes.iter().map(mpsc::Sender::downgrade).collect();
+            tasks.spawn(filling::run(Arc::clone(&rooms), weak, rest));
+        }
         let all = tokio::spawn(async move {
             tasks.join_all().await;
         });
@@ -210,7 +224,8 @@ impl Instances {
         self.rooms.endings.subscribe()
     }
 
-    /// What the router looks requests up in.
+    /// What requests are looked up in: [`Instances::find`] knows all that are active, the table alone
+    /// only once it is whole.
     pub fn table(&self) -> &Arc<InstanceTable> {
         &self.rooms.table
     }
@@ -420,7 +435,7 @@ impl Instances {
                 tokio::task::yield_now().await;
             }
         }
-        for batch in fresh.chunks(LOAD_PAGE as usize) {
+        for batch in fresh.chunks(USES_PAGE) {
             let used = batch
                 .iter()
                 .map(|(entry, at)| (entry.public.clone(), *at))
@@ -470,37 +485,6 @@ impl Instances {
         row.last_used_at
             .max(entry.and_then(|entry| entry.last_used_at()))
     }
-}
-
-/// Fills the table, a page at a time, and answers which entries end by themselves, and when.
-async fn load(
-    store: &StoreHandle,
-    vault: &Vault,
-    table: &InstanceTable,
-) -> Result<Vec<(UserId, [u8; 32], Timestamp)>, StoreError> {
-    let now = Timestamp::now();
-    let mut entries = Vec::new();
-    let mut dated = Vec::new();
-    let mut after = None;
-    loop {
-        let page = store.active_instances(now, after, LOAD_PAGE).await?;
-        dated.extend(page.items.iter().filter_map(|stored| {
-            let row = &stored.row;
-            Some((row.user.clone(), row.hash, row.expires_at?))
-        }));
-        entries.extend(page.items.into_iter().map(|stored| {
-            (
-                stored.row.hash,
-                Arc::new(InstanceEntry::new(stored, vault.clone())),
-            )
-        }));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    table.fill(entries);
-    Ok(dated)
 }
 
 #[cfg(test)]

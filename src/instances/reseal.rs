@@ -39,6 +39,8 @@ impl Instances {
     /// # Errors
     /// Something could not be read or written; what was done stays done.
     pub async fn reseal(&self, mut told: impl FnMut(Walk)) -> Result<Walk, InstanceError> {
+        // What comes into the table later may have been read before.
+        self.whole().await;
         // What is being written now may have been sealed before the keys changed.
         self.settle().await?;
         let mut walk = Walk::default();

@@ -2,10 +2,15 @@
 //!
 //! Keyed by the keyed hash of the id, so neither a dump of the table nor the time of a look-up
 //! says anything about ids. Holds active instances only. Changed by the registry alone.
+//!
+//! After a start it is **not whole** for a while: it is being filled from the store (`filling.rs`). Until
+//! it is, what was read there before a change must not come in after it, so the hash of each change is
+//! kept, and what is [offered](InstanceTable::offer) under one of these is not taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -52,10 +57,13 @@ impl Hasher for Taken {
 /// All active instances.
 pub struct InstanceTable {
     shards: Box<[ArcSwap<Shard>]>,
+    is_whole: AtomicBool,
+    /// What was changed since the start, until the table is whole.
+    changed: Mutex<HashSet<Key>>,
 }
 
 impl InstanceTable {
-    /// A table without instances.
+    /// A table without instances, which is not whole yet.
     pub fn empty() -> Self {
         // One empty map for all: an idle daemon pays 32 KiB for the table.
         let empty = Arc::new(Shard::default());
@@ -63,12 +71,14 @@ impl InstanceTable {
             shards: (0..SHARDS)
                 .map(|_| ArcSwap::new(Arc::clone(&empty)))
                 .collect(),
+            is_whole: AtomicBool::new(false),
+            changed: Mutex::default(),
         }
     }
 
     /// The active instance whose id has this keyed hash. Takes no lock and copies no map.
     pub fn get(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
-        self.shards[index(hash)].load().get(&Key(*hash)).cloned()
+        self.shards[shard_of(hash)].load().get(&Key(*hash)).cloned()
     }
 
     /// How many.
@@ -81,12 +91,52 @@ impl InstanceTable {
         self.len() == 0
     }
 
-    /// Puts entries in, all at once per map: for the start, when one by one would copy too much.
-    pub(super) fn fill(&self, entries: Vec<([u8; 32], Arc<InstanceEntry>)>) {
+    /// Does it hold all that are active?
+    pub fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
+    }
+
+    /// It does from now on.
+    pub(super) fn set_whole(&self) {
+        // Under the lock, so that no offer is half done when changes begin to go without it.
+        let mut changed = self.lock();
+        self.is_whole.store(true, Ordering::Release);
+        *changed = HashSet::new();
+    }
+
+    /// Takes in what the store has said, but for what is there already or has changed since the start:
+    /// of these the table knows more. A whole table takes nothing.
+    pub(super) fn offer(&self, mut entries: Vec<([u8; 32], Arc<InstanceEntry>)>) {
+        if entries.is_empty() {
+            return;
+        }
+        // Held to the end: a change comes before all of it, or after.
+        let changed = self.lock();
+        if self.is_whole() {
+            return;
+        }
+        entries.retain(|(hash, _)| !changed.contains(&Key(*hash)) && self.get(hash).is_none());
+        self.extend(entries);
+    }
+
+    /// Puts entries in, all at once per map: one by one would copy too much. Answers those in whose
+    /// places they are.
+    pub(super) fn fill(
+        &self,
+        entries: Vec<([u8; 32], Arc<InstanceEntry>)>,
+    ) -> Vec<Arc<InstanceEntry>> {
+        let _changing = self.change(entries.iter().map(|(hash, _)| hash));
+        let before = entries.iter().filter_map(|(hash, _)| self.get(hash));
+        let before = before.collect();
+        self.extend(entries);
+        before
+    }
+
+    fn extend(&self, entries: Vec<([u8; 32], Arc<InstanceEntry>)>) {
         let mut added: HashMap<usize, Vec<_>> = HashMap::new();
         for (hash, entry) in entries {
             added
-                .entry(index(&hash))
+                .entry(shard_of(&hash))
                 .or_default()
                 .push((Key(hash), entry));
         }
@@ -99,13 +149,34 @@ impl InstanceTable {
         }
     }
 
+    /// Notes what is about to be changed, and keeps offers away until that is done. Nothing of the kind
+    /// once the table is whole.
+    fn change<'a>(
+        &self,
+        hashes: impl Iterator<Item = &'a [u8; 32]>,
+    ) -> Option<MutexGuard<'_, HashSet<Key>>> {
+        if self.is_whole() {
+            return None;
+        }
+        let mut changed = self.lock();
+        if !self.is_whole() {
+            changed.extend(hashes.map(|hash| Key(*hash)));
+        }
+        Some(changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts an entry in the place of the one with this hash, which it answers.
     pub(super) fn put(
         &self,
         hash: &[u8; 32],
         entry: Arc<InstanceEntry>,
     ) -> Option<Arc<InstanceEntry>> {
-        let before = self.shards[index(hash)].rcu(|shard| {
+        let _changing = self.change([hash].into_iter());
+        let before = self.shards[shard_of(hash)].rcu(|shard| {
             let mut shard = Shard::clone(shard);
             shard.insert(Key(*hash), Arc::clone(&entry));
             shard
@@ -115,7 +186,8 @@ impl InstanceTable {
 
     /// Takes the entry with this hash out.
     pub(super) fn take(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
-        let before = self.shards[index(hash)].rcu(|shard| {
+        let _changing = self.change([hash].into_iter());
+        let before = self.shards[shard_of(hash)].rcu(|shard| {
             let mut shard = Shard::clone(shard);
             shard.remove(&Key(*hash));
             shard
@@ -138,7 +210,7 @@ impl InstanceTable {
 }
 
 /// Which map: the first 12 bits of the hash.
-fn index(hash: &[u8; 32]) -> usize {
+pub(super) fn shard_of(hash: &[u8; 32]) -> usize {
     usize::from(u16::from_be_bytes([hash[0], hash[1]]) >> 4)
 }
 
@@ -222,6 +294,45 @@ mod tests {
             }
             let swept: usize = (0..SHARDS).map(|shard| table.sweep(shard, |_| Some(())).len()).sum();
             prop_assert_eq!(swept, map.len());
+        }
+
+        #[test]
+        fn what_is_offered_never_takes_the_place_of_a_change(
+            changes in proptest::collection::vec((0u8..8, 0u8..4), 0..60), whole in 0usize..60,
+        ) {
+            let vault = Vault::new(&MasterKey::from_bytes([1; 32]));
+            let table = InstanceTable::empty();
+            let mut map: HashMap<u8, Arc<InstanceEntry>> = HashMap::new();
+            let mut changed = HashSet::new();
+            for (at, (n, what)) in changes.into_iter().enumerate() {
+                if at == whole {
+                    table.set_whole();
+                }
+                let (hash, fresh) = (hash(n), entry(hash(n), &vault));
+                match what {
+                    0 => {
+                        table.offer(vec![(hash, Arc::clone(&fresh))]);
+                        if at < whole && !changed.contains(&n) {
+                            map.entry(n).or_insert(fresh);
+                        }
+                        continue;
+                    }
+                    1 => drop(table.put(&hash, Arc::clone(&fresh))),
+                    2 => {
+                        let before = table.fill(vec![(hash, Arc::clone(&fresh))]);
+                        prop_assert!(same(before.first(), map.get(&n)));
+                    }
+                    _ => drop(table.take(&hash)),
+                }
+                changed.insert(n);
+                match what {
+                    1 | 2 => drop(map.insert(n, fresh)),
+                    _ => drop(map.remove(&n)),
+                }
+            }
+            for n in 0..8 {
+                prop_assert!(same(table.get(&hash(n)).as_ref(), map.get(&n)));
+            }
         }
     }
 }

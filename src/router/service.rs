@@ -197,11 +197,11 @@ impl Service {
         visit: Visit<'_>,
     ) -> Result<Found, Refusal> {
         let hash = self.instances.hash(target.id);
-        let instance = self
-            .instances
-            .table()
-            .get(&hash)
-            .filter(|entry| is_usable(entry));
+        let instance = self.instances.find(&hash).await.map_err(|error| {
+            tracing::error!(%error, "cannot look up an instance");
+            Refusal::Unavailable
+        })?;
+        let instance = instance.filter(|entry| is_usable(entry));
         let services = self.services.load();
         let service = instance
             .as_ref()

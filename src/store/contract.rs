@@ -287,6 +287,8 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         store.instance_by_hash(&[1; 32]).await.unwrap(),
         Some(row.clone())
     );
+    assert!(store.stored_by_hash(&[1; 32]).await.unwrap() == Some(found));
+    assert!(store.stored_by_hash(&[9; 32]).await.unwrap().is_none());
     assert_eq!(
         store.instance_by_public(&public(1)).await.unwrap(),
         Some(row)

@@ -337,6 +337,14 @@ impl Store for Memory {
         })
     }
 
+    fn stored_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<StoredInstance>> {
+        self.run(|state| {
+            state
+                .row(|row| row.hash == *hash)
+                .map(|(_, stored)| stored.clone())
+        })
+    }
+
     fn instance_by_public(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
         self.run(|state| {
             state

@@ -165,6 +165,9 @@ pub trait Store: Send + Sync + 'static {
     /// The instance whose id has this keyed hash, active or not. One point look-up.
     fn instance_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<InstanceRow>>;
 
+    /// The same with what is sealed.
+    fn stored_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<StoredInstance>>;
+
     /// The instance with this public number, active or not. One point look-up.
     fn instance_by_public(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>>;
 

@@ -130,6 +130,8 @@ impl Rooms {
                 entries.push((hash, entry));
             }
         }
-        self.table.fill(entries);
+        for older in self.table.fill(entries) {
+            self.revoke(&older);
+        }
     }
 }

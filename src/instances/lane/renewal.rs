@@ -40,6 +40,8 @@ impl Rooms {
         let Some(stored) = self.meant(user, service, Some(public)).await? else {
             return Ok(Renewed::Gone);
         };
+        // What is not in the table yet would come in with what is stored now.
+        self.bring(&stored);
         let place = place(&stored.row, Purpose::Credential);
         let there = self.vault.open_fields(&place, &stored.sealed_credential)?;
         if there.expose() != before.expose() {

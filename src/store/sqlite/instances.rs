@@ -157,6 +157,11 @@ pub(super) fn by_hash(conn: &Connection, hash: &[u8; 32]) -> Result<Option<Insta
     query.query_row([hash], instance).optional()
 }
 
+pub(super) fn stored_by_hash(conn: &Connection, hash: &[u8; 32]) -> Result<Option<StoredInstance>> {
+    let mut query = conn.prepare_cached(&format!("{STORED} WHERE hash = ?1"))?;
+    query.query_row([hash], stored).optional()
+}
+
 pub(super) fn by_public(conn: &Connection, public: &PublicId) -> Result<Option<InstanceRow>> {
     let mut query = conn.prepare_cached(&format!("{ROW} WHERE public_id = ?1"))?;
     query.query_row([public.as_str()], instance).optional()

@@ -1,8 +1,8 @@
 //! The store in one SQLite file: the embedded default.
 //!
 //! `open.rs` opens and migrates, `queue.rs` owns the connections on two threads (one writes, with
-//! group commit and `synchronous = FULL`; one reads, so that a look-up never waits for the disk),
-//! the other files hold the SQL, a file per kind of record.
+//! group commit and `synchronous = FULL`; one reads, so that a look-up never waits for the disk, nor
+//! for the pages that fill the router's table: each of these has a connection of its own), the other files hold the SQL, a file per kind of record.
 
 mod audit;
 mod checks;
@@ -15,11 +15,13 @@ mod services;
 mod usage;
 mod users;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
@@ -37,6 +39,8 @@ const STACK_BYTES: usize = 512 * 1024;
 pub struct Sqlite {
     writes: mpsc::Sender<Order>,
     reads: mpsc::Sender<Option<Read>>,
+    /// Of more connections, where there may be more.
+    path: Option<PathBuf>,
 }
 
 impl Sqlite {
@@ -47,11 +51,17 @@ impl Sqlite {
     /// The file cannot be used, is not ours, is damaged, or is of a newer release.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let (writer, reader) = open::open_both(path)?;
+        let is_alone = Arc::ptr_eq(&writer, &reader);
         let (writes, orders) = mpsc::channel(QUEUE_MAX);
         let (reads, questions) = mpsc::channel(QUEUE_MAX);
         start("mcpm-store", move || queue::write_all(writer, orders))?;
         start("mcpm-lookup", move || queue::read_all(reader, questions))?;
-        Ok(Self { writes, reads })
+        let path = (!is_alone).then(|| path.to_owned());
+        Ok(Self {
+            writes,
+            reads,
+            path,
+        })
     }
 
     /// Queues a write; answers after its COMMIT.
@@ -229,6 +239,11 @@ impl Store for Sqlite {
         self.read(move |conn| instances::by_hash(conn, &hash))
     }
 
+    fn stored_by_hash(&self, hash: &[u8; 32]) -> Answer<'_, Option<StoredInstance>> {
+        let hash = *hash;
+        self.read(move |conn| instances::stored_by_hash(conn, &hash))
+    }
+
     fn instance_by_public(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
         let public = public.clone();
         self.read(move |conn| instances::by_public(conn, &public))
@@ -254,7 +269,19 @@ impl Store for Sqlite {
         after: Option<InstanceCursor>,
         limit: u32,
     ) -> Answer<'_, Page<StoredInstance, InstanceCursor>> {
-        self.read(move |conn| instances::active(conn, now, after, limit))
+        let page = move |conn: &Connection| instances::active(conn, now, after, limit);
+        let Some(path) = self.path.clone() else {
+            return self.read(page);
+        };
+        // On a connection of its own: it is milliseconds of work, for which no look-up waits.
+        Box::pin(async move {
+            let read = spawn_blocking(move || {
+                let conn = open::open_reader(&path)
+                    .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
+                page(&conn).map_err(queue::store_error)
+            });
+            read.await.unwrap_or(Err(StoreError::Stopped))
+        })
     }
 
     fn stored_instances(

@@ -46,6 +46,15 @@ const PRAGMAS: &str = "
     PRAGMA journal_size_limit = 4194304;
 ";
 
+/// For the one that writes. A transaction that changes more pages than its cache holds would write them
+/// into the log again and again: what an import adds lies all over the indexes. What is not needed is
+/// given back (`queue.rs`). And a page that changes in each of several transactions is copied into the
+/// file once for all of them.
+const WRITER_PRAGMAS: &str = "
+    PRAGMA cache_size = -32768;
+    PRAGMA wal_autocheckpoint = 4096;
+";
+
 /// A connection, and perhaps the same one for another thread.
 pub(super) type Shared = Arc<Mutex<Connection>>;
 
@@ -96,6 +105,8 @@ fn open_as(path: &Path, first: &str) -> Result<Connection, OpenError> {
     let mut conn = connect_as(path, first)?;
     check_ours(&conn, path)?;
     migrate(&mut conn, path, MIGRATIONS)?;
+    conn.execute_batch(WRITER_PRAGMAS)
+        .map_err(|e| refuse(path, e))?;
     Ok(conn)
 }
 

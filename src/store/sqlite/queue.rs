@@ -21,6 +21,10 @@ pub(super) const QUEUE_MAX: usize = 1024;
 /// Writes that share a transaction: bounds how long the first of them waits, and the log's growth.
 const BATCH_MAX: usize = 256;
 
+/// After so many changed rows the writer gives back the memory of its cache, which is large so that one
+/// transaction need not write a page twice; a quiet daemon keeps little of it.
+const KEPT_CHANGES: i64 = 512;
+
 /// What a caller gets.
 pub(super) type Answer<T> = Result<T, StoreError>;
 
@@ -86,7 +90,7 @@ where
 
 /// The writing thread's life: ends with [`Order::Close`] or when all senders are gone.
 pub(super) fn write_all(conn: Shared, mut orders: mpsc::Receiver<Order>) {
-    let mut closing = None;
+    let (mut closing, mut kept_from) = (None, 0);
     while closing.is_none() {
         let Some(first) = orders.blocking_recv() else {
             break;
@@ -105,7 +109,9 @@ pub(super) fn write_all(conn: Shared, mut orders: mpsc::Receiver<Order>) {
                 next = orders.try_recv().ok();
             }
         }
-        commit(&lock(&conn), batch);
+        let conn = lock(&conn);
+        commit(&conn, batch);
+        kept_from = give_back(&conn, kept_from);
     }
     // Best effort: what is in the log is as durable as what is in the file.
     let _ = lock(&conn).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -114,6 +120,21 @@ pub(super) fn write_all(conn: Shared, mut orders: mpsc::Receiver<Order>) {
     if let Some(caller) = closing {
         let _ = caller.send(());
     }
+}
+
+/// Gives memory back when much has changed since; answers since when the next time.
+fn give_back(conn: &Connection, since: i64) -> i64 {
+    let changes = || {
+        conn.prepare_cached("SELECT total_changes()")?
+            .query_row([], |row| row.get::<_, i64>(0))
+    };
+    let now = changes().unwrap_or(since);
+    if now - since <= KEPT_CHANGES {
+        return since;
+    }
+    // Not done is no harm: the cache has a bound.
+    let _ = conn.execute_batch("PRAGMA shrink_memory");
+    now
 }
 
 /// The reading thread's life: ends when all senders are gone or its queue is closed.
