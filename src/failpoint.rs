@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every place, as `room.step`, in the order in which they are met.
-pub const NAMES: [&str; 56] = [
+pub const NAMES: [&str; 80] = [
     // A start: the intent is on its way to the journal; it is written; the child is there and
     // nobody knows; its pid is known here and not in the journal; that is on its way there.
     "spawn.intended",
@@ -78,6 +78,37 @@ pub const NAMES: [&str; 56] = [
     "keys.file",
     "keys.before_finish",
     "keys.finished",
+    // An instance is made: not yet; half of it, in a transaction; stored and answering nobody;
+    // answering, and its owner was not told.
+    "instance.before_add",
+    "instance.half_added",
+    "instance.added",
+    "instance.shown",
+    // It gets another credential.
+    "instance.before_replace",
+    "instance.half_replaced",
+    "instance.replaced",
+    "instance.replacement_shown",
+    // It gets another URL.
+    "instance.before_rotate",
+    "instance.half_rotated",
+    "instance.rotated",
+    "instance.old_ended",
+    "instance.rotation_shown",
+    // It is switched off, or given other terms.
+    "instance.before_change",
+    "instance.changed",
+    "instance.change_shown",
+    // It is removed.
+    "instance.before_remove",
+    "instance.half_removed",
+    "instance.removed",
+    "instance.ended",
+    // A user is removed with all that is theirs.
+    "user.before_remove",
+    "user.half_removed",
+    "user.removed",
+    "user.ended",
 ];
 
 /// This place is reached.

@@ -13,8 +13,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+from . import tenants
 from .managers import Mcpm
-from .world import REPO, alive, copies, end, environments, faults, free_port, listener, silent, wait_for
+from .world import REPO, alive, await_end, copies, end, environments, faults, free_port, listener, silent, wait_for
 
 REACHED_WITHIN_S = 60
 SETTLED_WITHIN_S = 60
@@ -38,7 +39,7 @@ def program():
 class Round:
     """What reaches a failpoint."""
 
-    def __init__(self, text, command=(), signal_to=None, count=1, touched=(), dies_before=None, prelude=None):
+    def __init__(self, text, command=(), signal_to=None, count=1, touched=(), dies_before=None, prelude=None, tenant=None):
         self.text = text
         #: Given to mcpm; what it answers when its daemon dies is its own affair.
         self.command = list(command)
@@ -54,6 +55,8 @@ class Round:
             self.touched.add(dies_before)
         #: A failpoint at which another daemon dies before.
         self.prelude = prelude
+        #: What is changed of an instance (`tenants.py`).
+        self.tenant = tenant
 
 
 def round_for(name, fleet):
@@ -68,6 +71,9 @@ def round_for(name, fleet):
         return Round("start of the daemon, one is dead", count=half, dies_before="c1")
     if name.startswith("capture.") and "recover" in name:
         return Round("start after a death within a line", prelude="capture.stored:30")
+    if room in ("instance", "user"):
+        kind = tenants.kind_of(name)
+        return Round(tenants.KINDS[kind], tenant=kind)
     return {
         "spawn": Round("restart three", ["restart", *some], count=2, touched=some),
         "journal": Round("restart three", ["restart", *some], count=3, touched=some),
@@ -106,9 +112,10 @@ class Fleet(Mcpm):
 
         apps = list(self.apps(counter))
         key = {"auth": {"type": "api_key", "fields": [{"name": "api_key"}]}}
+        inject = {"inject": {"headers": {"X-Key": "{api_key}"}}}
         apps.append({"name": "demo", "script": "mcpm", "args": "bridge demo", "mcp": {"service": "demo", "port": self.ports["demo"], "health": {"http": "/health"}, **key}})
         if self.python:
-            apps.append({"name": "web", "script": str(self.folder.parent / "web.py"), "interpreter": self.python, "mcp": {"service": "web", "protocol": "http", "port": self.ports["web"], "health": {"http": "/x"}, **key}})
+            apps.append({"name": "web", "script": str(self.folder.parent / "web.py"), "interpreter": self.python, "mcp": {"service": "web", "protocol": "http", "port": self.ports["web"], "health": {"http": "/x"}, "auth": {**key["auth"], **inject}}})
         else:
             del self.ports["web"]
         for app in apps:
@@ -182,6 +189,7 @@ def one(fleet, name):
     how = round_for(name, fleet)
     before = fleet.settled()
     wrong = []
+    tenant = tenants.Tenant(fleet, how.tenant) if how.tenant else None
     if how.prelude:
         seen = fleet.reached(how.prelude.split(":")[0])
         fleet.end_daemon()
@@ -195,6 +203,12 @@ def one(fleet, name):
     command = fleet.command(*how.command) if how.command else None
     if how.signal_to:
         os.kill(before[how.signal_to]["pid"], signal.SIGUSR1)
+    if tenant:
+        dies = fleet.pid()
+        if tenant.act()[0]:
+            wrong.append("it was acknowledged before all was done")
+        else:
+            await_end(dies)
     try:
         wait_for("the failpoint", lambda: fleet.reached(name) > seen, REACHED_WITHIN_S)
     except TimeoutError:
@@ -203,6 +217,10 @@ def one(fleet, name):
         command.wait(120)
     fleet.run(fleet.program, "ping")
     wrong += look(fleet, how, before)
+    if tenant:
+        wrong += tenant.found(tenants.is_done_at(name))
+        tenant.end()
+        wrong += tenants.acknowledged(fleet, how.tenant)
     wrong += bring_back(fleet, how)
     return {"failpoint": name, "done": how.text, "reached": fleet.reached(name) > seen, "wrong": wrong}
 

@@ -34,7 +34,7 @@ class Web(http.server.BaseHTTPRequestHandler):
             for i in range(40):
                 text = f"data: {i}\n\n"; self.wfile.write(f"{len(text):x}\r\n{text}\r\n".encode()); time.sleep(0.05)
             self.wfile.write(b"0\r\n\r\n"); return
-        body = b"ok"; self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(body)
+        body = self.headers.get("X-Key", "ok").encode(); self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
     do_POST = do_GET
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Web).serve_forever()

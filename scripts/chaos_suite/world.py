@@ -80,6 +80,11 @@ def end(pid):
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+    await_end(pid)
+
+
+def await_end(pid):
+    """Until the last thread of a process that was killed is gone."""
     wait_for("the end of a killed process", lambda: not alive(pid) and len(threads(pid)) <= 1)
 
 

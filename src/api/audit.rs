@@ -19,7 +19,7 @@ pub struct AuditEvent {
     /// Counts up.
     pub number: i64,
     /// When; of refusals the first of those that are told together.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Who: `admin` (by command), `admin:7` (with the admin token of that number), `user:alice`, `url`
     /// (whoever has the instance's URL), `nobody` (who is not known), `system` (the daemon).
@@ -60,6 +60,7 @@ impl From<AuditRow> for AuditEvent {
 
 /// Which of it: entries that are all of this.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
     /// Whose matter it was.

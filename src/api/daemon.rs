@@ -25,7 +25,7 @@ pub struct DaemonInfo {
     /// Its pid.
     pub pid: u32,
     /// Since when.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// State folder.
     pub home: String,

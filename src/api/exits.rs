@@ -35,7 +35,7 @@ pub struct ProcessExits {
     /// Restarts since it was registered, by hand and by itself.
     pub restarts: u32,
     /// Last start.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// The newest first, at most 20. They outlive the daemon and the machine's boot, until the
     /// process is deleted.
@@ -47,7 +47,7 @@ pub struct ProcessExits {
 #[serde(rename_all = "camelCase")]
 pub struct PastExit {
     /// When; with `askedBy` `unwatched`, when it was found.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Its root process.
     pub pid: Option<u32>,
@@ -107,6 +107,7 @@ impl From<ExitRecord> for PastExit {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExitsQuery {
     /// As in `TargetRequest`; `all` when not given.

@@ -51,7 +51,7 @@ pub struct ChangeInstance {
         deserialize_with = "named",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Option<Timestamp>>,
     /// `true`: it does not answer; `false`: it does, unless it has expired, which is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -51,29 +51,29 @@ pub struct Instance {
     /// What its owner calls it.
     pub label: Option<String>,
     /// When it was made.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// Last request, to the minute.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
     /// When it got this URL, if that is not its first.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub rotated_at: Option<Timestamp>,
     /// From when on it does not answer.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
     /// Since when its operator has it switched off.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub disabled_at: Option<Timestamp>,
     /// Since when the external service takes its credential no longer, so that requests are answered with
     /// `credentials_expired`; `authenticate` with another credential ends that.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub credentials_expired_at: Option<Timestamp>,
     /// Since when its service has answered nothing but 401, several times in a row: the credential may be
     /// wrong. Known as long as the daemon runs.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub refused_since: Option<Timestamp>,
     /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
     pub version: String,
@@ -96,29 +96,29 @@ pub struct AdminInstance {
     /// What people call it.
     pub label: Option<String>,
     /// When it was made.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// Last request, to the minute.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
     /// When it got its URL, if that is not its first.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub rotated_at: Option<Timestamp>,
     /// From when on it does not answer.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
     /// Since when it is switched off.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub disabled_at: Option<Timestamp>,
     /// Since when the external service takes its credential no longer, so that requests are answered with
     /// `credentials_expired`; `authenticate` with another credential ends that.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub credentials_expired_at: Option<Timestamp>,
     /// Since when its service has answered nothing but 401, several times in a row: the credential may be
     /// wrong. Known as long as the daemon runs.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub refused_since: Option<Timestamp>,
     /// Tells this state from the next; in quotes it is the `ETag`, for `If-Match`.
     pub version: String,
@@ -163,7 +163,7 @@ pub struct AdminCreateInstance {
     pub label: Option<String>,
     /// From when on a new one does not answer. One that is there keeps its own.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -416,6 +416,7 @@ const PAGE_MAX: u32 = 1000;
 
 /// How much of a list, and from where.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
     /// `nextCursor` of the page before.
@@ -433,6 +434,7 @@ impl PageQuery {
 
 /// Which instances, how many of them, and from where.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdminListQuery {
     /// `nextCursor` of the page before.
@@ -491,7 +493,8 @@ pub(super) async fn admin_list(
 #[utoipa::path(post, path = "/api/v1/admin/instances", tag = "instances",
     request_body = AdminCreateInstance,
     responses((status = 200, body = InstanceGrant), (status = 400, body = Problem),
-              (status = 404, body = Problem)))]
+              (status = 404, body = Problem), (status = 409, body = Problem),
+              (status = 502, body = Problem)))]
 pub(super) async fn admin_create(
     _: Admin,
     by: By,

@@ -25,7 +25,7 @@ pub struct MasterKeyInfo {
     /// Tells keys apart and says nothing about them: eight hex digits.
     pub number: String,
     /// Since when it is the one; `null` when it is older than mcpm writes that down.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// The rotation that is under way; `null` when none is.
     pub rotation: Option<KeyRotation>,
@@ -38,7 +38,7 @@ pub struct KeyRotation {
     /// Number of the key that follows.
     pub next: String,
     /// Since when.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// It was called off: everything is sealed with the key in force again.
     pub called_off: bool,

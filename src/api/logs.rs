@@ -70,7 +70,7 @@ pub enum LogEvent {
         base64: Option<String>,
         /// Of history: when it was written, where the line itself says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = Option<String>, format = DateTime)]
         at: Option<Timestamp>,
     },
     /// The history ends here; the lines that follow arrive now.
@@ -104,6 +104,7 @@ pub enum Stream {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
     /// As in `TargetRequest`, several apart by line feeds, or `PM2` for the daemon's own log; `all`

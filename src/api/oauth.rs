@@ -59,7 +59,7 @@ pub struct OauthStart {
     /// Counts once, for the user who asked; a secret until it was opened.
     pub start_url: String,
     /// Until then the user must be back.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
 
@@ -77,10 +77,12 @@ pub struct OauthConnected {
 
 /// What a provider sends a browser back with. Whatever else it says is passed over.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct CallbackQuery {
     /// What tokens are had for.
     code: Option<String>,
     /// Which way it is.
+    #[param(required = true, nullable = false)]
     state: Option<String>,
     /// Who says so (RFC 9207).
     iss: Option<String>,

@@ -1,15 +1,19 @@
 //! What every call has in common, put into the OpenAPI document once. Pure.
 //!
 //! A call's own annotation says what it alone answers; here come the token, the refusals of the
-//! door (`door.rs`), the form of all errors, and the words for parameters that come in many paths.
+//! door (`door.rs`), the form of all errors, the words for parameters that come in many paths, a name
+//! for each call that no other one has, and which bodies may be left out.
+
+use std::collections::BTreeSet;
 
 use http::StatusCode;
 use utoipa::openapi::content::Content;
 use utoipa::openapi::path::{Operation, Parameter, PathItem};
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::response::Response;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{OpenApi, Ref, RefOr};
+use utoipa::openapi::{OpenApi, Ref, RefOr, Required};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Problem;
@@ -27,23 +31,80 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
         .schemas
         .insert(Problem::name().into_owned(), problem);
     document.security = Some(vec![SecurityRequirement::new("token", [""; 0])]);
-    for item in document.paths.paths.values_mut() {
-        for operation in operations(item) {
+    let optional = schemas_without_demands(&components.schemas);
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(name(method, path));
+            if let Some(RefOr::T(body)) = &mut operation.request_body
+                && may_be_left_out(body, &optional)
+            {
+                body.required = Some(Required::False);
+            }
             finish(operation);
         }
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let all = [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.patch,
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
     ];
-    all.into_iter().flatten()
+    all.into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// What programs that are generated from the document call it: `getAdminUsersById`. Of each there is one,
+/// as of each path and method.
+fn name(method: &str, path: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let mut name = method.to_owned();
+    for segment in path.split('/') {
+        let word = match segment.strip_prefix('{') {
+            Some(parameter) => {
+                name.push_str("By");
+                parameter.trim_end_matches('}')
+            }
+            None => segment.trim_end_matches(".json"),
+        };
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    name
+}
+
+/// Objects that may be empty. No body is read as an empty one (`door.rs`).
+fn schemas_without_demands<'a>(
+    schemas: impl IntoIterator<Item = (&'a String, &'a RefOr<Schema>)>,
+) -> BTreeSet<String> {
+    let demands_nothing = |schema: &RefOr<Schema>| match schema {
+        RefOr::T(Schema::Object(object)) => object.required.is_empty(),
+        _ => false,
+    };
+    schemas
+        .into_iter()
+        .filter(|(_, schema)| demands_nothing(schema))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn may_be_left_out(body: &RequestBody, optional: &BTreeSet<String>) -> bool {
+    let is_optional = |content: &RefOr<Content>| {
+        let RefOr::T(content) = content else {
+            return false;
+        };
+        let Some(RefOr::Ref(to)) = &content.schema else {
+            return false;
+        };
+        let name = to.ref_location.rsplit('/').next();
+        name.is_some_and(|name| optional.contains(name))
+    };
+    body.content.values().all(is_optional)
 }
 
 fn finish(operation: &mut Operation) {

@@ -56,7 +56,7 @@ pub struct Row {
     /// Restarts since it was registered, by hand and by itself.
     pub restarts: u32,
     /// Last start.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// Port, for services only.
     pub port: Option<u16>,
@@ -134,6 +134,7 @@ fn row(process: &supervisor::Process, usage: Usage, user: &str) -> Row {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TableQuery {
     /// As in `TargetRequest`; `all` when not given.

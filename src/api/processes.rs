@@ -87,7 +87,7 @@ pub struct LastExit {
     /// Signal name such as `SIGKILL`, when it was ended by one. Neither: nobody can know.
     pub signal: Option<String>,
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// What its health checks had said, when it was ended for that.
     #[serde(default)]
@@ -101,7 +101,7 @@ pub struct LastRestart {
     /// Memory, the clock, a changed file or failed health checks, in a sentence.
     pub why: String,
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
@@ -112,7 +112,7 @@ pub struct Health {
     /// May it get traffic?
     pub readiness: Readiness,
     /// When it was asked last.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_check: Option<Timestamp>,
     /// How long the last answer took, in milliseconds.
     pub response_ms: Option<f64>,
@@ -149,10 +149,10 @@ pub struct Process {
     /// Exits in a row that came before `min_uptime`.
     pub unstable_restarts: u32,
     /// Last start.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// First start, or last start by hand.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// How it ended last time.
     pub last_exit: Option<LastExit>,
@@ -399,6 +399,7 @@ fn views(
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// As in `TargetRequest`; `all` when not given.
@@ -475,7 +476,8 @@ pub(super) async fn watch(_: Admin, State(api): State<Api>) -> Response {
 
 /// Registers and starts apps; answers when each was started or has failed to.
 #[utoipa::path(post, path = "/api/v1/admin/processes", tag = "processes",
-    request_body = StartRequest, responses((status = 200, body = List<Outcome>)))]
+    request_body = StartRequest,
+    responses((status = 200, body = List<Outcome>), (status = 409, body = Problem)))]
 pub(super) async fn start(
     _: Admin,
     by: By,

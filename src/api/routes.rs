@@ -119,6 +119,8 @@ pub fn service(api: Api, door: Door, gate: Gate) -> axum::Router {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
     use super::*;
@@ -151,6 +153,52 @@ mod tests {
                 .get("InstanceGrant")
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_generator_can_use_the_document() {
+        let document = serde_json::to_value(whole()).unwrap();
+        let mut names = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, call) in item.as_object().unwrap() {
+                let at = format!("{method} {path}");
+                let name = call["operationId"].as_str().unwrap();
+                assert!(name.chars().all(|c| c.is_ascii_alphanumeric()), "{name}");
+                assert!(names.insert(name.to_owned()), "{at}: {name} is there twice");
+                let none = Vec::new();
+                let parameters = call["parameters"].as_array().unwrap_or(&none);
+                let of_path = parameters.iter().filter(|it| it["in"] == "path");
+                let mut said: Vec<_> = of_path.map(|it| it["name"].as_str().unwrap()).collect();
+                let mut there: Vec<_> = path.split(['{', '}']).skip(1).step_by(2).collect();
+                said.sort_unstable();
+                there.sort_unstable();
+                assert_eq!(said, there, "{at}");
+            }
+        }
+        assert!(names.contains("deleteAdminUsersByIdTokensByNumber"));
+        // What must be there is said to, and nothing else.
+        let required =
+            |path: &str| document["paths"][path]["post"]["requestBody"]["required"].as_bool();
+        assert_ne!(required("/api/v1/admin/flush"), Some(true));
+        assert_eq!(required("/api/v1/admin/users"), Some(true));
+        let parameters = &document["paths"]["/api/v1/oauth/callback"]["get"]["parameters"];
+        let parameters = parameters.as_array().unwrap().iter();
+        let musts: Vec<_> = parameters.filter(|it| it["required"] == true).collect();
+        assert_eq!(musts.len(), 1);
+        assert_eq!(musts[0]["name"], "state");
+        for (path, status) in [
+            ("/api/v1/admin/processes", "409"),
+            ("/api/v1/admin/instances", "409"),
+            ("/api/v1/admin/instances", "502"),
+            ("/api/v1/services/{service}/authenticate", "409"),
+        ] {
+            let responses = &document["paths"][path]["post"]["responses"];
+            assert!(responses[status].is_object(), "{path} {status}");
+        }
+        let times = &document["components"]["schemas"]["Instance"]["properties"];
+        for time in ["createdAt", "expiresAt"] {
+            assert_eq!(times[time]["format"], "date-time", "{time}");
+        }
     }
 
     #[test]

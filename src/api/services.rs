@@ -199,7 +199,8 @@ pub(super) async fn admin_list(_: Admin, State(api): State<Api>) -> Reply<List<A
 #[utoipa::path(post, path = "/api/v1/services/{service}/authenticate", tag = "services",
     params(("service" = String, Path)), request_body = AuthenticateRequest,
     responses((status = 200, body = InstanceGrant), (status = 400, body = Problem),
-              (status = 404, body = Problem), (status = 502, body = Problem)))]
+              (status = 404, body = Problem), (status = 409, body = Problem),
+              (status = 502, body = Problem)))]
 pub(super) async fn authenticate(
     User(user): User,
     by: By,

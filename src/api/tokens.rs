@@ -30,16 +30,16 @@ pub struct Token {
     /// Does it open anything?
     pub active: bool,
     /// When it was made.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// From when on it opens nothing; `null` for never.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
     /// Last use, to the minute.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
     /// Since when it opens nothing, because somebody said so.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -52,7 +52,7 @@ pub struct TokenRequest {
     pub name: Option<String>,
     /// From when on it opens nothing. Not given: never, and 90 days for a user's own.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -66,6 +66,7 @@ pub struct Revoked {
 
 /// Which tokens stay.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeepQuery {
     /// Number of the one that stays.

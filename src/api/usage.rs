@@ -98,6 +98,7 @@ pub struct UsageReport {
 
 /// Which days and services of one's own.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OwnQuery {
     /// First day, such as `2026-11-01`.
@@ -114,6 +115,7 @@ pub(super) struct OwnQuery {
 
 /// Which users, days and services.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdminQuery {
     /// Whose.

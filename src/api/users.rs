@@ -27,13 +27,13 @@ pub struct User {
     /// The operator's own name for them.
     pub id: String,
     /// When it was added.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// How many instances.
     pub instances: u64,
     /// Since when they are switched off; `null` when they are not.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub disabled_at: Option<Timestamp>,
     /// The group whose limits hold for them; `null` for none.
     #[serde(default)]
@@ -93,7 +93,7 @@ pub struct NewToken {
     pub name: Option<String>,
     /// From when on it opens nothing; `null` for never.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
 }
 

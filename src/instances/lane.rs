@@ -18,6 +18,7 @@ pub use renewal::Renewed;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::failpoint;
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::change::Change;
 use crate::instances::entry::InstanceEntry;
@@ -277,16 +278,19 @@ impl Rooms {
         let id = self.new_id(user, prefix)?;
         let now = Timestamp::now();
         let new = self.sealed(user, service, &id, fields.expose(), terms, now)?;
+        failpoint::reach("instance.before_add");
         match self.store.add_instance(new.clone()).await? {
             Added::NoUser => return Err(InstanceError::UnknownUser(user.clone())),
             Added::UserDisabled => return Err(InstanceError::UserDisabled(user.clone())),
             Added::Taken => return Ok(None),
             Added::Done => {}
         }
+        failpoint::reach("instance.added");
         self.count(service, |count| count + 1);
         let (public, stored) = (new.public.clone(), StoredInstance::from(new));
         let active = stored.row.is_active(Timestamp::now());
         self.show(stored, None);
+        failpoint::reach("instance.shown");
         Ok(Some(Granted {
             id,
             public,
@@ -339,6 +343,7 @@ impl Rooms {
         let place = place(&stored.row, Purpose::Credential);
         let sealed = self.vault.seal_fields(&place, fields.expose())?;
         let public = stored.row.public.clone();
+        failpoint::reach("instance.before_replace");
         let changed = self
             .store
             .replace_credential(&public, sealed.clone(), Timestamp::now())
@@ -346,6 +351,7 @@ impl Rooms {
         if !changed {
             return Ok(None);
         }
+        failpoint::reach("instance.replaced");
         let active = stored.row.is_active(Timestamp::now());
         let mut stored = StoredInstance {
             sealed_credential: sealed,
@@ -353,6 +359,7 @@ impl Rooms {
         };
         stored.row.credential = CredentialState::Good;
         self.show(stored, None);
+        failpoint::reach("instance.replacement_shown");
         Ok(Some(Granted {
             id,
             public,
@@ -384,12 +391,16 @@ impl Rooms {
                 sealed_id,
                 at: Timestamp::now(),
             };
+            failpoint::reach("instance.before_rotate");
             if self.store.rotate_instance(rotation.clone()).await? {
+                failpoint::reach("instance.rotated");
                 let older = self.hide(&rotation.old_hash);
+                failpoint::reach("instance.old_ended");
                 stored.row.hash = rotation.new_hash;
                 stored.row.rotated_at = Some(rotation.at);
                 let active = stored.row.is_active(Timestamp::now());
                 self.show(stored, older);
+                failpoint::reach("instance.rotation_shown");
                 return Ok(Some(Granted {
                     id,
                     public,
@@ -410,9 +421,12 @@ impl Rooms {
         let Some(stored) = self.meant(user, service, public).await? else {
             return Ok(false);
         };
+        failpoint::reach("instance.before_remove");
         let gone = self.store.remove_instance(&stored.row.public).await?;
+        failpoint::reach("instance.removed");
         if let Some(row) = &gone {
             self.hide(&row.hash);
+            failpoint::reach("instance.ended");
             self.count(&row.service, |count| count.saturating_sub(1));
         }
         Ok(gone.is_some())
@@ -447,13 +461,16 @@ impl Rooms {
     }
 
     async fn forget(&self, user: &UserId) -> Answer<bool> {
+        failpoint::reach("user.before_remove");
         let Some(gone) = self.store.remove_user(user).await? else {
             return Ok(false);
         };
+        failpoint::reach("user.removed");
         for row in gone {
             self.hide(&row.hash);
             self.count(&row.service, |count| count.saturating_sub(1));
         }
+        failpoint::reach("user.ended");
         Ok(true)
     }
 

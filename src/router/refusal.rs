@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -16,6 +18,10 @@ use super::stream::Body;
 use crate::config::spec::{Protocol, ServiceSpec};
 use crate::limits::Denied;
 use crate::problem::Problem;
+
+/// What a method that is never served could be instead (RFC 9110 §15.5.6); a service may take fewer.
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Why a request is not answered by a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,6 +324,9 @@ impl Refusal {
         headers.insert(REQUEST_ID, request_id.clone());
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::BadMethod) {
+            headers.insert(ALLOW, METHODS);
         }
         if let Self::Token { challenge, .. } | Self::Scope { challenge } = self {
             headers.insert(WWW_AUTHENTICATE, challenge.clone());

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{Answer, Order, TRIES};
+use crate::failpoint;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::change::Change;
 use crate::instances::error::InstanceError;
@@ -67,12 +68,14 @@ impl Rooms {
                 return Ok(Some(stored.row));
             }
             let public = &stored.row.public;
+            failpoint::reach("instance.before_change");
             let changed = self
                 .store
                 .change_terms(public, before.clone(), after.clone());
             if !changed.await? {
                 continue;
             }
+            failpoint::reach("instance.changed");
             stored.row.set_terms(after);
             let row = stored.row.clone();
             match self.table.get(&row.hash) {
@@ -86,6 +89,7 @@ impl Rooms {
                 }
                 _ => self.show(stored, None),
             }
+            failpoint::reach("instance.change_shown");
             return Ok(Some(row));
         }
         Err(InstanceError::Contended)

@@ -81,6 +81,9 @@ async fn what_is_no_proper_request_is_the_clients_mistake() {
             (status, code),
             "{head}"
         );
+        // RFC 9110 §15.5.6: what could be asked instead.
+        let allow = "allow: get, head, post, put, patch, delete, options\r\n";
+        assert_eq!(reply.head.contains(allow), status == 405, "{}", reply.head);
     }
     // Unusual, and fine.
     let get = format!("GET {path}/x HTTP/1.1\r\ntransfer-encoding: chunked");

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::column::{column, optional_column, owner_disabled};
 use super::users;
+use crate::failpoint;
 use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, CredentialState, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal,
@@ -34,6 +35,7 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
     if made == 0 {
         return Ok(Added::Taken);
     }
+    failpoint::reach("instance.half_added");
     let sql = "INSERT INTO credentials (public_id, sealed, updated_at) VALUES (?1, ?2, ?3)";
     conn.prepare_cached(sql)?.execute(params![
         new.public.as_str(),
@@ -54,6 +56,7 @@ pub(super) fn replace_credential(
     let changed =
         conn.prepare_cached(sql)?
             .execute(params![public.as_str(), sealed, at.as_millis()])?;
+    failpoint::reach("instance.half_replaced");
     let sql = "UPDATE user_service_instances SET credential_expired_at = NULL
                WHERE public_id = ?1 AND credential_expired_at IS NOT NULL";
     conn.prepare_cached(sql)?.execute([public.as_str()])?;
@@ -89,6 +92,7 @@ pub(super) fn rotate(conn: &Connection, rotation: &Rotation) -> Result<bool> {
         rotation.sealed_id,
         rotation.at.as_millis(),
     ])?;
+    failpoint::reach("instance.half_rotated");
     Ok(changed > 0)
 }
 
@@ -308,6 +312,7 @@ pub(super) fn remove(conn: &Connection, public: &PublicId) -> Result<Option<Inst
     // The credential goes with it: ON DELETE CASCADE.
     conn.prepare_cached("DELETE FROM user_service_instances WHERE public_id = ?1")?
         .execute([public.as_str()])?;
+    failpoint::reach("instance.half_removed");
     Ok(row)
 }
 

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::column::{column, optional_column, owner_disabled};
 use super::instances;
+use crate::failpoint;
 use crate::ids::{GroupName, Timestamp, UserId};
 use crate::store::{
     ENDED_TOKENS_KEPT, InstanceRow, NewToken, NewUser, TOKENS_MAX, TokenAdded, TokenChoice,
@@ -99,6 +100,7 @@ pub(super) fn remove(conn: &Connection, id: &UserId) -> Result<Option<Vec<Instan
     let gone = conn
         .prepare_cached("DELETE FROM users WHERE id = ?1")?
         .execute([id.as_str()])?;
+    failpoint::reach("user.half_removed");
     Ok((gone > 0).then_some(instances))
 }
 
