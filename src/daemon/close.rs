@@ -44,6 +44,8 @@ pub(super) struct Ending {
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
     pub(super) store: StoreHandle,
+    /// A daemon that has handed over to this one and may still drain.
+    pub(super) predecessor: Option<Arc<Line>>,
 }
 
 /// Why the daemon ends.
@@ -70,7 +72,11 @@ pub(super) async fn close(ending: Ending, reason: Reason) {
         audit,
         oauth,
         store,
+        predecessor,
     } = ending;
+    if let Some(before) = predecessor {
+        before.all_over().await;
+    }
     if reason == Reason::Signal {
         save(&home, &supervisor);
     }
@@ -128,8 +134,8 @@ fn patience(graces: impl Iterator<Item = Duration>) -> Duration {
 }
 
 /// Another daemon goes on: finishes what clients have begun, collects children for it, and returns
-/// when all that is done, or after `drain`. An instance that ends meanwhile ends its streams here, too.
-/// A daemon that has handed over to this one and still drains is waited for: it hears from here what
+/// when all that is done, or after `drain`. An instance that ends meanwhile ends what was begun with it here, too; when the
+/// other one dies, nothing does. A daemon that has handed over to this one and still drains is waited for: it hears from here what
 /// this one hears. A signal ends all of it, in order.
 pub(super) async fn leave(
     front: Front,
@@ -146,7 +152,7 @@ pub(super) async fn leave(
         tokio::select! {
             // What the other one has said counts before a signal that came after it.
             biased;
-            () = follower.until_revoked(&given.line, predecessor.as_deref()) => {}
+            () = follower.until_all_over(&given.line, predecessor.as_deref()) => {}
             name = told_to_end(signals, &follower, given) => {
                 tracing::info!(signal = name, "ending what is still under way");
             }
@@ -154,7 +160,7 @@ pub(super) async fn leave(
         }
         drop(enough);
         if let Some(before) = &predecessor {
-            before.revoked().await;
+            before.all_over().await;
         }
         std::future::pending::<Infallible>().await
     };
@@ -176,9 +182,10 @@ pub(super) async fn leave(
 async fn told_to_end(signals: &mut Signals, follower: &Follower, given: &Given) -> &'static str {
     loop {
         let name = signals.next().await;
-        if follower.other_is_up() {
+        if follower.is_on_its_own() {
             return name;
         }
+        follower.passed_signal();
         tracing::info!(
             signal = name,
             pid = given.pid,

@@ -15,8 +15,8 @@
 //! its clients have begun and ends; a signal that still comes to it instead of the other one is passed
 //! on until that is up ([`Word::Up`]), and then ends what it still finishes. Where the services are it
 //! hears from the other one ([`Word::Service`]), so that a request which waits for one that
-//! restarts is answered; what was asked for on behalf of an instance that is no more is cut
-//! ([`Word::Revoked`]).
+//! restarts is answered; what was asked for on behalf of an instance or a token that is no more is cut
+//! ([`Word::Revoked`]), and nothing else. One that dies without a word changes nothing here.
 
 pub(super) mod follow;
 pub(super) mod give;
@@ -25,6 +25,7 @@ pub(super) mod take;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -34,11 +35,15 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
+use tokio::time::timeout;
 
 use self::follow::Place;
 use super::settings::Source;
-use crate::ids::ServiceType;
+use crate::ids::{PublicId, ServiceType};
+use crate::instances::Ending;
 
+/// How long a daemon that ends tries to say so.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// Variable with the number of the inherited socket.
 pub(super) const SOCKET_FD: &str = "MCPM_HANDOVER_FD";
 /// Raised when the words change their meaning. Two daemons of other protocols do not try.
@@ -80,13 +85,72 @@ pub(super) enum Word {
         /// The place.
         place: Option<Box<Place>>,
     },
-    /// An instance has ended: what is under way on its behalf must end, too.
-    Revoked,
+    /// What is under way on behalf of these must end, too. Daemons that know the word alone end all that
+    /// is under way, and want that of others.
+    Revoked(Ended),
     /// The coming one can't, and why.
     Failed {
         /// For people.
         why: String,
     },
+}
+
+/// What has ended, by numbers that are no secret. When nothing is named that this version knows, everything
+/// has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Ended {
+    /// An instance, as [`Ending::Over`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<PublicId>,
+    /// Not ended: an instance that ends at another time, as [`Ending::Moved`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<PublicId>,
+    /// Tokens.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<i64>,
+}
+
+impl Ended {
+    /// All that is under way.
+    pub(super) fn everything() -> Self {
+        Self::default()
+    }
+
+    fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The instances.
+    fn endings(&self) -> impl Iterator<Item = Ending> {
+        let over = self.instance.clone().map(Ending::Over);
+        over.into_iter()
+            .chain(self.moved.clone().map(Ending::Moved))
+    }
+}
+
+impl From<Ending> for Ended {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Over(public) => Self {
+                instance: Some(public),
+                ..Self::default()
+            },
+            Ending::Moved(public) => Self {
+                moved: Some(public),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+impl From<Vec<i64>> for Ended {
+    fn from(tokens: Vec<i64>) -> Self {
+        Self {
+            tokens,
+            ..Self::default()
+        }
+    }
 }
 
 /// One end of the socket pair. Each word is one message, and the end of the other side is heard
@@ -138,9 +202,14 @@ impl Line {
         self.0.async_io(Interest::READABLE, receive).await
     }
 
-    /// Tells the daemon that went that an instance has ended. One that is gone need not know.
-    pub(super) async fn revoked(&self) {
-        let _ = self.say(&Word::Revoked, &[]).await;
+    /// Tells the daemon that went what has ended. One that is gone need not know.
+    async fn revoked(&self, ended: Ended) {
+        let _ = self.say(&Word::Revoked(ended), &[]).await;
+    }
+
+    /// Tells the daemon that went to end, since this one does. One that does not listen is not waited for.
+    pub(super) async fn all_over(&self) {
+        let _ = timeout(LAST_WORD_WITHIN, self.revoked(Ended::everything())).await;
     }
 
     /// Waits until the other end is closed.
@@ -228,6 +297,39 @@ mod tests {
         assert_eq!((heard, passed.len()), (Word::Yours, 0));
         drop(ours);
         assert!(theirs.hear().await.unwrap().is_none());
+    }
+
+    /// As daemons say it that know the word alone.
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(tag = "word", rename_all = "camelCase")]
+    enum Older {
+        Revoked,
+    }
+
+    #[test]
+    fn older_daemons_hear_that_something_ended_and_theirs_ends_everything() {
+        let public = PublicId::parse("ins_abcdefghij23").unwrap();
+        for ended in [
+            Ended::everything(),
+            Ended::from(Ending::Over(public.clone())),
+            Ended::from(Ending::Moved(public)),
+            Ended::from(vec![1, 4711]),
+        ] {
+            let text = serde_json::to_vec(&Word::Revoked(ended.clone())).unwrap();
+            assert_eq!(
+                serde_json::from_slice::<Older>(&text).unwrap(),
+                Older::Revoked
+            );
+            let heard: Word = serde_json::from_slice(&text).unwrap();
+            assert_eq!(heard, Word::Revoked(ended));
+        }
+        let theirs = serde_json::to_string(&Older::Revoked).unwrap();
+        for text in [theirs.as_str(), r#"{"word":"revoked","later":[1]}"#] {
+            let Word::Revoked(ended) = serde_json::from_str(text).unwrap() else {
+                panic!("{text} is another word");
+            };
+            assert!(ended.is_everything());
+        }
     }
 
     #[tokio::test]

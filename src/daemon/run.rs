@@ -364,7 +364,7 @@ async fn live(
     });
     let services = Arc::new(Services::default());
     let publisher = Publisher::new(&supervisor, vault.clone(), services.clone());
-    let follower = Follower::new(services.clone(), vault);
+    let follower = Follower::new(services.clone(), vault, (&instances, &users));
     let gate = Gate::default();
     let front = Front::open(
         Parts {
@@ -429,8 +429,8 @@ async fn live(
     // Not ended with the others: requests count as long as the router has any.
     tasks.spawn(async move { drop(writing.await) });
     if let Some(line) = line.clone() {
-        tasks.spawn(take::pass_on_revocations(line.clone(), instances.endings()));
-        tasks.spawn(take::pass_on_revocations(line.clone(), users.endings()));
+        tasks.spawn(take::pass_on(line.clone(), instances.endings()));
+        tasks.spawn(take::pass_on(line.clone(), users.endings()));
         tasks.spawn(follow::tell(line, supervisor.subscribe()));
     }
     if options.resurrect {
@@ -540,6 +540,7 @@ async fn live(
             audit,
             oauth,
             store,
+            predecessor: line,
         },
         reason,
     )

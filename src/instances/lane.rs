@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::failpoint;
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::change::Change;
+use crate::instances::endings::Ending;
 use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
@@ -141,6 +142,19 @@ pub(super) enum Order {
         /// Who waits.
         caller: oneshot::Sender<Answer<bool>>,
     },
+    /// Do what another daemon has said of one.
+    Follow {
+        /// Owner.
+        user: UserId,
+        /// Of what.
+        service: ServiceType,
+        /// Where it stands in the table.
+        hash: [u8; 32],
+        /// What was said.
+        ending: Ending,
+        /// Who waits.
+        caller: oneshot::Sender<Answer<()>>,
+    },
     /// Say when all that was asked for before is done.
     Settle {
         /// Who waits.
@@ -234,6 +248,16 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
             }
             Order::Forget { user, caller } => {
                 let _ = caller.send(rooms.forget(&user).await);
+            }
+            Order::Follow {
+                user,
+                service,
+                hash,
+                ending,
+                caller,
+            } => {
+                let followed = rooms.follow(&user, &service, &hash, &ending);
+                let _ = caller.send(followed.await);
             }
             Order::Settle { caller } => {
                 let _ = caller.send(());
@@ -497,7 +521,7 @@ impl Rooms {
 
     /// Puts what the store holds now into the table, and ends what stood there before, or stood
     /// elsewhere for the same instance.
-    fn show(&self, stored: StoredInstance, elsewhere: Option<Arc<InstanceEntry>>) {
+    pub(super) fn show(&self, stored: StoredInstance, elsewhere: Option<Arc<InstanceEntry>>) {
         let hash = stored.row.hash;
         if !stored.row.is_active(Timestamp::now()) {
             self.hide(&hash);
@@ -514,7 +538,7 @@ impl Rooms {
     }
 
     /// Takes an entry out of the table and ends it.
-    fn hide(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
+    pub(super) fn hide(&self, hash: &[u8; 32]) -> Option<Arc<InstanceEntry>> {
         let older = self.table.take(hash)?;
         self.ends(&older.user).set(*hash, older.expires_at(), None);
         self.revoke(&older);

@@ -7,6 +7,7 @@
 //! `checker.rs` as seldom as that can be; `doubt.rs` (pure) says when it is asked again, `recheck.rs` what is
 //! to be asked.
 //! `reseal.rs` seals all of it anew when the master key is rotated.
+//! `endings.rs` tells a daemon that has handed over which of them have ended.
 //! `tally.rs` is where the router counts an instance's requests, for `usage` to collect.
 //! `change.rs` and `version.rs` (both pure) say what a change makes of an instance and whether it is
 //! still the one that was seen, `alias.rs` (pure) which ids of another system go on here.
@@ -20,6 +21,7 @@ pub mod credentials;
 pub mod validate;
 mod checker;
 mod doubt;
+mod endings;
 mod recheck;
 mod change;
 mod ends;
@@ -36,6 +38,7 @@ mod version;
 
 pub use change::Change;
 pub use checker::Checker;
+pub use endings::Ending;
 pub use entry::InstanceEntry;
 pub use error::InstanceError;
 pub use lane::{Imported, Incoming, NewTerms, Renewed};

@@ -15,11 +15,12 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::doubt::Doubts;
+use crate::instances::endings::{Ending, News};
 use crate::instances::ends::Ends;
 use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
@@ -110,8 +111,8 @@ pub(super) struct Rooms {
     pub(super) whole: watch::Sender<bool>,
     /// Spreads users over lanes; per process, so that nobody can choose their neighbours.
     spread: RandomState,
-    /// Counts entries that were revoked, or got another end.
-    endings: watch::Sender<u64>,
+    /// Of entries that were revoked, or got another end.
+    pub(super) endings: News,
     /// Of each lane.
     ends: Box<[Ends]>,
     /// From when on good answers of external services count.
@@ -124,12 +125,7 @@ impl Rooms {
     /// Ends an entry that is no longer in the table.
     pub(super) fn revoke(&self, entry: &InstanceEntry) {
         entry.revoke();
-        self.tell_of_ends();
-    }
-
-    /// Tells whoever else serves the same instances that one has ended, or ends at another time.
-    pub(super) fn tell_of_ends(&self) {
-        self.endings.send_modify(|count| *count += 1);
+        self.endings.tell(Ending::Over(entry.public.clone()));
     }
 
     /// Which lane a user belongs to.
@@ -192,7 +188,7 @@ impl Instances {
             cold: Semaphore::new(COLD_MAX),
             whole: watch::Sender::new(false),
             spread,
-            endings: watch::Sender::new(0),
+            endings: News::default(),
             ends: (0..LANES).map(|_| Ends::default()).collect(),
             doubts: Mutex::new(Doubts::new(Timestamp::now())),
             waiting: Waiting::default(),
@@ -220,8 +216,8 @@ impl Instances {
 
     /// News of each entry that ends: an instance was removed, rotated or disabled, has expired, or has
     /// another credential. And of each that has another end.
-    pub fn endings(&self) -> watch::Receiver<u64> {
-        self.rooms.endings.subscribe()
+    pub fn endings(&self) -> broadcast::Receiver<Ending> {
+        self.rooms.endings.listen()
     }
 
     /// What requests are looked up in: [`Instances::find`] knows all that are active, the table alone

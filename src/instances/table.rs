@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::ids::PublicId;
 use crate::instances::entry::InstanceEntry;
 
 /// So many maps, because one change copies one of them: with a million instances 39 µs instead of
@@ -195,6 +196,15 @@ impl InstanceTable {
         before.get(&Key(*hash)).cloned()
     }
 
+    /// The entry of the instance with this public number, and the keyed hash of its id. Looks at all.
+    pub(super) fn by_public(&self, public: &PublicId) -> Option<([u8; 32], Arc<InstanceEntry>)> {
+        self.shards.iter().find_map(|shard| {
+            let shard = shard.load();
+            let found = shard.iter().find(|(_, entry)| entry.public == *public);
+            found.map(|(key, entry)| (key.0, Arc::clone(entry)))
+        })
+    }
+
     /// The entries of one of the [`SHARDS`] maps for which `wanted` gives something.
     pub(super) fn sweep<T>(
         &self,
@@ -219,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
+    use crate::ids::{ServiceType, Timestamp, UserId};
     use crate::store::{CredentialState, InstanceRow, StoredInstance};
     use crate::vault::{MasterKey, Vault};
 

@@ -14,10 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast};
 
 use crate::ids::Timestamp;
 use crate::store::{LastUse, TokenRow};
+
+/// News that wait for whoever passes them on. Who is further behind has missed some, and is told so.
+const NEWS_MAX: usize = 64;
 
 /// A token that has opened something.
 pub struct LiveToken {
@@ -80,7 +83,7 @@ impl fmt::Debug for LiveToken {
 /// All of them.
 pub(super) struct Live {
     state: Mutex<State>,
-    endings: watch::Sender<u64>,
+    endings: broadcast::Sender<Vec<i64>>,
 }
 
 #[derive(Default)]
@@ -94,12 +97,12 @@ impl Live {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::default(),
-            endings: watch::Sender::new(0),
+            endings: broadcast::Sender::new(NEWS_MAX),
         }
     }
 
-    /// News of each time that tokens were ended by somebody.
-    pub(super) fn endings(&self) -> watch::Receiver<u64> {
+    /// News of tokens that were ended by somebody: their numbers.
+    pub(super) fn endings(&self) -> broadcast::Receiver<Vec<i64>> {
         self.endings.subscribe()
     }
 
@@ -140,7 +143,8 @@ impl Live {
             }
         }
         drop(state);
-        self.endings.send_modify(|count| *count += 1);
+        // It fails when nobody listens.
+        let _ = self.endings.send(numbers.to_vec());
     }
 
     /// When a token was used last, as far as it is known here.
@@ -208,12 +212,12 @@ mod tests {
         let waiting = tokio::spawn(async move { waiting.over().await });
         tokio::task::yield_now().await;
         live.end(&[]);
-        assert!(!news.has_changed().unwrap());
+        assert!(news.is_empty());
         live.end(&[1, 4711]);
         waiting.await.unwrap();
         one.over().await; // and for those who ask later
         assert!(one.is_over() && !two.is_over());
-        assert_eq!(*news.borrow_and_update(), 1);
+        assert_eq!(news.try_recv(), Ok(vec![1, 4711]));
     }
 
     #[tokio::test(start_paused = true)]

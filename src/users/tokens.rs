@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 
 use crate::identity::Identity;
 use crate::ids::{GroupName, Timestamp, UserId};
@@ -140,9 +140,14 @@ impl Users {
         &self.groups
     }
 
-    /// News of each time that tokens were revoked.
-    pub fn endings(&self) -> watch::Receiver<u64> {
+    /// News of tokens that were revoked: their numbers.
+    pub fn endings(&self) -> broadcast::Receiver<Vec<i64>> {
         self.live.endings()
+    }
+
+    /// Another daemon has revoked these: what goes on in their names is told to end.
+    pub fn follow(&self, ended: &[i64]) {
+        self.live.end(ended);
     }
 
     /// Adds a user and answers their first token, which is not shown again.

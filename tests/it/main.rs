@@ -52,6 +52,7 @@ mod adoption;
 mod full_disks;
 mod descriptor_store;
 mod upgrading;
+mod draining;
 mod importing;
 mod attaching;
 mod serving;

@@ -1,4 +1,5 @@
-//! Another daemon takes over while everything goes on.
+//! Another daemon takes over while everything goes on. What the one that goes still serves, and when it
+//! stops, is in `draining.rs`.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +19,7 @@ use crate::harness::{
 
 /// Has another daemon take over, and returns the pids of both.
 #[track_caller]
-fn update(mcpm: &Mcpm) -> (u32, u32) {
+pub(crate) fn update(mcpm: &Mcpm) -> (u32, u32) {
     let old = mcpm.daemon_pid();
     let said = mcpm.ok(&["update"]);
     assert!(
@@ -34,7 +35,7 @@ fn update(mcpm: &Mcpm) -> (u32, u32) {
 }
 
 #[track_caller]
-fn wait_for_end(pid: u32) {
+pub(crate) fn wait_for_end(pid: u32) {
     wait_for(|| (!is_alive(pid)).then_some(()), "the end of the old one");
 }
 
@@ -254,23 +255,6 @@ fn a_request_that_waits_for_its_service_is_answered_though_its_daemon_hands_over
 }
 
 #[test]
-fn a_stream_that_the_old_daemon_still_serves_ends_with_its_instance() {
-    let mcpm = Mcpm::start([service("web").with_api_key()]);
-    let url = mcpm.instance("alice", "web");
-    let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
-    assert_eq!(stream.event().as_deref(), Some("first"));
-    let (first, second) = update(&mcpm);
-    // Through one that has nothing to finish itself.
-    update(&mcpm);
-    assert!(is_alive(first) && is_alive(second));
-    let rotated = mcpm.api("alice", "POST", "/api/v1/services/web/instance/rotate", "");
-    assert_eq!(rotated.status, 200, "{rotated:?}");
-    assert_eq!(stream.event(), None, "it ends at once");
-    wait_for_end(first);
-    wait_for_end(second);
-}
-
-#[test]
 fn what_runs_is_written_anew_for_the_next_daemon_when_its_file_was_removed() {
     let mcpm = Mcpm::start([sh("one", "exec sleep 1000"), sh("two", "exec sleep 1000")]);
     let before = mcpm.list();
@@ -464,30 +448,6 @@ fn of_two_updates_each_is_told_who_the_daemon_is() {
     update(&mcpm);
 }
 
-#[test]
-fn a_signal_ends_what_the_old_daemon_still_serves_and_nothing_else() {
-    let mcpm = Mcpm::start([service("web").with_api_key()]);
-    let url = mcpm.instance("alice", "web");
-    let pid = mcpm.list()["web"].pid;
-    let mut streams = Vec::new();
-    let mut daemons = Vec::new();
-    for _ in 0..2 {
-        let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
-        assert_eq!(stream.event().as_deref(), Some("first"));
-        streams.push(stream);
-        daemons.push(update(&mcpm).0);
-    }
-    // The second one waits for the first one, too.
-    kill(daemons[1], "TERM");
-    for stream in &mut streams {
-        assert_eq!(stream.event(), None, "it ends at once");
-    }
-    daemons.into_iter().for_each(wait_for_end);
-    let list = mcpm.list();
-    assert!(list["web"].is_up() && list["web"].pid == pid, "{list:?}");
-    assert_eq!(mcpm.get(&format!("{url}/x")).status, 200);
-}
-
 /// `logs --raw` of an app that counts, and what it has printed.
 struct Follower {
     name: &'static str,
@@ -566,20 +526,6 @@ fn those_who_follow_logs_follow_on_and_no_line_is_lost() {
     for (number, line) in whole.enumerate() {
         assert_eq!(line, format!("line {number}\n"));
     }
-}
-
-#[test]
-fn kill_ends_those_too_that_still_finish_something() {
-    let mcpm = Mcpm::start([service("web").with_api_key()]);
-    let url = mcpm.instance("alice", "web");
-    let mut stream = mcpm.send("GET", &format!("{url}/events"), &[], b"");
-    assert_eq!(stream.event().as_deref(), Some("first"));
-    let (old, new) = update(&mcpm);
-    assert!(is_alive(old));
-    mcpm.ok(&["kill"]);
-    assert!(!is_alive(new));
-    wait_for_end(old);
-    assert!(eventually(|| processes_of(&mcpm.home()).is_empty()));
 }
 
 #[test]

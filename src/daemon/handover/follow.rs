@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::super::publish::{self, Route};
-use super::{Line, Word};
+use super::{Ended, Line, Word};
 use crate::config::spec::ServiceSpec;
 use crate::ids::ServiceType;
+use crate::instances::Instances;
 use crate::router::{Routable, Run, ServiceEntry, Services};
 use crate::supervisor::{Life, Snapshot};
+use crate::users::Users;
 use crate::vault::Vault;
 
 /// Where requests for a service go.
@@ -80,41 +82,64 @@ async fn tell_all(line: &Line, mut changes: watch::Receiver<Arc<Snapshot>>) -> i
     }
 }
 
-/// The table of a router whose daemon has handed over.
+/// The tables of a router whose daemon has handed over.
 pub(in super::super) struct Follower {
     table: Arc<Services>,
     vault: Vault,
-    is_up: Cell<bool>,
+    instances: Instances,
+    users: Users,
+    is_on_its_own: Cell<bool>,
+    has_passed_signal: Cell<bool>,
 }
 
 impl Follower {
-    /// From here on nobody else publishes into it.
-    pub(in super::super) fn new(table: Arc<Services>, vault: Vault) -> Self {
+    /// From when on it is followed nobody else publishes into these.
+    pub(in super::super) fn new(
+        table: Arc<Services>,
+        vault: Vault,
+        (instances, users): (&Instances, &Users),
+    ) -> Self {
         Self {
             table,
             vault,
-            is_up: Cell::new(false),
+            instances: instances.clone(),
+            users: users.clone(),
+            is_on_its_own: Cell::new(false),
+            has_passed_signal: Cell::new(false),
         }
     }
 
-    /// The daemon that came has said that it is up.
-    pub(in super::super) fn other_is_up(&self) -> bool {
-        self.is_up.get()
+    /// The daemon that came has said that it is up, or is no more: a signal means this one.
+    pub(in super::super) fn is_on_its_own(&self) -> bool {
+        self.is_on_its_own.get()
     }
 
-    /// Follows until the daemon that came says that an instance has ended, or is gone itself. A daemon
-    /// that still drains after it has handed over to this one hears all of it, too.
-    pub(in super::super) async fn until_revoked(&self, line: &Line, predecessor: Option<&Line>) {
+    /// A signal was passed on to the daemon that came: its end is this one's, too.
+    pub(in super::super) fn passed_signal(&self) {
+        self.has_passed_signal.set(true);
+    }
+
+    /// Follows until the daemon that came says that everything is over. When it is gone without a word,
+    /// what was begun here goes on. A daemon that still drains after it has handed over to this one hears
+    /// all of it, too.
+    pub(in super::super) async fn until_all_over(&self, line: &Line, predecessor: Option<&Line>) {
         loop {
             let (word, passed) = match line.hear().await {
                 Ok(Some(heard)) => heard,
                 // Of a later version, which says more.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) if self.has_passed_signal.get() => return,
+                Ok(None) | Err(_) => break,
             };
             match &word {
-                Word::Revoked => return,
-                Word::Up => self.is_up.set(true),
+                Word::Revoked(ended) if ended.is_everything() => return,
+                Word::Revoked(ended) => {
+                    if let Some(before) = predecessor {
+                        before.revoked(ended.clone()).await;
+                    }
+                    self.end(ended).await;
+                }
+                Word::Up => self.is_on_its_own.set(true),
                 Word::Service { service, place } => {
                     if let Some(before) = predecessor {
                         let passed: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
@@ -123,6 +148,20 @@ impl Follower {
                     self.put(service, place.as_deref(), passed.into_iter().next());
                 }
                 _ => {}
+            }
+        }
+        tracing::info!("the daemon that came is gone; what was begun here is finished");
+        self.is_on_its_own.set(true);
+        future::pending().await
+    }
+
+    /// Ends what goes on here on behalf of these.
+    async fn end(&self, ended: &Ended) {
+        self.users.follow(&ended.tokens);
+        for ending in ended.endings() {
+            if let Err(error) = self.instances.follow(&ending).await {
+                let instance = ending.public();
+                tracing::warn!(%instance, %error, "requests that still come here are refused");
             }
         }
     }
@@ -146,18 +185,42 @@ impl Follower {
 mod tests {
     use super::super::take;
     use super::*;
+    use crate::store::{Memory, StoreHandle};
     use crate::vault::MasterKey;
 
-    #[tokio::test]
-    async fn the_daemon_that_came_says_when_it_is_up() {
-        let (ours, theirs) = Line::pair().unwrap();
-        let theirs = Line::over(theirs).unwrap();
+    async fn follower() -> Follower {
         let vault = Vault::new(&MasterKey::from_bytes([5; 32]));
-        let follower = Follower::new(Arc::default(), vault);
+        let store: StoreHandle = Arc::new(Memory::new());
+        let users = Users::new(store.clone(), vault.clone());
+        let (instances, _) = Instances::open(store, vault.clone()).await.unwrap();
+        Follower::new(Arc::default(), vault, (&instances, &users))
+    }
+
+    fn lines() -> (Line, Line) {
+        let (ours, theirs) = Line::pair().unwrap();
+        (ours, Line::over(theirs).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_daemon_that_came_says_when_it_is_up_and_when_all_is_over() {
+        let ((ours, theirs), follower) = (lines(), follower().await);
         take::up(&theirs).await;
-        theirs.revoked().await;
-        assert!(!follower.other_is_up());
-        follower.until_revoked(&ours, None).await;
-        assert!(follower.other_is_up());
+        theirs.revoked(Ended::from(vec![1])).await;
+        theirs.all_over().await;
+        assert!(!follower.is_on_its_own());
+        follower.until_all_over(&ours, None).await;
+        assert!(follower.is_on_its_own());
+    }
+
+    #[tokio::test]
+    async fn one_that_dies_ends_nothing_but_what_a_signal_was_to_end() {
+        let ((ours, theirs), follower) = (lines(), follower().await);
+        drop(theirs);
+        let following = follower.until_all_over(&ours, None);
+        let long = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(long, following).await.is_err());
+        assert!(follower.is_on_its_own());
+        follower.passed_signal();
+        follower.until_all_over(&ours, None).await;
     }
 }

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::super::settings::Source;
-use super::{Line, PROTOCOL, Word};
+use super::{Ended, Line, PROTOCOL, Word};
 use crate::failpoint;
 
 /// What the daemon that goes has passed.
@@ -87,12 +88,18 @@ pub(in super::super) async fn failed(line: &Line, why: String) {
     let _ = line.say(&Word::Failed { why }, &[]).await;
 }
 
-/// Tells the daemon that went of each instance or token that ends.
-pub(in super::super) async fn pass_on_revocations(
+/// Tells the daemon that went of each instance or token that ends. When some were missed, since they came
+/// faster than it listens, all that it does is over.
+pub(in super::super) async fn pass_on<T: Clone + Into<Ended>>(
     line: Arc<Line>,
-    mut endings: watch::Receiver<u64>,
+    mut endings: broadcast::Receiver<T>,
 ) {
-    while endings.changed().await.is_ok() {
-        line.revoked().await;
+    loop {
+        let ended = match endings.recv().await {
+            Ok(ending) => ending.into(),
+            Err(RecvError::Lagged(_)) => Ended::everything(),
+            Err(RecvError::Closed) => return,
+        };
+        line.revoked(ended).await;
     }
 }

@@ -10,6 +10,7 @@ use super::{Answer, Order, TRIES};
 use crate::failpoint;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::change::Change;
+use crate::instances::endings::Ending;
 use crate::instances::error::InstanceError;
 use crate::instances::registry::Rooms;
 use crate::instances::version::Version;
@@ -84,7 +85,7 @@ impl Rooms {
                     let end = entry.set_end(row.expires_at);
                     self.ends(user).set(row.hash, end, row.expires_at);
                     if end != row.expires_at {
-                        self.tell_of_ends();
+                        self.endings.tell(Ending::Moved(entry.public.clone()));
                     }
                 }
                 _ => self.show(stored, None),

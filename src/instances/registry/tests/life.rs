@@ -166,3 +166,63 @@ async fn many_come_in_at_once_and_again_only_what_is_missing() {
     assert_eq!(again.instances.table().len(), 100);
     assert_eq!(again.key("old id 99").unwrap(), "key 99");
 }
+
+#[tokio::test]
+async fn a_daemon_that_has_handed_over_follows_what_the_other_one_says() {
+    let before = World::new().await;
+    let (alice, bob) = (
+        before.grant("alice", "figma", "a").await,
+        before.grant("bob", "figma", "b").await,
+    );
+    let after = World::open(Arc::clone(&before.store)).await;
+    let mut news = after.instances.endings();
+    let next = |ending: Ending| {
+        assert_eq!(*ending.public(), alice.public);
+        ending
+    };
+    let (old, other) = (
+        before.entry(alice.id.expose()).unwrap(),
+        before.entry(bob.id.expose()).unwrap(),
+    );
+
+    // Another end: nothing is cut.
+    let end = Timestamp::from_millis(Timestamp::now().as_millis() + 1_000_000);
+    let change = Change {
+        expires_at: Some(Some(end)),
+        ..Change::default()
+    };
+    after.change(&alice, change).await.unwrap();
+    let ending = next(news.recv().await.unwrap());
+    before.instances.follow(&ending).await.unwrap();
+    assert!(!old.is_revoked() && old.expires_at() == Some(end));
+
+    // Another credential: the same URL, and what was begun is cut.
+    after.grant("alice", "figma", "new").await;
+    let ending = next(news.recv().await.unwrap());
+    before.instances.follow(&ending).await.unwrap();
+    end_of(&old).await;
+    assert_eq!(before.key(alice.id.expose()).unwrap(), "new");
+
+    // Another URL.
+    let (owner, of, prefix) = (user("alice"), service("figma"), prefix());
+    let rotated = after
+        .instances
+        .rotate(&owner, &of, &prefix)
+        .await
+        .unwrap()
+        .unwrap();
+    while let Ok(ending) = news.try_recv() {
+        before.instances.follow(&next(ending)).await.unwrap();
+    }
+    assert!(before.entry(alice.id.expose()).is_none());
+    let now = before.entry(rotated.id.expose()).unwrap();
+
+    // None.
+    assert!(after.instances.remove_public(&alice.public).await.unwrap());
+    while let Ok(ending) = news.try_recv() {
+        before.instances.follow(&next(ending)).await.unwrap();
+    }
+    end_of(&now).await;
+    assert!(before.entry(rotated.id.expose()).is_none());
+    assert!(!other.is_revoked());
+}
