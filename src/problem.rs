@@ -50,14 +50,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What SQLite says when it has no descriptor for a file, and for other reasons.
+const SQLITE_CANNOT_OPEN: &str = "unable to open database file";
+/// With fewer descriptors that is the likely reason.
+const FEW_FILES: u64 = 64;
+
 /// What to do about an error, told behind it: `None` when it says that itself.
 fn advice(told: &str) -> Option<String> {
     let number = rustix::io::Errno::MFILE.raw_os_error();
-    // By its words, which all errors that hold another one pass on.
-    if !told.contains(&format!("(os error {number})")) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    // By its words, which all errors that hold another one pass on; SQLite does not say why.
+    let is_mute = told.contains(SQLITE_CANNOT_OPEN) && limit.is_some_and(|limit| limit < FEW_FILES);
+    if !is_mute && !told.contains(&format!("(os error {number})")) {
         return None;
     }
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.map_or_else(String::new, |limit| {
         format!("only {limit} open files are allowed; ")
     });
