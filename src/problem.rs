@@ -50,6 +50,33 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What SQLite says when it has no descriptor for a file, and for other reasons.
+const SQLITE_CANNOT_OPEN: &str = "unable to open database file";
+/// With fewer descriptors that is the likely reason.
+const FEW_FILES: u64 = 64;
+
+/// What to do about an error, told behind it: `None` when it says that itself.
+fn advice(told: &str) -> Option<String> {
+    let number = rustix::io::Errno::MFILE.raw_os_error();
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    // By its words, which all errors that hold another one pass on; SQLite does not say why.
+    let is_mute = told.contains(SQLITE_CANNOT_OPEN) && limit.is_some_and(|limit| limit < FEW_FILES);
+    if !is_mute && !told.contains(&format!("(os error {number})")) {
+        return None;
+    }
+    let limit = limit.map_or_else(String::new, |limit| {
+        format!("only {limit} open files are allowed; ")
+    });
+    Some(format!(
+        "{limit}raise the limit (`ulimit -n`, `LimitNOFILE=` of a unit)"
+    ))
+}
+
+/// With what to do about it.
+pub fn advised(told: &str) -> String {
+    advice(told).map_or_else(|| told.to_owned(), |advice| format!("{told}; {advice}"))
+}
+
 /// Random bytes of a request id.
 const ID_BYTES: usize = 16;
 /// Letters of a request id.
@@ -94,6 +121,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_want_of_descriptors_names_the_limit() {
+        let error = std::io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        let advice = advice(&format!("cannot open its socket: {error}")).unwrap();
+        assert!(
+            advice.contains("open files are allowed; raise the limit"),
+            "{advice}"
+        );
+        assert_eq!(super::advice("cannot open its socket"), None);
+    }
 
     #[test]
     fn request_ids_are_as_long_as_each_other_and_differ() {

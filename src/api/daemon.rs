@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::List;
+use super::Problem;
 use super::door::{Admin, Door, Json, Reply};
 use super::error::{Answer, ApiError};
 use super::state::{Api, DaemonOrder};
@@ -176,7 +177,7 @@ pub(super) async fn config(_: Admin, State(api): State<Api>) -> Reply<List<Setti
 /// Ends the daemon. Over the socket it answers when the services have ended; over TCP at once, since
 /// the router waits for its answers before it ends.
 #[utoipa::path(post, path = "/api/v1/admin/daemon/stop", tag = "daemon",
-    request_body = StopRequest, responses((status = 202)))]
+    request_body = StopRequest, responses((status = 202), (status = 409, body = Problem)))]
 pub(super) async fn stop(
     _: Admin,
     by: By,
@@ -185,6 +186,11 @@ pub(super) async fn stop(
     Json(request): Json<StopRequest>,
 ) -> Answer<StatusCode> {
     let keep = request.keep;
+    if keep && api.is_container {
+        let detail = "this daemon is the first process of a container, and the services would be killed \
+                      with it, without a stop: nothing was done; `mcpm kill` stops them in order";
+        return Err(ApiError::new(StatusCode::CONFLICT, "not_stopped", detail));
+    }
     // Told before: afterwards there is nobody to tell it.
     let mut entry = by.entry(words::DAEMON_STOP);
     if keep {

@@ -79,6 +79,10 @@ pub struct PastExit {
     pub out_lines: Vec<String>,
     /// Its last lines on standard error, at most 20.
     pub error_lines: Vec<String>,
+    /// The lines may be of earlier runs, too: an earlier daemon had started the run, and where that
+    /// begins in its log is not known.
+    #[serde(default)]
+    pub may_be_older: bool,
     /// Why there are no lines, when that is not because it wrote none: `no_file` (its output goes to
     /// none), `too_often` (it had ended less than a second before), `unread`, or `unstored` (they
     /// could not be written to their files).
@@ -101,6 +105,7 @@ impl From<ExitRecord> for PastExit {
             decision: record.decision,
             out_lines: record.out_lines,
             error_lines: record.error_lines,
+            may_be_older: record.may_be_older,
             no_lines: record.no_lines,
         }
     }

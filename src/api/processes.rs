@@ -234,6 +234,9 @@ pub struct StartRequest {
     /// Start them beside processes of the same names, which are left alone.
     #[serde(default)]
     pub force: bool,
+    /// Leave alone what runs already and is made from the same spec.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_unchanged: bool,
     /// Answer when each was started; one that says when it is ready is not waited for.
     #[serde(default)]
     pub no_wait: bool,
@@ -497,6 +500,7 @@ pub(super) async fn start(
     let how = supervisor::Start {
         beside: request.force,
         unready: request.no_wait,
+        spares: request.keep_unchanged,
     };
     let names: Vec<&str> = request.apps.iter().map(|app| app.name.as_str()).collect();
     if names.is_empty() {

@@ -34,6 +34,8 @@ pub struct Api(Arc<Rooms>);
 pub struct Rooms {
     /// State folder.
     pub home: Home,
+    /// All that it has started ends with it.
+    pub is_container: bool,
     /// Since when the daemon runs.
     pub started_at: Timestamp,
     /// Owner of the processes.

@@ -168,6 +168,7 @@ async fn file(
 async fn take_settings(loaded: Loaded, daemon: &mut Client) -> anyhow::Result<()> {
     let request = StartRequest {
         force: false,
+        keep_unchanged: false,
         no_wait: true,
         spec_version: SPEC_VERSION,
         apps: Vec::new(),

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::problem::advised;
+
 use super::args::{Cli, Command};
 use super::exit::{Exit, is_closed_pipe};
 use super::render::Output;
@@ -60,7 +62,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if is_closed_pipe(&error) => Exit::Fine.into(),
         Err(error) => {
-            output.error(format!("{error:#}"));
+            let told = format!("{error:#}");
+            // The daemon has said already what to do about its own limit.
+            let is_advised = told.contains("raise the limit");
+            output.error(if is_advised { told } else { advised(&told) });
             Exit::Failed.into()
         }
     }

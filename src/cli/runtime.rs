@@ -5,6 +5,7 @@
 //! Output of the apps goes to stdout and stderr and to no file, unless the ecosystem file names one.
 //! SIGTERM and SIGINT stop all: exit 0. When nothing has run for a while: exit 2.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
@@ -201,9 +202,10 @@ fn attend(plan: Plan, up: &Receiver<()>, session: &Session) -> anyhow::Result<Ex
 
 async fn follow(plan: Plan, daemon: &mut Client, session: &Session) -> anyhow::Result<Exit> {
     sleep(plan.delay).await;
-    // Before the start, so that no line is missed.
-    let path = "/api/v1/admin/logs?target=all&lines=0&follow=true";
+    // Before the start, so that no line is missed; what was adopted has begun already.
+    let path = "/api/v1/admin/logs?target=all&lines=0&follow=true&resume=true";
     let mut logs = daemon.stream::<LogEvent>(path).await?;
+    tell_others(&plan.loaded, daemon, &session.output).await?;
     start_apps(plan.loaded, daemon, &session.output).await?;
     let path = "/api/v1/admin/processes/watch";
     let mut lists = daemon.stream::<List<Process>>(path).await?;
@@ -232,9 +234,29 @@ async fn follow(plan: Plan, daemon: &mut Client, session: &Session) -> anyhow::R
     }
 }
 
+/// Names what the file does not name and the state folder does: a killed run of this container has
+/// left it, and it is as it was.
+async fn tell_others(loaded: &Loaded, daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
+    let named: BTreeSet<_> = loaded.apps.iter().map(|app| app.name.as_str()).collect();
+    let listed: List<Process> = daemon.get("/api/v1/admin/processes").await?;
+    for process in listed.items.iter().filter(|process| is_at_work(process)) {
+        let (name, id) = (process.name.as_str(), process.pm_id);
+        if !named.contains(name) {
+            output.warning(format_args!(
+                "`{name}` ({id}) is not in the file and was up before: it goes on; `mcpm delete {id}` \
+                 ends it"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What runs already as the file wants it was taken over from a daemon that was killed: it is not
+/// started twice.
 async fn start_apps(loaded: Loaded, daemon: &mut Client, output: &Output) -> anyhow::Result<()> {
     let request = StartRequest {
         force: false,
+        keep_unchanged: true,
         no_wait: true,
         spec_version: SPEC_VERSION,
         apps: loaded.apps,

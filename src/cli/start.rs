@@ -473,6 +473,7 @@ fn request(apps: Vec<AppSpec>, settings: Settings, file: Option<PathBuf>) -> Sta
         settings,
         settings_file: file,
         force: false,
+        keep_unchanged: false,
         no_wait: false,
         environment: loading::daemon_variables(),
     }

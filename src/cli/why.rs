@@ -22,6 +22,8 @@ use super::{process_table, units};
 const TIME: &str = "YYYY-MM-DD HH:mm:ss";
 /// Below the number of an exit.
 const INDENT: &str = "    ";
+/// Behind the name of a stream when an earlier daemon had started the run.
+const OLDER: &str = " (which of it is of earlier runs cannot be told)";
 /// A run is told in seconds when it was shorter.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -214,7 +216,9 @@ fn last_lines(exit: &PastExit, count: usize, palette: Palette) -> String {
         if lines.is_empty() {
             continue;
         }
-        text += &format!("{INDENT}{}\n", palette.paint(Paint::Dim, name));
+        let doubt = if exit.may_be_older { OLDER } else { "" };
+        let title = format!("{name}{doubt}");
+        text += &format!("{INDENT}{}\n", palette.paint(Paint::Dim, &title));
         for line in &lines[lines.len().saturating_sub(count)..] {
             text += &format!("{INDENT}| {}\n", tame(line));
         }
@@ -277,6 +281,15 @@ web (3) · online for 2m, 5 restarts
     → stopped, as asked
 ";
         assert_eq!(told(&two(), false, LINES_MAX), expected);
+    }
+
+    #[test]
+    fn lines_that_may_be_of_an_earlier_run_are_told_as_that() {
+        let mut process = two();
+        process.exits[0].may_be_older = true;
+        let text = told(&process, false, LINES_MAX);
+        let title = "standard error (which of it is of earlier runs cannot be told)\n";
+        assert!(text.contains(title), "{text}");
     }
 
     #[test]

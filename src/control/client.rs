@@ -26,9 +26,12 @@ use tokio::time::timeout;
 use crate::api::Problem;
 use crate::api::daemon::{DaemonInfo, StopRequest};
 use crate::control::version::{self, Skew};
+use crate::supervisor::proc;
 
 /// How long a question that changes nothing may take. A daemon answers these from memory.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether a daemon that does not answer is stopped.
+const STOPPED_EVERY: Duration = Duration::from_secs(1);
 /// How long after the end of its last connection a daemon may take to be gone.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -86,6 +89,15 @@ pub enum ClientError {
     Timeout {
         /// The socket.
         socket: PathBuf,
+    },
+    /// Somebody has stopped its process.
+    #[error(
+        "the daemon (pid {pid}) is stopped (SIGSTOP, or Ctrl+Z in its terminal) and cannot answer; `kill -CONT {pid}` \
+         lets it go on"
+    )]
+    Stopped {
+        /// Its process.
+        pid: u32,
     },
     /// The daemon said no, and why.
     #[error("{}", .0.detail)]
@@ -147,12 +159,12 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] lists them.
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        let socket = self.socket.clone();
         let asked = self.ask(Method::GET, path, Bytes::new());
-        match timeout(QUESTION_TIMEOUT, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::Timeout {
-                socket: self.socket.clone(),
-            }),
+        let asked = timeout(QUESTION_TIMEOUT, asked);
+        tokio::select! {
+            answer = asked => answer.unwrap_or(Err(ClientError::Timeout { socket })),
+            pid = stopped(&socket) => Err(ClientError::Stopped { pid }),
         }
     }
 
@@ -442,6 +454,22 @@ impl<T: DeserializeOwned> Lines<T> {
         self.searched += end + 1;
         self.taken = self.searched;
         value.map(Some)
+    }
+}
+
+/// Returns when the daemon's process is stopped, and has been for a while: a stop that is over in a
+/// moment is waited for.
+async fn stopped(socket: &Path) -> u32 {
+    let mut was_stopped = false;
+    loop {
+        tokio::time::sleep(STOPPED_EVERY).await;
+        let pid = std::fs::read_to_string(home(socket).join("mcpm.pid"));
+        let pid = pid.ok().and_then(|pid| pid.trim().parse().ok());
+        let pid = pid.filter(|&pid| proc::stat(pid).is_some_and(|stat| stat.state == b'T'));
+        if let Some(pid) = pid.filter(|_| was_stopped) {
+            return pid;
+        }
+        was_stopped = pid.is_some();
     }
 }
 

@@ -191,6 +191,14 @@ enum Settable {
     No,
 }
 
+impl DaemonOptions {
+    /// All ends with this process: it is the first of a container, or `mcpm runtime`, which is its
+    /// program.
+    pub(super) fn is_container(&self) -> bool {
+        self.ready.is_some() || std::process::id() == 1
+    }
+}
+
 impl Life<'_> {
     /// Obeys until an order, a signal or a failure ends it.
     pub(super) async fn run(&mut self) -> End {
@@ -261,7 +269,7 @@ impl Life<'_> {
 
     /// Hands over to another daemon. `None` when that one does not go on, and this one does.
     async fn update(&mut self, wish: Wish, drain: Duration) -> Option<End> {
-        if self.options.ready.is_some() {
+        if self.options.is_container() {
             let why = "this daemon is the first process of a container; start a new container in its \
                        place";
             wish.refuse(why.to_owned());

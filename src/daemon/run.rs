@@ -48,7 +48,7 @@ use crate::logs::append::Rules;
 use crate::logs::aside::Tidier;
 use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
-use crate::problem::chain;
+use crate::problem::{advised, chain};
 use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
@@ -158,7 +158,7 @@ pub fn run(options: &DaemonOptions) -> Result<(), DaemonError> {
     if let (Err(error), Some(starter)) = (&result, starter) {
         let word = match error {
             DaemonError::Running(_) => Word::AlreadyRunning,
-            other => Word::Error(chain(other)),
+            other => Word::Error(advised(&chain(other))),
         };
         let _ = starter.tell(&word);
     }
@@ -287,7 +287,7 @@ async fn live(
     };
     let logs = Logs::start(rules.clone(), &home.run_dir())
         .map_err(system("start the thread that captures logs"))?;
-    if line.is_some() {
+    if line.is_some() || options.ready.is_some() {
         logs.expect_followers();
     }
     log.attach(rules.clone(), logs.clone());
@@ -347,6 +347,7 @@ async fn live(
     let checker = Checker::new(instances.clone(), outbound(false), outbound(true));
     let api = Api::new(Rooms {
         home: home.clone(),
+        is_container: options.is_container(),
         started_at: Timestamp::now(),
         supervisor: supervisor.clone(),
         sampler: Sampler::default(),

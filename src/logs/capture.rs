@@ -83,6 +83,8 @@ pub struct Extent {
     pub to: u64,
     /// Some of what it has written could not be stored.
     pub is_cut: bool,
+    /// Nobody knows where the run begins: earlier ones may have written some of it.
+    pub may_be_older: bool,
 }
 
 /// So many lines a follower was too slow for.
@@ -146,9 +148,6 @@ impl Logs {
             followers: followers.clone(),
             losses: losses.clone(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let scratch = Scratch::new(CHUNK_MAX)?;
         let marks = MarkFile::open(run_dir).inspect_err(|error| {
             tracing::warn!(
@@ -158,13 +157,24 @@ impl Logs {
             );
         });
         let marks = marks.ok();
+        // A runtime must not be dropped within another, as it would be here when no thread can be had.
+        let (begun, begins) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name("mcpm-logs".into())
             .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(begun.send(Err(error))),
+                };
+                let _ = begun.send(Ok(()));
                 let tasks = tokio::task::LocalSet::new();
                 let shared = Shared::new(followers, losses, rules, scratch, marks);
                 tasks.block_on(&runtime, serve(inbox, shared));
             })?;
+        begins.recv().map_err(io::Error::other)??;
         Ok(logs)
     }
 

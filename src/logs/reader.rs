@@ -45,8 +45,8 @@ pub(super) struct Reader {
     source: Source,
     stream: Stream,
     sink: Sink,
-    /// Where the present run begins in the log file.
-    begun: u64,
+    /// Where the present run begins in the log file; `None` of one that an earlier daemon has started.
+    begun: Option<u64>,
     /// Of a line that is longer than its pipe.
     partial: Partial,
     /// Bytes of the beginning of a line that were left in the pipe.
@@ -65,7 +65,7 @@ impl Reader {
             source,
             stream,
             sink,
-            begun: 0,
+            begun: None,
             partial: Partial::default(),
             left: 0,
             looks: 0,
@@ -86,7 +86,7 @@ impl Reader {
 
     /// A run begins.
     pub(super) fn begin(&mut self) {
-        self.begun = self.sink.end().map_or(0, |(_, end)| end);
+        self.begun = Some(self.sink.end().map_or(0, |(_, end)| end));
         self.sink.was_cut();
     }
 
@@ -95,8 +95,9 @@ impl Reader {
         let is_cut = self.sink.was_cut();
         let (path, to) = self.sink.end()?;
         // The file was put aside or emptied meanwhile: what is in it is the run's.
-        let from = if self.begun <= to { self.begun } else { 0 };
-        self.begun = to;
+        let from = self.begun.filter(|&begun| begun <= to).unwrap_or(0);
+        let may_be_older = self.begun.is_none();
+        self.begun = Some(to);
         let stream = self.stream;
         Some(Extent {
             stream,
@@ -104,6 +105,7 @@ impl Reader {
             from,
             to,
             is_cut,
+            may_be_older,
         })
     }
 

@@ -130,11 +130,13 @@ async fn with_lines(mut record: ExitRecord, mut output: mpsc::Receiver<Extent>) 
         return record;
     }
     let is_cut = extents.iter().any(|extent| extent.is_cut);
+    let may_be_older = extents.iter().any(|extent| extent.may_be_older);
     match tokio::task::spawn_blocking(move || read(extents)).await {
         Ok(Ok((out, error))) => {
             if is_cut && out.is_empty() && error.is_empty() {
                 record.no_lines = Some(NoLines::Unstored);
             }
+            record.may_be_older = may_be_older && !(out.is_empty() && error.is_empty());
             record.out_lines = out;
             record.error_lines = error;
         }
@@ -190,6 +192,7 @@ mod tests {
             from,
             to,
             is_cut: false,
+            may_be_older: false,
         }
     }
 
@@ -246,6 +249,22 @@ mod tests {
             drop(sender);
             let told = with_lines(record(1), output).await;
             assert_eq!((told.out_lines, told.no_lines), (lines, no_lines));
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_may_be_of_an_earlier_run_are_told_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.log");
+        std::fs::write(&file, "one\n").unwrap();
+        for (to, may_be_older) in [(4, true), (0, false)] {
+            let (sender, output) = mpsc::channel(1);
+            let mut extent = extent(Stream::Out, &file, 0, to);
+            extent.may_be_older = true;
+            sender.try_send(extent).unwrap();
+            drop(sender);
+            let told = with_lines(record(1), output).await;
+            assert_eq!(told.may_be_older, may_be_older);
         }
     }
 

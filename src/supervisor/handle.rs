@@ -100,6 +100,8 @@ pub struct Start {
     pub beside: bool,
     /// The answer does not wait for those that say when they are ready.
     pub unready: bool,
+    /// What runs from the same spec is left alone.
+    pub spares: bool,
 }
 
 /// One process is to get a new run.

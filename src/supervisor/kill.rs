@@ -68,6 +68,17 @@ pub struct Handle {
     left_behind: Arc<SetOnce<String>>,
 }
 
+/// Why a process's record can't be had.
+fn unread(pid: u32) -> io::Error {
+    let path = format!("/proc/{pid}/stat");
+    let cause = std::fs::File::open(&path).err();
+    let kind = cause
+        .as_ref()
+        .map_or(io::ErrorKind::NotFound, io::Error::kind);
+    let why = cause.map_or_else(|| "it cannot be read".to_owned(), |cause| cause.to_string());
+    io::Error::new(kind, format!("`{path}`: {why}"))
+}
+
 impl Handle {
     /// Opens a child that was just started, or a process whose start time was written down.
     ///
@@ -76,7 +87,7 @@ impl Handle {
     pub fn open(pid: u32, start_time: Option<u64>) -> io::Result<Self> {
         let pidfd = pidfd_open(raw(pid)?, PidfdFlags::NONBLOCK)?;
         // Read after the pidfd is open: from here on the number and the pidfd mean the same.
-        let stat = proc::stat(pid).ok_or(io::ErrorKind::NotFound)?;
+        let stat = proc::stat(pid).ok_or_else(|| unread(pid))?;
         if start_time.is_some_and(|expected| expected != stat.start_time) {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,

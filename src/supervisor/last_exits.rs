@@ -61,6 +61,8 @@ pub struct ExitRecord {
     pub out_lines: Vec<String>,
     /// The last lines that it wrote to standard error.
     pub error_lines: Vec<String>,
+    /// Nobody knows where the run begins in its log: the lines may be of earlier ones, too.
+    pub may_be_older: bool,
     /// Why no lines are here, when that is not because it wrote none.
     pub no_lines: Option<NoLines>,
 }
@@ -296,7 +298,7 @@ impl End<'_> {
             return "errored: it ran less than `min_uptime`, and `max_restarts` is 0".to_owned();
         }
         let times = self.history.unstable;
-        format!("errored: {times} unstable exits in a row (`max_restarts`)")
+        format!("errored: {} (`max_restarts`)", in_a_row(times))
     }
 }
 
@@ -317,6 +319,14 @@ pub fn end_beside(beside: &Beside) -> Option<(Asked, String)> {
             let text = "the other run of the reload is the process".to_owned();
             Some((Asked::by(Who::Reload), text))
         }
+    }
+}
+
+/// `1 unstable exit`, `2 unstable exits in a row`.
+pub fn in_a_row(times: u32) -> String {
+    match times {
+        1 => "1 unstable exit".to_owned(),
+        times => format!("{times} unstable exits in a row"),
     }
 }
 

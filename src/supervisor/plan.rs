@@ -26,6 +26,15 @@ pub enum Step {
         /// Which of the app's processes.
         instance: u32,
     },
+    /// It is what was wanted, unless its next run is to be made from something else.
+    Keep {
+        /// Which.
+        id: PmId,
+        /// What it is made from.
+        spec: Arc<AppSpec>,
+        /// Which of the app's processes.
+        instance: u32,
+    },
     /// Leave this process stopped (`autostart: false`); a later start makes it from this.
     Leave {
         /// Which.
@@ -84,11 +93,15 @@ pub enum PlanError {
 ///
 /// Processes of a known name are restarted with the new spec, missing ones are started, surplus
 /// ones are removed (as in PM2; `instances` follows the file). What has `autostart: false` and is
-/// stopped stays so.
+/// stopped stays so. What runs already is spared when it is made from the same spec and that is wished.
 ///
 /// # Errors
 /// When a wanted service has the type or the port of a running app of another name.
-pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>, PlanError> {
+pub fn start(
+    snapshot: &Snapshot,
+    wanted: Vec<Arc<AppSpec>>,
+    spares: bool,
+) -> Result<Vec<Step>, PlanError> {
     clash(snapshot, &wanted)?;
     let names: BTreeSet<_> = wanted.iter().map(|spec| spec.name.clone()).collect();
     let mut known: BTreeMap<_, VecDeque<&Arc<Process>>> = BTreeMap::new();
@@ -119,6 +132,11 @@ pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>
                         instance,
                     }
                 }
+                Some(process) if spares && is_there(process, &spec, instance) => Step::Keep {
+                    id: process.id,
+                    spec,
+                    instance,
+                },
                 Some(process) => Step::Restart {
                     id: process.id,
                     spec,
@@ -130,6 +148,13 @@ pub fn start(snapshot: &Snapshot, wanted: Vec<Arc<AppSpec>>) -> Result<Vec<Step>
     let surplus = known.into_values().flatten();
     steps.extend(surplus.map(|process| Step::Remove { id: process.id }));
     Ok(steps)
+}
+
+/// It runs, or is being started, and a new start would make the same of it.
+fn is_there(process: &Process, spec: &AppSpec, instance: u32) -> bool {
+    matches!(process.status, Status::Online | Status::Launching)
+        && process.instance == instance
+        && *process.spec == *spec
 }
 
 /// What to do so that the wanted apps run beside processes of the same names, which are left alone.
@@ -309,10 +334,11 @@ mod tests {
         let word = |step: &Step| match step {
             Step::Start { spec, instance } => format!("start {} {instance}", spec.name),
             Step::Restart { id, instance, .. } => format!("restart {id} {instance}"),
+            Step::Keep { id, instance, .. } => format!("keep {id} {instance}"),
             Step::Leave { id, instance, .. } => format!("leave {id} {instance}"),
             Step::Remove { id } => format!("remove {id}"),
         };
-        let steps = start(snapshot, specs).unwrap();
+        let steps = start(snapshot, specs, false).unwrap();
         assert_eq!(steps.iter().map(word).collect::<Vec<_>>(), expected);
     }
 
@@ -358,6 +384,39 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_from_the_same_spec_is_spared_when_that_is_wished() {
+        let mut snapshot = running(&["up", "coming", "changed", "down", "other"]);
+        for (at, status) in [Status::Online, Status::Launching, Status::Online]
+            .into_iter()
+            .enumerate()
+        {
+            Arc::make_mut(&mut snapshot.processes[at]).status = status;
+        }
+        let specs = || {
+            let mut specs: Vec<_> = snapshot.processes[..4]
+                .iter()
+                .map(|process| process.spec.clone())
+                .collect();
+            let changed = Arc::make_mut(&mut specs[2]);
+            changed.env.merge([("PORT", "1")]);
+            specs
+        };
+        let word = |step: Step| match step {
+            Step::Keep { id, .. } => format!("keep {id}"),
+            Step::Restart { id, .. } => format!("restart {id}"),
+            other => panic!("{other:?}"),
+        };
+        let steps = |spares| start(&snapshot, specs(), spares).unwrap().into_iter();
+        let spared: Vec<_> = steps(true).map(word).collect();
+        assert_eq!(spared, ["keep 0", "keep 1", "restart 2", "restart 3"]);
+        assert!(
+            steps(false)
+                .map(word)
+                .all(|step| step.starts_with("restart"))
+        );
+    }
+
+    #[test]
     fn by_force_a_second_one_takes_the_next_number() {
         let steps = start_beside(&running(&["a", "b"]), vec![wanted("a", 2), wanted("c", 1)]);
         let steps: Vec<_> = steps
@@ -386,7 +445,9 @@ mod tests {
         let word = |step: &Step| match step {
             Step::Start { instance, .. } => format!("start {instance}"),
             Step::Remove { id } => format!("remove {id}"),
-            Step::Restart { .. } | Step::Leave { .. } => unreachable!("scaling restarts nothing"),
+            Step::Restart { .. } | Step::Keep { .. } | Step::Leave { .. } => {
+                unreachable!("scaling restarts nothing")
+            }
         };
         assert_eq!(steps.iter().map(word).collect::<Vec<_>>(), expected);
     }

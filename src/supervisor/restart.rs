@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::backoff;
+use super::last_exits;
 use super::machine::{Exit, History};
 use crate::config::spec::RestartPolicy;
 
@@ -58,8 +59,8 @@ pub fn again(
         return (Decision::GiveUp(reason), history);
     }
     if unstable && !service && history.unstable >= policy.max_restarts {
-        let times = history.unstable;
-        let reason = format!("{times} unstable exits in a row (`max_restarts`); the last: {why}");
+        let times = last_exits::in_a_row(history.unstable);
+        let reason = format!("{times} (`max_restarts`); the last: {why}");
         return (Decision::GiveUp(reason), history);
     }
     let settled = match policy.exp_backoff_restart_delay {

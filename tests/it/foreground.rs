@@ -72,6 +72,103 @@ fn runtime_prints_the_apps_output_and_stops_all_on_sigterm() {
     assert!(!is_alive(web));
 }
 
+/// A runtime whose daemon was killed is started again.
+#[test]
+fn runtime_leaves_alone_what_it_has_taken_over() {
+    let mcpm = Mcpm::new();
+    let slow = |name: &str| sh(name, "echo hello; exec sleep 1000");
+    let file = mcpm.ecosystem([slow("lives"), slow("dies"), slow("changed"), slow("gone")]);
+    let mut runtime = mcpm.spawn(&["runtime", "--formatted", &file]);
+    runtime.line(|line| line.contains("gone") && line.ends_with("hello"));
+    let before = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+    kill(runtime.pid(), "KILL");
+    runtime.code();
+    kill(before["dies"].pid, "KILL");
+    let changed = slow("changed").with("/env/NEW", "1");
+    let file = mcpm.ecosystem([slow("lives"), slow("dies"), changed]);
+    let mut runtime = mcpm.spawn(&["runtime", "--formatted", &file]);
+    let lines = [runtime.line(is_hello), runtime.line(is_hello)].concat();
+    assert!(
+        lines.contains("dies") && lines.contains("changed"),
+        "{lines}"
+    );
+    let after = mcpm.wait_until(|list| list.all().iter().all(|process| process.is_up()));
+    for (name, is_same) in [
+        ("lives", true),
+        ("dies", false),
+        ("changed", false),
+        ("gone", true),
+    ] {
+        assert_eq!(before[name].pid == after[name].pid, is_same, "{name}");
+    }
+    let told = mcpm.ok(&["why", "dies"]);
+    assert!(
+        !told.contains("asked by `start`") && !told.contains(" 2. "),
+        "{told}"
+    );
+    let told = mcpm.ok(&["why", "changed"]);
+    assert!(told.contains("asked by `start`"), "{told}");
+    let refused = mcpm.fails(&["kill", "--keep"]);
+    assert!(
+        refused.contains("first process of a container"),
+        "{refused}"
+    );
+    assert_eq!(
+        mcpm.list()["lives"].pid,
+        before["lives"].pid,
+        "nothing was done"
+    );
+    kill(runtime.pid(), "TERM");
+    assert_eq!(runtime.code(), Some(0));
+    let said = runtime.complaints();
+    assert!(
+        said.contains("`gone` (3) is not in the file and was up before"),
+        "{said}"
+    );
+}
+
+fn is_hello(line: &str) -> bool {
+    line.ends_with("hello")
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_named_with_what_to_do() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let daemon = mcpm.daemon_pid();
+    kill(daemon, "STOP");
+    let refused = mcpm.fails(&["ls"]);
+    kill(daemon, "CONT");
+    assert!(
+        refused.contains(&format!("`kill -CONT {daemon}`")),
+        "{refused}"
+    );
+    assert!(mcpm.list()["web"].is_up());
+}
+
+#[test]
+fn too_few_descriptors_are_told_with_their_number() {
+    let mcpm = Mcpm::new();
+    for limit in [18, 20, 22, 24, 26] {
+        let inner = mcpm.command(&["ls"]);
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" ls"), PROGRAM])
+            .env_clear()
+            .current_dir(mcpm.folder());
+        for (name, value) in inner.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        let refused = command.output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{limit}: {said}");
+        let number = format!("only {limit} open files are allowed");
+        assert!(
+            said.contains(&number) && !said.contains("internal error"),
+            "{limit}: {said}"
+        );
+    }
+}
+
 #[test]
 fn runtime_ends_with_2_when_nothing_runs_any_more() {
     let mcpm = Mcpm::new();

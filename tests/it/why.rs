@@ -135,6 +135,8 @@ fn exits_outlive_the_daemon_and_what_it_missed_is_said() {
         said.contains("was found dead · no daemon was running") && said.contains("| it runs"),
         "{said}"
     );
+    let doubt = "standard output (which of it is of earlier runs cannot be told)";
+    assert_eq!(said.matches(doubt).count(), 1, "{said}");
 }
 
 #[test]

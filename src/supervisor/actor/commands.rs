@@ -21,7 +21,7 @@ impl Actor {
         let planned = if how.beside {
             plan::start_beside(&snapshot, specs)
         } else {
-            plan::start(&snapshot, specs)
+            plan::start(&snapshot, specs, how.spares)
         };
         let steps = match planned {
             Ok(steps) => steps,
@@ -53,7 +53,11 @@ impl Actor {
         };
         let mut events = Vec::new();
         for step in steps {
-            match step {
+            match self.unless_kept(step) {
+                plan::Step::Keep { id, spec, .. } => {
+                    let name = spec.name.clone();
+                    wait.outcomes.push(Outcome::at_once(id, name, None));
+                }
                 plan::Step::Start { spec, instance } => {
                     let id = self.register(spec.clone(), instance);
                     if spec.autostart {
@@ -85,6 +89,18 @@ impl Actor {
             }
         }
         self.begin(wait, events, Some(Who::Start));
+    }
+
+    /// The next run of a process that was to be kept may be waiting with another spec.
+    fn unless_kept(&self, step: plan::Step) -> plan::Step {
+        match step {
+            plan::Step::Keep { id, spec, instance }
+                if self.slots.get(&id).is_none_or(|slot| slot.next.is_some()) =>
+            {
+                plan::Step::Restart { id, spec, instance }
+            }
+            other => other,
+        }
     }
 
     /// A stopped process is what it would be if it were registered now.

@@ -56,6 +56,7 @@ fn trace_of_the_dead(process: &Process, is_seen: bool) -> Trace {
             from: 0,
             to,
             is_cut: false,
+            may_be_older: true,
         });
     }
     Trace {
