@@ -173,14 +173,21 @@ pub fn boot_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
     fn long_files_are_read_to_their_end() {
         let long = "x".repeat(3 * READ_AT_ONCE);
-        let mut command = std::process::Command::new("/bin/sleep");
-        command.arg("1000").env("LONG", &long).env("MCPM_T", "1");
+        let mut command = std::process::Command::new("/bin/cat");
+        command.env("LONG", &long).env("MCPM_T", "1");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        // What it says proves that it has become its program.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         assert_eq!(variable(child.id(), "LONG"), Some(long));
         assert_eq!(variable(child.id(), "MCPM_T").as_deref(), Some("1"));
         child.kill().unwrap();
