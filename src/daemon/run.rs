@@ -52,11 +52,10 @@ use crate::problem::{advised, chain};
 use crate::router::Services;
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
-use crate::supervisor::elsewhere::Elsewhere;
-use crate::supervisor::journal::{Journal, JournalError, Left};
+use crate::supervisor::journal::{Journal, JournalError};
 use crate::supervisor::orphans::{self, Orphans};
 use crate::supervisor::usage::Sampler;
-use crate::supervisor::{Setup, Supervisor, actor, adopt, clock, dump, proc, watch};
+use crate::supervisor::{Setup, Supervisor, actor, clock, dump, elsewhere, proc, watch};
 use crate::usage::Ledger;
 use crate::users::Users;
 use crate::vault::{KeyError, KeySource, UnlockError, unlock};
@@ -298,7 +297,9 @@ async fn live(
     };
     let mut warnings: Vec<String> = warning.into_iter().collect();
     warnings.extend(left.warning.clone());
-    let (left, elsewhere, warning) = unlisted(left, &home).await?;
+    let looked = elsewhere::look(left, &home).await;
+    let (left, elsewhere, warning) =
+        looked.ok_or(DaemonError::Bug("the search for processes of this home"))?;
     warnings.extend(warning);
     // ── from here on this is the daemon ──
     let (lock, commands, passed) = match (taken, &line) {
@@ -555,26 +556,6 @@ async fn live(
     tasks.shutdown().await;
     tracing::info!("ended");
     Ok(())
-}
-
-/// Looks for what an earlier daemon left running and no row names, and says so.
-async fn unlisted(
-    left: Left,
-    home: &Home,
-) -> Result<(Left, Elsewhere, Option<String>), DaemonError> {
-    let (path, run_dir) = (home.path().to_owned(), home.run_dir());
-    let look = move || {
-        let found = adopt::unlisted(&left.rows, &path, &run_dir, &left.home_id);
-        let elsewhere = Elsewhere::new(&left.rows, &found);
-        (left, elsewhere, adopt::warning(&found))
-    };
-    let (left, elsewhere, warning) = tokio::task::spawn_blocking(look)
-        .await
-        .map_err(|_| DaemonError::Bug("the search for processes of this home"))?;
-    if let Some(warning) = &warning {
-        tracing::warn!("{warning}");
-    }
-    Ok((left, elsewhere, warning))
 }
 
 async fn resurrect(home: &Home, supervisor: &Supervisor) {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::adopt::Unlisted;
-use super::journal::Row;
+use super::adopt::{self, Unlisted};
+use super::journal::{Left, Row};
 use super::kill::Handle;
 use super::proc;
+use crate::home::Home;
 use crate::ids::{AppName, PmId};
 
 /// Processes that an earlier daemon has started, and of which nobody knows more. Mostly there are none.
@@ -42,6 +43,22 @@ impl Elsewhere {
             .find(is_copy)
             .map(|(_, handle)| handle.pid())
     }
+}
+
+/// Looks for what an earlier daemon left running and no row names; says so in the log, and to whom it
+/// may concern. `None` when the search itself has failed, which is a bug.
+pub async fn look(left: Left, home: &Home) -> Option<(Left, Elsewhere, Option<String>)> {
+    let (path, run_dir) = (home.path().to_owned(), home.run_dir());
+    let look = move || {
+        let found = adopt::unlisted(&left.rows, &path, &run_dir, &left.home_id);
+        let elsewhere = Elsewhere::new(&left.rows, &found);
+        (left, elsewhere, adopt::warning(&found))
+    };
+    let found = tokio::task::spawn_blocking(look).await.ok()?;
+    if let (_, _, Some(warning)) = &found {
+        tracing::warn!("{warning}");
+    }
+    Some(found)
 }
 
 #[cfg(test)]

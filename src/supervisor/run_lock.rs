@@ -12,13 +12,13 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 
 /// The number that it is inherited as: 3 is Node's channel, and the low ones are what programs get
 /// for their own files.
@@ -173,19 +173,6 @@ impl Reserved {
             .and_then(|null| Ok(rustix::io::fcntl_dupfd_cloexec(&null, NUMBER)?));
         self.0 = copy.ok().filter(|copy| copy.as_raw_fd() == NUMBER);
     }
-}
-
-/// Makes the lock inheritable as [`NUMBER`]. For a child between fork and exec: one system call. A
-/// child that may not have so many descriptors goes without.
-pub fn hand_down(lock: BorrowedFd<'_>) {
-    if lock.as_raw_fd() == NUMBER {
-        let _ = rustix::io::fcntl_setfd(lock, FdFlags::empty());
-        return;
-    }
-    // SAFETY: dup2(2) touches no memory, and in a child that is about to run its program nobody owns
-    // the number that it replaces: `Reserved` keeps it from what is still needed there.
-    #[expect(unsafe_code, reason = "libraries replace only what they own")]
-    let _ = unsafe { libc::dup2(lock.as_raw_fd(), NUMBER) };
 }
 
 #[cfg(test)]

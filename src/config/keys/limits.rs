@@ -1,5 +1,6 @@
 //! Keys of limits, of the daemon's and of a service's.
 
+use super::mcp::RATE_KEYS;
 use super::{Key, Kind, Short, Table};
 
 /// The limits of one thing; `false` takes all of them away.
@@ -84,29 +85,7 @@ pub static QUOTA: Table = Table::new(
 );
 
 /// `requests`
-pub static REQUEST_RATE: Table = Table::new(
-    "quota.requests",
-    &[
-        Key::new(
-            "per_minute",
-            Kind::Count {
-                min: 1,
-                max: 100_000_000,
-            },
-            "required",
-            "requests",
-        ),
-        Key::new(
-            "burst",
-            Kind::Count {
-                min: 1,
-                max: 100_000_000,
-            },
-            "`per_minute`",
-            "requests at once",
-        ),
-    ],
-);
+pub static REQUEST_RATE: Table = Table::new("quota.requests", RATE_KEYS);
 
 /// `bytes`
 pub static BYTE_RATE: Table = Table::new(

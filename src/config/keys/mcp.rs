@@ -333,27 +333,27 @@ pub static VALIDATE_JSON: Table = Table::new(
     ],
 );
 
+/// Of a rate of requests, wherever it stands.
+pub(super) const RATE_KEYS: &[Key] = &[
+    Key::new(
+        "per_minute",
+        Kind::Count {
+            min: 1,
+            max: 100_000_000,
+        },
+        "required",
+        "requests",
+    ),
+    Key::new(
+        "burst",
+        Kind::Count {
+            min: 1,
+            max: 100_000_000,
+        },
+        "`per_minute`",
+        "requests at once",
+    ),
+];
+
 /// `mcp.rate_limit`
-pub static RATE_LIMIT: Table = Table::new(
-    "mcp.rate_limit",
-    &[
-        Key::new(
-            "per_minute",
-            Kind::Count {
-                min: 1,
-                max: 100_000_000,
-            },
-            "required",
-            "requests",
-        ),
-        Key::new(
-            "burst",
-            Kind::Count {
-                min: 1,
-                max: 100_000_000,
-            },
-            "`per_minute`",
-            "requests at once",
-        ),
-    ],
-);
+pub static RATE_LIMIT: Table = Table::new("mcp.rate_limit", RATE_KEYS);

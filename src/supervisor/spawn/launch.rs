@@ -299,7 +299,8 @@ impl Plan<'_> {
         }
         rustix::process::chdir(self.program.cwd.as_c_str())?;
         if let Some(lock) = self.gets.lock {
-            run_lock::hand_down(lock);
+            // A child that may not have so many descriptors goes without.
+            let _ = hand_down(lock, run_lock::NUMBER);
         }
         for kept in self.gets.kept {
             rustix::io::fcntl_setfd(kept, FdFlags::empty())?;
@@ -344,7 +345,7 @@ fn hand_down(end: BorrowedFd<'_>, number: c_int) -> Result<(), Errno> {
         return rustix::io::fcntl_setfd(end, FdFlags::empty());
     }
     // SAFETY: dup2(2) touches no memory, and in a child that is about to run its program nobody owns
-    // the number that it replaces.
+    // the number that it replaces: `Reserved` keeps the lock's from what is still needed there.
     #[expect(unsafe_code, reason = "libraries replace only what they own")]
     match unsafe { libc::dup2(end.as_raw_fd(), number) } {
         -1 => Err(last_error()),
