@@ -137,6 +137,10 @@ pub fn step(
 impl Step {
     /// Something happened to the process, or to its main run.
     fn main(mut self, event: Event, policies: Policies<'_>, now: Instant) -> Self {
+        // At rest, and forgotten as soon as nothing stands beside it: nothing brings it back.
+        if self.pair.held == Some(Event::DeleteAsked) {
+            return self;
+        }
         let is_new = matches!(
             self.pair.beside,
             Some(Beside::Launching { cancelled: None } | Beside::Proving { .. })
@@ -151,7 +155,7 @@ impl Step {
                 if is_new {
                     self.cancel(why.to_owned(), policies, now);
                 }
-                // What was asked before is asked no more, unless it was to be deleted.
+                // What was asked before is asked no more.
                 let asked = matches!(
                     self.pair.held,
                     Some(Event::StartAsked | Event::RestartAsked)
@@ -182,9 +186,7 @@ impl Step {
             Some(_) => ends || has(Effect::Forget) || has(Effect::Spawn),
         };
         if must_wait {
-            if self.pair.held != Some(Event::DeleteAsked) {
-                self.pair.held = Some(event);
-            }
+            self.pair.held = Some(event);
             return self;
         }
         self.pair.main = step.state;

@@ -323,6 +323,31 @@ fn a_stop_of_one_that_could_not_be_started_waits_for_the_end_of_the_old_one() {
     assert_eq!((&world.pair.main, world.runs()), (&State::Stopped, 0));
 }
 
+/// Found by the property of deaths: it was started again, and waited for that start for ever.
+#[test]
+fn one_that_is_to_be_forgotten_when_the_old_one_has_ended_is_not_brought_back() {
+    let mut world = World::online(false);
+    world.reload();
+    let leftovers = Event::Exited {
+        exit: Exit::Code(1),
+        leftovers: true,
+    };
+    world.see(Whose::Main, leftovers);
+    let failed = Event::SpawnFailed {
+        why: "x".into(),
+        transient: false,
+    };
+    world.see(Whose::Main, failed);
+    world.see(Whose::Main, Event::DeleteAsked);
+    for event in [Event::RestartAsked, Event::StopAsked, Event::StartAsked] {
+        world.see(Whose::Main, event);
+        assert_eq!(world.pair.main, State::Errored, "{world:?}");
+    }
+    assert!(!world.is_forgotten);
+    world.see(Whose::Beside, Event::GroupGone);
+    assert!(world.is_forgotten);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::StartAsked),
