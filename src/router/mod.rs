@@ -35,10 +35,12 @@ mod counted;
 mod upgrade;
 mod service;
 mod admission;
+mod mcp;
 mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use mcp::Sessions;
 pub use origin::Names;
 pub use serve::{Router, RouterConfig, RouterRooms};
 pub use tables::{Routable, Run, ServiceEntry, ServiceTable, Services};

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::stream::RequestBody;
-use super::tables::Run;
+use super::tables::{Run, RunId};
 use crate::ids::Port;
 use crate::sockets;
 use crate::supervisor::Life;
@@ -39,6 +39,7 @@ const HEADERS_MAX: usize = 256;
 pub(super) struct Upstream {
     address: SocketAddr,
     run: Run,
+    id: RunId,
     idle: Mutex<Idle>,
 }
 
@@ -78,9 +79,20 @@ impl Upstream {
     pub(super) fn new(port: Port, run: Run) -> Self {
         Self {
             address: SocketAddr::new(run.at, port.get()),
+            id: run.id(),
             run,
             idle: Mutex::default(),
         }
+    }
+
+    /// Which run that is.
+    pub(super) fn run(&self) -> RunId {
+        self.id
+    }
+
+    /// The run has ended, as the kernel knows it now.
+    pub(super) fn has_ended(&self) -> bool {
+        self.run.life.as_ref().is_some_and(Life::has_ended)
     }
 
     /// Is this about that run of the service?
@@ -106,7 +118,7 @@ impl Upstream {
             };
             // It has just ended, and nobody has heard of it yet: the words would be lost, or a
             // stranger who has its port would read them.
-            if self.run.life.as_ref().is_some_and(Life::has_ended) {
+            if self.has_ended() {
                 let gone = std::io::ErrorKind::NotConnected.into();
                 return Err(SendError::Connect(gone, Box::new(request)));
             }

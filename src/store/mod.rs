@@ -16,6 +16,7 @@ mod usage;
 mod terms;
 mod last_use;
 mod checks;
+mod sessions;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use records::{
     StoredInstance, Swap, TokenOwner, TokenRow, UserRow,
 };
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
+pub use sessions::{SESSIONS_MAX, SessionRow};
 pub use sqlite::Sqlite;
 pub use terms::{InstanceFilter, Proposal, Standing, Terms};
 pub use usage::{BadCursor, Usage, UsageFilter, UsageKey, UsageRow};
@@ -230,6 +232,27 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets up to `limit` answers that are too old at `now`, and answers how many those were. After
     /// a crash: all of them or none.
     fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64>;
+
+    // ── sessions ──
+
+    /// Keeps a session, in the place of what was kept under its key, and forgets its instance's oldest
+    /// beyond [`SESSIONS_MAX`]; `false`, and nothing kept, when there is no such instance. After a
+    /// crash: all or nothing.
+    fn put_session(&self, session: SessionRow) -> Answer<'_, bool>;
+
+    /// The session with this key. One point look-up.
+    fn session(&self, key: &[u8; 32]) -> Answer<'_, Option<SessionRow>>;
+
+    /// Forgets a session; `false` when there was none. After a crash: it is there or not.
+    fn end_session(&self, key: &[u8; 32]) -> Answer<'_, bool>;
+
+    /// Moves the time of last use of sessions forward, never back; those that are gone are passed
+    /// over. After a crash: all of the batch or nothing.
+    fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()>;
+
+    /// Forgets up to `limit` sessions that were used last before `before`, and answers how many those
+    /// were. After a crash: all of them or none.
+    fn forget_sessions_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     // ── services and health ──
 

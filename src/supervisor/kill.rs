@@ -46,6 +46,12 @@ impl AsFd for Life {
 }
 
 impl Life {
+    /// Tells this run from every other one of this boot, also under the next daemon, where the kernel
+    /// numbers pidfds (Linux 6.9); `None` when the kernel does not say.
+    pub fn number(&self) -> Option<u64> {
+        Some(rustix::fs::fstat(&self.0).ok()?.st_ino)
+    }
+
     /// The root process has ended. One system call.
     pub fn has_ended(&self) -> bool {
         let mut set = [PollFd::new(&self.0, PollFlags::IN)];

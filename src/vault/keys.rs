@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use crate::ids::{InstanceId, ServiceType, UserId};
+use crate::ids::{InstanceId, PublicId, ServiceType, UserId};
 use crate::secret::Secret;
 use crate::vault::fields::{Credential, Fields};
 use crate::vault::guarded::Guarded;
@@ -116,6 +116,23 @@ impl Vault {
         let fields = fields.encode();
         let parts = [service.as_str().as_bytes(), rule, fields.as_slice()];
         hash_parts(&self.0.hashes.checks, &parts)
+    }
+
+    /// Keyed hash of an instance and the id of a session: what sessions are looked up by.
+    pub fn session_hash(&self, instance: &PublicId, session: &str) -> [u8; 32] {
+        let parts = [
+            &b"session"[..],
+            instance.as_str().as_bytes(),
+            session.as_bytes(),
+        ];
+        hash_parts(&self.0.hashes.instances, &parts)
+    }
+
+    /// The beginning of a keyed hash of an instance and a text: who shows both has got them together.
+    pub fn stream_tag(&self, instance: &PublicId, text: &[u8]) -> [u8; 10] {
+        let parts = [&b"stream"[..], instance.as_str().as_bytes(), text];
+        let hash = hash_parts(&self.0.hashes.instances, &parts);
+        *hash.first_chunk().expect("a hash has 32 bytes")
     }
 
     /// Seals a credential for its place.

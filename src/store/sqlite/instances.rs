@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::column::{column, optional_column, owner_disabled};
-use super::users;
+use super::{sessions, users};
 use crate::failpoint;
 use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
@@ -93,6 +93,9 @@ pub(super) fn rotate(conn: &Connection, rotation: &Rotation) -> Result<bool> {
         rotation.at.as_millis(),
     ])?;
     failpoint::reach("instance.half_rotated");
+    if changed > 0 {
+        sessions::end_all(conn, &rotation.public)?;
+    }
     Ok(changed > 0)
 }
 
