@@ -483,7 +483,7 @@ impl Service {
                     tracing::debug!(%service, %error, "a request waits for the next run");
                     request = *unsent;
                 }
-                Err(SendError::Exchange(error)) => return Err(Unsent::Failed(error)),
+                Err(SendError::Exchange(error, _)) => return Err(Unsent::Failed(error)),
             }
             stale = Some(service);
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answer::event;
 use super::names::Names;
 use super::renew::LAST_EVENT_ID;
-use super::send::Letter;
+use super::send::{LAST_WORDS, Letter};
 use super::session::Session;
 use super::translate::Translator;
 use super::wire::events::Reader;
@@ -30,8 +30,6 @@ use crate::router::upstream::Lease;
 /// Silence after which a comment is written.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 const COMMENT: &[u8] = b":\n\n";
-/// A service that ends its streams, and is about to end itself, has done so by then.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a stream stays open for a service that does not come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a service that was stopped.
@@ -105,11 +103,7 @@ impl Push {
 
     /// Has the run ended, or is about to?
     async fn has_ended(&self) -> bool {
-        if self.by.upstream.has_ended() {
-            return true;
-        }
-        sleep(LAST_WORDS).await;
-        if self.by.upstream.has_ended() {
+        if self.by.upstream.ends_within(LAST_WORDS).await {
             return true;
         }
         let table = self.service.services.load();

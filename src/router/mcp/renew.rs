@@ -147,7 +147,7 @@ impl Service {
         };
         match by.upstream.send(ours.request()).await {
             Ok((response, lease)) => Ok(Said::Answer(response, lease)),
-            Err(SendError::Connect(..) | SendError::Exchange(_)) => Ok(Said::Gone),
+            Err(SendError::Connect(..) | SendError::Exchange(..)) => Ok(Said::Gone),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! To the service, however often it restarts meanwhile.
 //!
-//! Nothing that was written is sent again, but for what is safe by rule. A session that the run does
+//! Nothing that was read is sent again, but for what is safe by rule. What was written to a process that
+//! had just been killed, and never read, waits for the next run (`sockets::Taken`). A session that the run does
 //! not know is made known to it first (`renew.rs`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
@@ -26,8 +28,11 @@ use crate::router::service::{HEAD_TIMEOUT, Service};
 use crate::router::stream::RequestBody;
 use crate::router::tables::ServiceEntry;
 use crate::router::upstream::{Lease, SendError};
+use crate::sockets::Taken;
 
-/// How often what is safe is sent again.
+/// A process that was killed closes its connections first, and has ended this much later.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How often what is safe, or was not read, is sent again.
 const TRIES_MAX: u32 = 3;
 
 /// What goes to the service, as often as it must.
@@ -135,9 +140,15 @@ impl Service {
                     tracing::debug!(%service, %error, "a request waits for the next run");
                     stale = Some(by);
                 }
-                Err(SendError::Exchange(error)) => {
+                Err(SendError::Exchange(error, taken)) => {
                     tries += 1;
-                    if !letter.is_safe || tries >= TRIES_MAX {
+                    let ended = by.upstream.ends_within(LAST_WORDS);
+                    let is_untaken = match taken {
+                        Taken::No => true,
+                        Taken::NotAll => ended.await,
+                        Taken::Perhaps => false,
+                    };
+                    if !(letter.is_safe || is_untaken) || tries >= TRIES_MAX {
                         let service = &by.spec.service;
                         let error = problem::chain(&error);
                         tracing::warn!(%service, %error, "a request failed");
