@@ -75,6 +75,13 @@ impl Names {
     }
 }
 
+/// Has it the shape of a name, whosever? Services have ids of their own for what answers nobody.
+pub(super) fn is_name(id: &[u8]) -> bool {
+    let name: Option<String> = serde_json::from_slice(id).ok();
+    let behind = name.as_ref().and_then(|name| name.get(TAG..));
+    behind.is_some_and(|behind| behind.starts_with([NUMBER, TEXT]))
+}
+
 /// What passes through one instance only.
 pub(super) struct Seals<'a> {
     vault: &'a Vault,
@@ -208,6 +215,8 @@ mod tests {
         ] {
             assert_eq!(names.meant(foreign.as_bytes()), None, "{foreign}");
         }
+        assert!(is_name(&names.given(b"1").unwrap().into_bytes()));
+        assert!(!is_name(b"\"server-error\"") && !is_name(b"1") && !is_name(b"null"));
         assert_eq!(other.meant(names.given(b"1").unwrap().as_bytes()), None);
     }
 

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::Uri;
 use serde_json::Value;
 
-use super::names::{Kind as Sealed, Names, Seals};
+use super::names::{Kind as Sealed, Names, Seals, is_name};
 use super::session::Session;
 use super::sessions::Sessions;
 use super::wire::endpoint;
@@ -507,7 +507,7 @@ impl Translator {
         };
         match one.kind() {
             Kind::Result | Kind::Error => {
-                let Some(id) = one.id.as_ref().filter(|id| at(id) != b"null") else {
+                let Some(id) = one.id.as_ref().filter(|id| is_name(at(id))) else {
                     return Some(changes);
                 };
                 let Some(own) = self.names.meant(at(id)) else {
@@ -530,11 +530,14 @@ impl Translator {
             }
             Kind::Notification if one.is(PROGRESS) => {
                 let span = one.params.progress.as_ref()?;
-                let Some(token) = self.names.meant(at(span)) else {
-                    foreign();
-                    return None;
-                };
-                changes.push((span.clone(), token));
+                match self.names.meant(at(span)) {
+                    Some(token) => changes.push((span.clone(), token)),
+                    None if is_name(at(span)) => {
+                        foreign();
+                        return None;
+                    }
+                    None => {}
+                }
             }
             Kind::Notification if one.is(CANCELLED) => {
                 let span = one.params.cancelled.as_ref()?;
