@@ -12,7 +12,7 @@ use super::error::{Answer, ApiError};
 use super::oauth;
 use super::services::find;
 use super::state::Api;
-use super::versions::Tagged;
+use super::versions::{IfMatch, Tagged};
 use super::{List, Problem};
 use crate::audit::{By, words};
 use crate::config::spec::{AuthKind, ServiceSpec};
@@ -344,17 +344,20 @@ pub(super) async fn get(
 
 /// Removes my instance of a service and its credentials, for good.
 #[utoipa::path(delete, path = "/api/v1/services/{service}/instance", tag = "instances",
-    params(("service" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    params(("service" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn remove(
     User(user): User,
     by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
+    seen: IfMatch,
 ) -> Answer<StatusCode> {
     let service = ServiceType::parse(&service).map_err(|_| none())?;
     let row = api.instances.row_of(&user, &service).await?;
     let row = row.ok_or_else(none)?;
+    seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &user, &service).await;
     if !api.instances.remove(&user, &service).await? {
         return Err(none());
@@ -368,15 +371,20 @@ pub(super) async fn remove(
 
 /// Gives my instance another URL; the old one is dead at once.
 #[utoipa::path(post, path = "/api/v1/services/{service}/instance/rotate", tag = "instances",
-    params(("service" = String, Path)),
-    responses((status = 200, body = InstanceGrant), (status = 404, body = Problem)))]
+    params(("service" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 200, body = InstanceGrant), (status = 404, body = Problem),
+              (status = 412, body = Problem)))]
 pub(super) async fn rotate(
     User(user): User,
     by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
+    seen: IfMatch,
 ) -> Answer<Reply<InstanceGrant>> {
     let (_, spec) = find(&api, &service)?;
+    let row = api.instances.row_of(&user, &spec.service).await?;
+    seen.admits(&row.ok_or_else(none)?)?;
     let rotated = api
         .instances
         .rotate(&user, &spec.service, &spec.prefix)
@@ -549,17 +557,20 @@ pub(super) fn unknown(id: &str) -> ApiError {
 
 /// Removes an instance and its credentials, for good.
 #[utoipa::path(delete, path = "/api/v1/admin/instances/{id}", tag = "instances",
-    params(("id" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn admin_remove(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
+    seen: IfMatch,
 ) -> Answer<StatusCode> {
     let public = number(&id)?;
     let row = api.instances.by_public(&public).await?;
     let row = row.ok_or_else(|| unknown(&id))?;
+    seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &row.user, &row.service).await;
     if !api.instances.remove_public(&public).await? {
         return Err(unknown(&id));
