@@ -315,6 +315,7 @@ pub(super) async fn check(
                 .refused_credential(by, user, &spec.service, refused.code);
             Err(refused)
         }
+        Verdict::Unfit { why } => Err(bad_credentials(why)),
         Verdict::CouldNotCheck { why } => {
             let name = &spec.display_name;
             let detail = format!("could not check the credential with {name}: {why}; try again");
