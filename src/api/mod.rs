@@ -21,6 +21,7 @@ pub mod instances;
 pub mod instance_changes;
 pub mod import;
 mod versions;
+mod unread;
 pub mod limits;
 pub mod users;
 pub mod keys;
