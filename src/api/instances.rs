@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::door::{Admin, Json, Query, Reply, User};
 use super::error::{Answer, ApiError};
 use super::oauth;
+use super::paging::PageQuery;
 use super::services::find;
 use super::state::Api;
 use super::versions::{IfMatch, Tagged};
@@ -406,39 +407,18 @@ pub(super) async fn rotate(
     }))
 }
 
-/// All my instances.
-#[utoipa::path(get, path = "/api/v1/user/instances", tag = "instances",
+/// All my instances, in the order of their services.
+#[utoipa::path(get, path = "/api/v1/user/instances", params(PageQuery), tag = "instances",
     responses((status = 200, body = List<Instance>)))]
 pub(super) async fn mine(
     User(user): User,
     State(api): State<Api>,
+    Query(page): Query<PageQuery>,
 ) -> Answer<Reply<List<Instance>>> {
     let found = api.instances.of_user(&user).await?;
     let counts = api.ledger.requests(&user).await?;
-    let own = |instance| own(&api, instance, &counts);
-    Ok(Reply(List::whole(found.iter().map(own).collect())))
-}
-
-/// Entries of a page when nobody says, and at most.
-const PAGE: u32 = 200;
-const PAGE_MAX: u32 = 1000;
-
-/// How much of a list, and from where.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageQuery {
-    /// `nextCursor` of the page before.
-    pub(super) cursor: Option<String>,
-    /// Entries of one page, at most 1000; 200 when not given.
-    pub(super) limit: Option<u32>,
-}
-
-impl PageQuery {
-    /// Entries of the page.
-    pub(super) fn size(&self) -> u32 {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
-    }
+    let page = page.of_services(found, |instance| &instance.service)?;
+    Ok(Reply(page.map(|instance| own(&api, &instance, &counts))))
 }
 
 /// Which instances, how many of them, and from where.

@@ -9,9 +9,10 @@ use utoipa::ToSchema;
 
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
-use super::instances::{AdminInstance, PageQuery};
+use super::instances::AdminInstance;
 use super::limits::{self, Quota};
 use super::oauth;
+use super::paging::PageQuery;
 use super::state::Api;
 use super::tokens::{self, Token};
 use super::versions::{IfMatch, Tagged};
