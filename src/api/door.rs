@@ -19,7 +19,7 @@ use super::ends::AskedWith;
 use super::error::ApiError;
 use super::pages::IsPage;
 use super::state::Api;
-use super::unread;
+use super::{objects, unread};
 use crate::audit::{Actor, By, Visit, words};
 use crate::ids::UserId;
 use crate::problem::Problem;
@@ -347,11 +347,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
         } else {
             body
         };
-        if unread::is_no_object(&body) {
-            let detail = "the body is a list, and must be an object: `{…}`";
-            return Err(ApiError::bad_request(detail));
-        }
-        match serde_json::from_slice(&body) {
+        match objects::read(&body) {
             Ok(value) => Ok(Self(value)),
             Err(error) => Err(ApiError::bad_request(unread::body(&error))),
         }

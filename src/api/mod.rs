@@ -22,6 +22,7 @@ pub mod instances;
 pub mod instance_changes;
 pub mod import;
 mod versions;
+mod objects;
 mod unread;
 pub mod limits;
 pub mod users;

@@ -6,20 +6,17 @@ use serde_json::error::Category;
 /// Names are repeated up to this many characters.
 const NAME_SHOWN: usize = 64;
 
-/// A body that is JSON, but no object: the reader would take the items of an array for its members.
-pub(super) fn is_no_object(body: &[u8]) -> bool {
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    first.is_some_and(|first| *first == b'[')
-}
-
 /// Of a body. serde names what it found, and a value there may be a key: only the place is told.
 pub(super) fn body(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
+    let known = error.to_string();
     let what = match error.classify() {
+        Category::Data if known.starts_with("invalid type: sequence, expected struct") => {
+            "has a list in the place of an object"
+        }
         Category::Data => "is JSON, but not of the form it must have",
         _ => "is not JSON",
     };
-    let known = error.to_string();
     let field = known
         .split('`')
         .nth(1)
@@ -113,14 +110,26 @@ mod tests {
     }
 
     #[test]
-    fn only_a_list_is_taken_for_an_object_that_it_is_not() {
+    fn a_body_is_refused_by_its_place_and_without_a_value() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its errors are looked at")]
+        struct Wanted {
+            key: String,
+        }
         for (text, expected) in [
-            ("{}", false),
-            (" \n[1]", true),
-            ("\"[\"", false),
-            ("", false),
+            ("[\"hunter2\"]", "has a list in the place of an object"),
+            ("{\"key\":[\"hunter2\"]}", "not of the form it must have"),
+            ("{\"key\":2}", "not of the form it must have"),
+            ("{}", "(see `key`)"),
+            ("{\"key\":\"hunter2\"", "is not JSON"),
         ] {
-            assert_eq!(is_no_object(text.as_bytes()), expected, "{text}");
+            let error = crate::api::objects::read::<Wanted>(text.as_bytes()).unwrap_err();
+            let said = body(&error);
+            assert!(said.contains(expected), "{text}: {said}");
+            assert!(
+                said.contains("line 1") && !said.contains("hunter2"),
+                "{said}"
+            );
         }
     }
 }

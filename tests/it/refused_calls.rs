@@ -278,8 +278,15 @@ fn a_list_is_no_object_and_a_parameter_is_named() {
         let url = format!("{}/api/v1{path}", mcpm.origin());
         mcpm.send(method, &url, &headers, body.as_bytes()).read()
     };
-    for body in [r#"["bob",null]"#, " [\"bob\"]", "[]"] {
-        let refused = call("POST", "/admin/users", body);
+    let row = r#"["bob","demo",null,{},null,null,null,null]"#;
+    let rows = format!(r#"{{"rows":[{row}],"addUsers":true}}"#);
+    for (path, body) in [
+        ("/admin/users", r#"["bob",null]"#),
+        ("/admin/users", " [\"bob\"]"),
+        ("/admin/users", "[]"),
+        ("/admin/instances/import", rows.as_str()),
+    ] {
+        let refused = call("POST", path, body);
         assert_problem(&refused, 400, "bad_request");
         let detail = refused.json()["detail"].as_str().unwrap().to_owned();
         assert!(
