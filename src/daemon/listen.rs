@@ -174,7 +174,7 @@ async fn run(
                 require_auth_all: chosen.require_auth,
                 hold: HOLD,
                 head_timeout: HEAD_TIMEOUT,
-                // Where only this machine can connect, a name of a page's own is an attack.
+                // A name of a page's own is an attack, wherever pages reach us.
                 names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref())
                     .with_pages(&chosen.cors),
                 public_url: public_url(&chosen, address),

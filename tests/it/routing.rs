@@ -257,6 +257,37 @@ fn a_page_of_another_site_reaches_nothing() {
 }
 
 #[test]
+fn a_listener_for_all_answers_under_addresses_and_its_public_name_alone() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([keyed("demo")]);
+    let host = mcpm.origin().replace("http://", "");
+    let mut start = mcpm.command(&["start", &file]);
+    start.env("MCPM_LISTEN", host.replace("127.0.0.1", "0.0.0.0"));
+    start.env("MCPM_PUBLIC_URL", "https://mcp.example.com");
+    let ran = crate::harness::run(start, "");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let ask = |path: &str, name: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        crate::harness::raw(&host, head.as_bytes()).read()
+    };
+    for name in [
+        "10.1.2.3:8080",
+        "localhost",
+        "mcp.example.com",
+        "[2001:db8::1]",
+    ] {
+        assert_eq!(ask("/api/v1/services", name).status, 401, "{name}");
+    }
+    for path in ["/api/v1/services", "/dem_x/demo"] {
+        let answer = ask(path, "evil.example");
+        let told = (answer.status, code(&answer));
+        assert_eq!(told, (421, "unknown_host".to_owned()), "{path}");
+    }
+    // What asks whether we live names whatever it likes.
+    assert_eq!(ask("/health", "balancer.internal").status, 200);
+}
+
+#[test]
 fn a_service_that_is_down_is_unavailable_and_the_others_are_not() {
     let mcpm = Mcpm::start([keyed("demo"), keyed("other")]);
     let (demo, other) = (
