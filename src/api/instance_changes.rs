@@ -194,9 +194,8 @@ pub(super) async fn admin_rotate(
         .by_public(&public)
         .await?
         .ok_or_else(unknown)?;
-    seen.admits(&row)?;
     let prefix = prefix(&api, &row.service);
-    let rotated = api.instances.rotate_public(&row, &prefix).await?;
+    let rotated = api.instances.rotate_public(&row, &prefix, seen.0).await?;
     rotated.ok_or_else(unknown)?;
     let action = words::INSTANCE_ROTATE;
     let entry = told(&by, action, &row.user, &row.service, &public);

@@ -361,7 +361,7 @@ pub(super) async fn remove(
     let row = row.ok_or_else(none)?;
     seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &user, &service).await;
-    if !api.instances.remove(&user, &service).await? {
+    if !api.instances.remove_seen(&row, seen.0).await? {
         return Err(none());
     }
     oauth::revoke(&api, consent);
@@ -385,11 +385,9 @@ pub(super) async fn rotate(
     seen: IfMatch,
 ) -> Answer<Reply<InstanceGrant>> {
     let (_, spec) = find(&api, &service)?;
-    let row = api.instances.row_of(&user, &spec.service).await?;
-    seen.admits(&row.ok_or_else(none)?)?;
     let rotated = api
         .instances
-        .rotate(&user, &spec.service, &spec.prefix)
+        .rotate_seen(&user, &spec.service, &spec.prefix, seen.0)
         .await?;
     let granted = rotated.ok_or_else(none)?;
     let action = words::INSTANCE_ROTATE;
@@ -553,7 +551,7 @@ pub(super) async fn admin_remove(
     let row = row.ok_or_else(|| unknown(&id))?;
     seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &row.user, &row.service).await;
-    if !api.instances.remove_public(&public).await? {
+    if !api.instances.remove_seen(&row, seen.0).await? {
         return Err(unknown(&id));
     }
     oauth::revoke(&api, consent);

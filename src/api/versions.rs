@@ -32,8 +32,8 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 pub(super) struct IfMatch(pub(super) Option<Vec<Version>>);
 
 impl IfMatch {
-    /// Is the instance in one of them? What is changed between this look and the order that follows it
-    /// is not seen.
+    /// Is the instance in one of them? Whoever then gives an order gives these states with it, since it
+    /// may be changed in between.
     pub(super) fn admits(&self, row: &InstanceRow) -> Answer<()> {
         if self.has(Version::of(row)) {
             return Ok(());

@@ -10,6 +10,7 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
+use super::error::InstanceError;
 use crate::ids::{GroupName, Label, Timestamp};
 use crate::store::{InstanceRow, UserRow};
 
@@ -66,6 +67,18 @@ impl Version {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;
         bytes.try_into().ok().map(Self)
+    }
+}
+
+/// Is the instance in one of the states that were seen, if that matters?
+///
+/// # Errors
+/// It is not.
+pub(super) fn admits(seen: Option<&[Version]>, row: &InstanceRow) -> Result<(), InstanceError> {
+    let version = Version::of(row);
+    match seen {
+        Some(seen) if !seen.contains(&version) => Err(InstanceError::Changed),
+        _ => Ok(()),
     }
 }
 
