@@ -273,7 +273,7 @@ impl Refusal {
             }
             Self::ForeignOrigin => "pages of this origin may not call this server".to_owned(),
             Self::BadPath => "a path to this service may hold no `..`".to_owned(),
-            Self::AnswerTooLarge => "the service has answered with more than 64 MiB".to_owned(),
+            Self::AnswerTooLarge => "the service has answered with more than 16 MiB".to_owned(),
             Self::UnknownSession(_) => "Session not found".to_owned(),
             Self::BadMessage { why, .. } => why.clone(),
             Self::Call { refusal, .. } => refusal.detail(),

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::names::Names;
 use super::translate::{self, Facts, Translator};
-use super::wire::events::Reader;
+use super::wire::events::{EVENT_MAX, Reader};
 use crate::router::refusal::Refusal;
 use crate::router::rpc;
 use crate::router::stream::{Answer, BoxError, Cut, Events};
@@ -18,7 +18,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// No event of its own: clients pass over it (HTML §9.2.6).
 const COMMENT: &[u8] = b":\n\n";
 /// Largest answer that is one JSON text.
-const ANSWER_MAX: usize = 64 * 1024 * 1024;
+const ANSWER_MAX: usize = EVENT_MAX;
 /// And one to what the router itself has asked.
 const OWN_MAX: usize = 1024 * 1024;
 

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Stream, collect};
 use super::names::{Kind, Names};
+use super::older::Older;
 use super::push::Push;
 use super::renew::LAST_EVENT_ID;
 use super::send::{Letter, Reply, plain};
@@ -90,7 +91,7 @@ impl Service {
             .await;
         let session = session.map_err(|()| Refusal::UnknownSession(heard.id(text)))?;
         let older = match &session {
-            None => translate::older_session(&parts.uri, &self.sessions.seals(&errand.instance))
+            None => Older::named(&parts.uri, &self.sessions.seals(&errand.instance))
                 .map_err(|()| Refusal::UnknownSession(heard.id(text)))?,
             Some(_) => None,
         };

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::Uri;
 use serde_json::Value;
 
 use super::names::{Kind as Sealed, Names, Seals, is_name};
@@ -34,6 +33,8 @@ const SAFE: [&str; 7] = [
 const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 const CANCELLED: &str = "notifications/cancelled";
 const PROGRESS: &str = "notifications/progress";
+/// Of JSON-RPC: JSON, and no message.
+const INVALID_REQUEST: i32 = -32600;
 /// The service's parameters are not what it has given (JSON-RPC: invalid params).
 const INVALID_PARAMS: i32 = -32602;
 
@@ -47,24 +48,32 @@ pub(super) struct Upward {
     pub(super) calls: Vec<String>,
 }
 
-/// A session of the older transport, as its client's address names it.
-pub(super) struct Older {
-    pub(super) names: Names,
-    query: String,
-}
-
 /// Reads a client's words.
 ///
 /// # Errors
 /// They are no JSON-RPC.
 pub(super) fn hear(text: &[u8]) -> Result<Heard, Refusal> {
-    message::scan(text)
-        .map(Heard)
-        .map_err(|bad| Refusal::BadMessage {
-            number: bad.number(),
-            id: bad.id().map(|id| spelt(text, &id).into()),
-            why: bad.to_string(),
-        })
+    let bad = |number: i32, why: String, id: Option<&Span>| Refusal::BadMessage {
+        number,
+        why,
+        id: id.map(|id| spelt(text, id).into()),
+    };
+    let scan = message::scan(text)
+        .map_err(|error| bad(error.number(), error.to_string(), error.id().as_ref()))?;
+    if scan.messages.is_empty() {
+        return Err(bad(
+            INVALID_REQUEST,
+            "there is no message in it".to_owned(),
+            None,
+        ));
+    }
+    for one in &scan.messages {
+        if let Some(fault) = one.fault() {
+            let id = one.id.as_ref().filter(|_| one.kind() == Kind::Request);
+            return Err(bad(INVALID_REQUEST, fault.to_owned(), id));
+        }
+    }
+    Ok(Heard(scan))
 }
 
 impl Heard {
@@ -101,7 +110,7 @@ impl Heard {
     /// Does it belong to the revisions without sessions, as each of its requests says then?
     pub(super) fn is_modern(&self, text: &[u8]) -> bool {
         self.0.messages.iter().all(|one| {
-            let revision = one.params.revision.as_ref();
+            let revision = one.params.own_revision.as_ref();
             let revision = revision.and_then(|span| decoded(text, span));
             revision.is_some_and(|revision| revision.as_bytes() >= SESSIONLESS)
         })
@@ -576,27 +585,4 @@ impl Translator {
 struct News {
     answered: Vec<String>,
     facts: Option<Facts>,
-}
-
-/// The session of the older transport that an address names; `None` when it names none.
-///
-/// # Errors
-/// It is not this instance's.
-pub(super) fn older_session(uri: &Uri, seals: &Seals<'_>) -> Result<Option<Older>, ()> {
-    let query = uri.query().unwrap_or_default();
-    let Some((sealed, place)) = endpoint::session(query) else {
-        return Ok(None);
-    };
-    let own = seals.open(Sealed::Session, sealed).ok_or(())?;
-    Ok(Some(Older {
-        names: seals.names(own),
-        query: format!("{}{own}{}", &query[..place.start], &query[place.end..]),
-    }))
-}
-
-impl Older {
-    /// The client's address with the service's own name for the session.
-    pub(super) fn address(&self, uri: &Uri) -> Option<Uri> {
-        Uri::try_from(format!("{}?{}", uri.path(), self.query)).ok()
-    }
 }

@@ -1,23 +1,38 @@
 //! The first event of the older transport (2024-11-05): where to send messages. Pure.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
+use percent_encoding::percent_decode_str;
+
 use crate::ids::Port;
+use crate::router::path::climbs;
 
 /// Parameters that name a session, as the SDKs spell them.
 const PARAMETERS: [&str; 2] = ["sessionId", "session_id"];
 
-/// The session that a query names, and where its name stands.
-pub(in crate::router::mcp) fn session(query: &str) -> Option<(&str, std::ops::Range<usize>)> {
+/// A session that an address names, and where in its query the name stands.
+type Named<'a> = (&'a str, Range<usize>);
+
+/// The session that a query names, if it names one.
+///
+/// # Errors
+/// It names several: a service may read the first one or the last one.
+pub(in crate::router::mcp) fn session(query: &str) -> Result<Option<Named<'_>>, ()> {
     let mut at = 0;
+    let mut found = None;
     for pair in query.split('&') {
-        if let Some((name, value)) = pair.split_once('=')
-            && PARAMETERS.contains(&name)
-        {
-            let from = at + name.len() + 1;
-            return Some((value, from..from + value.len()));
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded: Cow<'_, [u8]> = percent_decode_str(name).into();
+        if PARAMETERS.iter().any(|own| own.as_bytes() == &*decoded) {
+            let from = (at + name.len() + 1).min(at + pair.len());
+            if found.replace((value, from..from + value.len())).is_some() {
+                return Err(());
+            }
         }
         at += pair.len() + 1;
     }
-    None
+    Ok(found)
 }
 
 /// An address that its client may use; `None` for one that leads elsewhere.
@@ -30,18 +45,14 @@ pub(in crate::router::mcp) fn public(
     port: Port,
     name: impl FnOnce(&str) -> String,
 ) -> Option<String> {
-    let (path, is_absolute) = if let Some((_, behind)) = address.split_once("://") {
-        let end = behind.find(['/', '?', '#']).unwrap_or(behind.len());
-        let (authority, path) = behind.split_at(end);
-        let own = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"]
-            .iter()
-            .any(|host| authority.eq_ignore_ascii_case(&format!("{host}:{port}")));
-        if !own {
-            return None;
-        }
-        (path, true)
-    } else if address.starts_with("//") {
+    // URL parsers pass over some of these, and take others for something else.
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '\\' || c == '#';
+    if address.contains(is_odd) || address.starts_with("//") {
         return None;
+    }
+    let first = address.split(['/', '?']).next().unwrap_or_default();
+    let (path, is_absolute) = if first.contains(':') {
+        (own_path(address, port)?, true)
     } else {
         (address, address.starts_with('/'))
     };
@@ -49,6 +60,9 @@ pub(in crate::router::mcp) fn public(
         Some((path, query)) => (path, Some(query)),
         None => (path, None),
     };
+    if climbs(path) {
+        return None;
+    }
     let mut written = if is_absolute {
         let rest = path.strip_prefix(head).or(path.strip_prefix('/'));
         format!("{public}/{}", rest.unwrap_or(path))
@@ -57,7 +71,7 @@ pub(in crate::router::mcp) fn public(
     };
     if let Some(query) = query {
         written.push('?');
-        match session(query) {
+        match session(query).ok()? {
             Some((value, place)) => {
                 written.push_str(&query[..place.start]);
                 written.push_str(&name(value));
@@ -67,6 +81,17 @@ pub(in crate::router::mcp) fn public(
         }
     }
     Some(written)
+}
+
+/// Path and query of an address of the service's own.
+fn own_path(address: &str, port: Port) -> Option<&str> {
+    let behind = address.strip_prefix("http://")?;
+    let end = behind.find(['/', '?']).unwrap_or(behind.len());
+    let (authority, path) = behind.split_at(end);
+    let own = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"]
+        .iter()
+        .any(|host| authority.eq_ignore_ascii_case(&format!("{host}:{port}")));
+    own.then_some(path)
 }
 
 #[cfg(test)]
@@ -106,12 +131,35 @@ mod tests {
         check("http://127.0.0.1:49161/m", None);
         check("https://evil.example/m?sessionId=1", None);
         check("//evil.example/m", None);
+        // What stands in a query is nobody's address.
+        check(
+            "/m?sessionId=1&cb=http://x",
+            Some("/fig_x/figma/m?sessionId=own.1&cb=http://x"),
+        );
+        for elsewhere in [
+            "https:evil.example/m",
+            "http:/evil.example/m",
+            "\\\\evil.example/m",
+            "/\\evil.example/m",
+            "\t//evil.example/m",
+            " //evil.example/m",
+            "/../../api/v1/x",
+            "../../x",
+            "/a/%2e%2e/%2e%2e/x",
+            "/m?sessionId=1&session_id=2",
+            "/m?sessionId=1&session%49d=2",
+        ] {
+            check(elsewhere, None);
+        }
     }
 
     #[test]
     fn a_query_names_a_session() {
-        assert_eq!(session("a=1&session_id=x&b=2"), Some(("x", 15..16)));
-        assert_eq!(session("sessionid=x&SESSION_ID=y"), None);
-        assert_eq!(session(""), None);
+        assert_eq!(session("a=1&session_id=x&b=2"), Ok(Some(("x", 15..16))));
+        assert_eq!(session("session%5Fid=x"), Ok(Some(("x", 13..14))));
+        assert_eq!(session("sessionId"), Ok(Some(("", 9..9))));
+        assert_eq!(session("sessionid=x&SESSION_ID=y"), Ok(None));
+        assert_eq!(session(""), Ok(None));
+        assert_eq!(session("sessionId=x&sessionId=y"), Err(()));
     }
 }

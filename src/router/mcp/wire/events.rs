@@ -9,11 +9,11 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
 /// Largest event: a tool may answer with a picture.
-const EVENT_MAX: usize = 64 * 1024 * 1024;
+pub(in crate::router::mcp) const EVENT_MAX: usize = 16 * 1024 * 1024;
 
 /// An event is longer than [`EVENT_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event is longer than 64 MiB")]
+#[error("an event is longer than 16 MiB")]
 pub(in crate::router::mcp) struct Overlong;
 
 /// Cuts a stream into events.
@@ -25,18 +25,35 @@ pub(in crate::router::mcp) struct Reader {
     line: usize,
     /// The last event has ended with CR: a LF that follows belongs to it.
     after_return: bool,
+    /// Something has come.
+    has_begun: bool,
+    /// The next event is the first one, and this many bytes of it are the mark of the stream.
+    mark: usize,
 }
+
+/// May stand before a stream, and nowhere else.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One event, or comments that stand between events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::router::mcp) struct Event {
     raw: Bytes,
+    /// Bytes before its first line.
+    mark: usize,
 }
 
 impl Reader {
     /// More of the stream.
     pub(in crate::router::mcp) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        let may_be_mark = self.buffer.len() < MARK.len() && MARK.starts_with(&self.buffer);
+        if !self.has_begun && !may_be_mark {
+            self.has_begun = true;
+            if self.buffer.starts_with(MARK) {
+                self.mark = MARK.len();
+                (self.looked, self.line) = (self.mark, self.mark);
+            }
+        }
     }
 
     /// The next event that is whole.
@@ -60,9 +77,10 @@ impl Reader {
             let is_last = behind == self.buffer.len();
             if at == self.line {
                 let raw = self.buffer.split_to(behind).freeze();
+                let mark = std::mem::take(&mut self.mark);
                 (self.looked, self.line) = (0, 0);
                 self.after_return = is_return && !is_pair && is_last;
-                return Some(Ok(Event { raw }));
+                return Some(Ok(Event { raw, mark }));
             }
             if is_return && !is_pair && is_last {
                 // The line may end with two bytes.
@@ -80,7 +98,8 @@ impl Reader {
 
     /// What has no end.
     pub(in crate::router::mcp) fn rest(&mut self) -> Bytes {
-        (self.looked, self.line) = (0, 0);
+        (self.looked, self.line, self.mark) = (0, 0, 0);
+        self.after_return = false;
         self.buffer.split().freeze()
     }
 }
@@ -98,7 +117,9 @@ impl Event {
 
     /// Its id.
     pub(in crate::router::mcp) fn id(&self) -> Option<&str> {
-        std::str::from_utf8(self.last("id")?).ok()
+        let id = std::str::from_utf8(self.last("id")?).ok()?;
+        // Clients pass over such a one.
+        (!id.contains('\0')).then_some(id)
     }
 
     /// Its data; `None` when it has none.
@@ -124,6 +145,7 @@ impl Event {
     /// The same with other data, another id, or both.
     pub(in crate::router::mcp) fn with(&self, data: Option<&[u8]>, id: Option<&str>) -> Vec<u8> {
         let mut written = Vec::with_capacity(self.raw.len() + 64);
+        written.extend_from_slice(&self.raw[..self.mark]);
         let mut data = data.map(|data| (data, true));
         for (name, value, line) in self.lines() {
             let text = line.strip_suffix(b"\n").unwrap_or(line);
@@ -156,21 +178,19 @@ impl Event {
 
     /// Name, value and all bytes of each line.
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-        let mut rest: &[u8] = &self.raw;
+        let mut rest: &[u8] = &self.raw[self.mark..];
         let mut is_first = true;
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
             // The second byte of the end of the event before.
-            let late = usize::from(is_first && rest[0] == b'\n' && rest.len() > 1);
+            let is_late = std::mem::take(&mut is_first) && rest[0] == b'\n' && rest.len() > 1;
+            let late = usize::from(is_late);
             let end = memchr2(b'\r', b'\n', &rest[late..]).map_or(rest.len(), |at| late + at);
             let is_pair = rest.get(end) == Some(&b'\r') && rest.get(end + 1) == Some(&b'\n');
             let behind = (end + 1 + usize::from(is_pair)).min(rest.len());
-            let mut text = &rest[late..end];
-            if std::mem::take(&mut is_first) {
-                text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-            }
+            let text = &rest[late..end];
             let (name, value) = match memchr::memchr(b':', text) {
                 Some(at) => {
                     let value = &text[at + 1..];
@@ -235,6 +255,18 @@ mod tests {
         assert_eq!(changed(None, None), "id: 7\r\nretry: 5\r\ndata: {}\r\n\r\n");
         let bare = event("data:a\ndata:b\nid\n\n");
         assert_eq!(bare.with(Some(b"c"), Some("x")), b"data: c\nid\n\n");
+    }
+
+    #[test]
+    fn a_mark_stands_before_the_stream_and_nowhere_else() {
+        let text = "\u{feff}data: a\n\n\u{feff}data: b\n\n";
+        let (events, _) = read(&[&text.as_bytes()[..2], &text.as_bytes()[2..]]);
+        assert_eq!(events[0].data().as_deref(), Some(&b"a"[..]));
+        assert_eq!(
+            events[0].with(Some(b"c"), None),
+            "\u{feff}data: c\n\n".as_bytes()
+        );
+        assert_eq!(events[1].data(), None, "clients know no field of this name");
     }
 
     #[test]
