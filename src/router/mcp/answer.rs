@@ -14,9 +14,9 @@ use crate::router::rpc;
 use crate::router::stream::{Answer, BoxError, Cut, Events};
 
 /// Silence after which a comment is written: balancers end connections that are silent for 30 s.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// No event of its own: clients pass over it (HTML §9.2.6).
-const COMMENT: &[u8] = b":\n\n";
+pub(super) const COMMENT: &[u8] = b":\n\n";
 /// Largest answer that is one JSON text.
 const ANSWER_MAX: usize = EVENT_MAX;
 /// And one to what the router itself has asked.

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Stream, collect};
 use super::names::{Kind, Names};
-use super::older::Older;
+use super::older::{Older, Thread};
 use super::push::Push;
 use super::renew::LAST_EVENT_ID;
 use super::send::{Letter, Reply, plain};
@@ -19,7 +19,7 @@ use super::translate::{self, Heard, Translator, Upward};
 use crate::router::headers;
 use crate::router::origin;
 use crate::router::refusal::Refusal;
-use crate::router::rpc::{PROTOCOL_VERSION, SESSION_ID, SESSIONLESS};
+use crate::router::rpc::{self, PROTOCOL_VERSION, SESSION_ID, SESSIONLESS};
 use crate::router::service::{Errand, Service};
 use crate::router::stream::{self, Answer, Body, Cut, RequestBody};
 use crate::vault::random;
@@ -110,31 +110,55 @@ impl Service {
         }
         let mut head = self.head(parts, host, &errand)?;
         plain(&mut head);
+        let thread = older.as_ref().and_then(|older| {
+            let public = &errand.instance.public;
+            self.sessions.threads().find(public, &older.first)
+        });
         let letter = Letter {
             head: &head,
             body,
             session: session.as_ref(),
+            thread: thread.as_deref(),
             is_safe: heard.is_safe(),
             instance: &errand.instance,
             target: errand.target,
             meter: &errand.meter,
         };
+        if let Some(thread) = &thread {
+            // The answer may come before the service says that it has taken the call.
+            thread.told().asked(&calls);
+        }
         let Reply {
             response,
             lease,
             by,
-        } = self.deliver(&letter).await?;
+        } = match (self.deliver(&letter).await, &thread) {
+            (Ok(reply), _) => reply,
+            // The client looks for what becomes of its call on the stream, and nowhere else.
+            (Err(refusal), Some(thread)) if tells(thread, &refusal, &calls, errand.id) => {
+                return Ok(accepted(errand.id));
+            }
+            (Err(refusal), _) => {
+                if let Some(thread) = &thread {
+                    thread.told().answered(&calls);
+                }
+                return Err(refusal);
+            }
+        };
         let instance = errand.instance.instance().clone();
         self.instances
             .answered(&instance, &by.spec, response.status());
         let is_good = response.status().is_success();
+        if let Some(thread) = &thread {
+            note(thread, is_good, &heard, text, &calls);
+        }
         let given = response.headers().get(SESSION_ID).cloned();
         let (parts, inner) = response.into_parts();
         let mut parts = self.dress(parts, &errand.target, &instance, &by, errand.id);
         parts.headers.remove(SESSION_ID);
         let mut session = session;
         if let (Some(session), true) = (&session, is_good)
-            && heard.is_remembered(text, session)
+            && heard.is_remembered(text, &mut session.agreed())
         {
             self.sessions.keep(&instance, session).await;
         }
@@ -156,6 +180,7 @@ impl Service {
             instance,
             names,
             session,
+            own: None,
         };
         if headers::is_event_stream(&parts.headers) {
             let slot = self.open_stream(&by, errand.seat.as_ref(), errand.slot, false)?;
@@ -207,6 +232,7 @@ impl Service {
             head: &head,
             body: Bytes::new(),
             session: session.as_ref(),
+            thread: None,
             is_safe: true,
             instance: &errand.instance,
             target: errand.target,
@@ -235,6 +261,7 @@ impl Service {
                 service: Arc::clone(self),
                 by,
                 head,
+                id: errand.id.to_str().unwrap_or_default().to_owned(),
                 public: format!("/{}/{}", errand.target.id, errand.target.service),
                 instance: errand.instance,
                 meter: errand.meter,
@@ -272,6 +299,31 @@ impl Service {
             None => Err(()),
         }
     }
+}
+
+/// The service has taken what was said, or not.
+fn note(thread: &Thread, is_good: bool, heard: &Heard, text: &Bytes, calls: &[String]) {
+    let mut told = thread.told();
+    if !is_good {
+        return told.answered(calls);
+    }
+    heard.is_remembered(text, &mut told.agreed);
+    if heard.initializes() {
+        told.opening = Some(text.clone());
+    }
+}
+
+/// Tells the client on its stream what has become of its calls; `false` when there are none, or nobody
+/// takes that.
+fn tells(thread: &Thread, refusal: &Refusal, calls: &[String], id: &HeaderValue) -> bool {
+    let is_over = matches!(refusal, Refusal::UnknownInstance | Refusal::Token { .. });
+    let error = refusal.error(id.to_str().unwrap_or_default());
+    let mut answers = calls.iter().map(|call| rpc::answer(call, &error));
+    let is_told = !is_over && !calls.is_empty() && answers.all(|answer| thread.tell(answer));
+    if is_told {
+        thread.told().answered(calls);
+    }
+    is_told
 }
 
 /// What has no answer was taken.

@@ -21,6 +21,7 @@ mod older;
 mod send;
 mod renew;
 mod answer;
+mod again;
 mod push;
 mod exchange;
 

@@ -1,5 +1,5 @@
 //! A stream on which a service tells its client what nobody has asked: it stays open while the service
-//! restarts.
+//! restarts. In the older transport all answers come on it, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,12 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::request::Parts;
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::event;
+use super::answer::{COMMENT, SILENCE_MAX, event};
 use super::names::Names;
+use super::older::Thread;
 use super::renew::LAST_EVENT_ID;
 use super::send::{LAST_WORDS, Letter};
 use super::session::Session;
@@ -22,14 +24,13 @@ use crate::router::counted::Meter;
 use crate::router::headers;
 use crate::router::pass::Pass;
 use crate::router::path::Target;
+use crate::router::refusal::Refusal;
+use crate::router::rpc;
 use crate::router::service::Service;
 use crate::router::stream::{self, Answer, BoxError, Cut, Events};
 use crate::router::tables::{Routable, ServiceEntry};
 use crate::router::upstream::Lease;
 
-/// Silence after which a comment is written.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
-const COMMENT: &[u8] = b":\n\n";
 /// How long a stream stays open for a service that does not come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a service that was stopped.
@@ -44,6 +45,8 @@ pub(super) struct Push {
     pub(super) head: Parts,
     /// Path of the instance, as its client knows it.
     pub(super) public: String,
+    /// Of the request.
+    pub(super) id: String,
     pub(super) instance: Pass,
     pub(super) meter: Meter,
     /// `None` outside of sessions.
@@ -58,6 +61,8 @@ struct Pushing {
     answer: Answer,
     reader: Reader,
     translator: Translator,
+    /// The session of the older transport that lives with the stream, and what others tell on it.
+    older: Option<(Arc<Thread>, mpsc::Receiver<String>)>,
     /// The next event is the first one.
     is_new: bool,
     is_over: bool,
@@ -76,13 +81,15 @@ impl Push {
             instance: self.instance.instance().clone(),
             names,
             session: self.session.clone(),
+            own: None,
         };
         let pushing = Pushing {
             answer: self.answer(inner, lease),
+            is_new: self.session.is_none(),
             push: self,
             reader: Reader::default(),
             translator,
-            is_new: true,
+            older: None,
             is_over: false,
         };
         Box::pin(unfold(Some(pushing), |pushing| async {
@@ -113,27 +120,31 @@ impl Push {
         })
     }
 
+    pub(super) fn letter<'a>(&'a self, session: Option<&'a Arc<Session>>) -> Letter<'a> {
+        Letter {
+            head: &self.head,
+            body: Bytes::new(),
+            session,
+            thread: None,
+            is_safe: true,
+            instance: &self.instance,
+            target: Target {
+                id: "",
+                service: self.by.spec.service.as_str(),
+                rest: "",
+            },
+            meter: &self.meter,
+        }
+    }
+
     /// The stream of the next run; `None` when there is none.
     async fn reopen(&mut self) -> Option<(Incoming, Lease)> {
-        let session = self.session.clone()?;
+        let session = self.session.clone();
         // The next run does not know what this one has told.
         self.head.headers.remove(LAST_EVENT_ID);
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until && self.service.flight.takes_requests() {
-            let letter = Letter {
-                head: &self.head,
-                body: Bytes::new(),
-                session: Some(&session),
-                is_safe: true,
-                instance: &self.instance,
-                target: Target {
-                    id: "",
-                    service: self.by.spec.service.as_str(),
-                    rest: "",
-                },
-                meter: &self.meter,
-            };
-            match self.service.deliver(&letter).await {
+            match self.service.deliver(&self.letter(session.as_ref())).await {
                 Ok(reply) => {
                     let response = reply.response;
                     let goes_on = response.status().is_success()
@@ -152,7 +163,14 @@ impl Push {
 impl Pushing {
     async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
         while !self.is_over {
-            match timeout(SILENCE_MAX, self.answer.next()).await {
+            let next = tokio::select! {
+                biased;
+                next = timeout(SILENCE_MAX, self.answer.next()) => next,
+                Some(message) = mail(&mut self.older) => {
+                    return Ok(Some(event(&message).into()));
+                }
+            };
+            match next {
                 Err(_) if self.reader.is_between() => return Ok(Some(Bytes::from_static(COMMENT))),
                 Err(_) => {}
                 Ok(Ok(Some(chunk))) => {
@@ -179,49 +197,89 @@ impl Pushing {
         Ok(None)
     }
 
-    async fn translate(&mut self, chunk: &Bytes) -> Result<Bytes, BoxError> {
-        if self.is_new && self.push.session.is_none() {
-            self.reader.push(chunk);
-            let Some(first) = self.reader.next() else {
-                return Ok(Bytes::new());
-            };
-            self.is_new = false;
-            let begun = self
-                .translator
-                .begin(&first?, &self.push.public, &self.push.by)?;
-            let more = self
-                .translator
-                .events(&mut self.reader, &Bytes::new())
-                .await?;
-            return Ok(Bytes::from([begun, more.bytes].concat()));
+    async fn translate(&mut self, chunk: &[u8]) -> Result<Bytes, BoxError> {
+        if !self.is_new {
+            let translated = self.translator.events(&mut self.reader, chunk).await?;
+            if let (Some((thread, _)), false) = (&self.older, translated.answered.is_empty()) {
+                thread.told().answered(&translated.answered);
+            }
+            if let (Some((thread, _)), Some(facts)) = (&self.older, translated.facts) {
+                thread.told().agreed.lists = facts.lists;
+            }
+            return Ok(translated.bytes);
         }
-        Ok(self.translator.events(&mut self.reader, chunk).await?.bytes)
+        self.reader.push(chunk);
+        let Some(first) = self.reader.next() else {
+            return Ok(Bytes::new());
+        };
+        self.is_new = false;
+        let (public, by) = (&self.push.public, &self.push.by);
+        let (begun, name) = self.translator.begin(&first?, public, by)?;
+        if let Some(name) = name {
+            let (thread, mail) = Thread::new(by.upstream.run(), name.clone());
+            let threads = self.push.service.sessions.threads();
+            threads.open(&self.push.instance.public, name, &thread);
+            self.older = Some((thread, mail));
+        }
+        let more = self.translator.events(&mut self.reader, &[]).await?;
+        Ok(Bytes::from([begun, more.bytes].concat()))
     }
 
     /// The service has restarted, and the stream is one of the next run: what the client must hear of
     /// that.
     async fn goes_on(&mut self) -> Option<Bytes> {
-        if !self.push.service.flight.takes_requests() || !self.push.has_ended().await {
+        let is_in_session = self.push.session.is_some() || self.older.is_some();
+        let takes_requests = self.push.service.flight.takes_requests();
+        if !is_in_session || !takes_requests || !self.push.has_ended().await {
             return None;
         }
         let (inner, lease) = self.push.reopen().await?;
         self.answer = self.push.answer(inner, lease);
         self.reader = Reader::default();
-        let lists = match &self.push.session {
-            Some(session) => session.agreed().lists.clone(),
-            None => Vec::new(),
+        let mut news = String::new();
+        let lists = match (&self.push.session, &self.older) {
+            (Some(session), _) => session.agreed().lists.clone(),
+            (None, Some((thread, _))) => {
+                let thread = Arc::clone(thread);
+                let (answer, reader) = (&mut self.answer, &mut self.reader);
+                let begun = self
+                    .push
+                    .begin_again(&thread, &self.translator.names, answer, reader);
+                match begun.await {
+                    Ok(own) => self.translator.own = own,
+                    Err(why) => {
+                        let service = &self.push.by.spec.service;
+                        tracing::warn!(%service, why, "a session cannot go on with another run");
+                        return None;
+                    }
+                }
+                let failed = Refusal::UpstreamFailed.error(&self.push.id);
+                let mut told = thread.told();
+                for call in told.given_up() {
+                    news.push_str(&event(&rpc::answer(&call, &failed)));
+                }
+                told.agreed.lists.clone()
+            }
+            (None, None) => Vec::new(),
         };
-        let changed = |list: &String| {
-            let text =
+        for list in lists {
+            let changed =
                 format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
-            event(&text)
-        };
-        let news: String = lists.iter().map(changed).collect();
+            news.push_str(&event(&changed));
+        }
         // Never nothing: that would look like an end.
         Some(if news.is_empty() {
             Bytes::from_static(COMMENT)
         } else {
             news.into()
         })
+    }
+}
+
+/// What is to be told beside; never anything where nobody may.
+async fn mail(older: &mut Option<(Arc<Thread>, mpsc::Receiver<String>)>) -> Option<String> {
+    match older {
+        Some((_, mail)) => mail.recv().await,
+        None => std::future::pending().await,
     }
 }

@@ -39,7 +39,7 @@ pub(super) enum Renewal {
 }
 
 /// What a service has said to one of ours.
-enum Said {
+pub(super) enum Said {
     Answer(Response<Incoming>, Lease),
     Gone,
 }
@@ -119,7 +119,8 @@ impl Service {
         if let Some(id) = id.as_ref().and_then(|id| HeaderValue::try_from(id).ok()) {
             head.headers.insert(SESSION_ID, id);
         }
-        for message in translate::reminders(session) {
+        let reminders = translate::reminders(&session.agreed(), &session.names);
+        for message in reminders {
             let Said::Answer(response, lease) = self.say(by, &head, message, letter).await? else {
                 return Ok(None);
             };
@@ -132,7 +133,8 @@ impl Service {
         Ok(Some(id))
     }
 
-    async fn say(
+    /// Says one message.
+    pub(super) async fn say(
         &self,
         by: &ServiceEntry,
         head: &Parts,
@@ -143,9 +145,10 @@ impl Service {
             head,
             body,
             session: None,
+            thread: None,
             ..*letter
         };
-        match by.upstream.send(ours.request()).await {
+        match by.upstream.send(ours.request(None)).await {
             Ok((response, lease)) => Ok(Said::Answer(response, lease)),
             Err(SendError::Connect(..) | SendError::Exchange(..)) => Ok(Said::Gone),
         }

@@ -12,8 +12,9 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODI
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::older::{Thread, readdressed};
 use super::renew::Renewal;
 use super::session::Session;
 use crate::instances::InstanceEntry;
@@ -41,6 +42,8 @@ pub(super) struct Letter<'a> {
     pub(super) head: &'a Parts,
     pub(super) body: Bytes,
     pub(super) session: Option<&'a Arc<Session>>,
+    /// The open stream on which it is answered, in the older transport.
+    pub(super) thread: Option<&'a Thread>,
     /// To be sent again although it was written.
     pub(super) is_safe: bool,
     pub(super) instance: &'a Pass,
@@ -67,9 +70,12 @@ pub(super) fn plain(head: &mut Parts) {
 }
 
 impl Letter<'_> {
-    /// As it is now.
-    pub(super) fn request(&self) -> Request<RequestBody> {
+    /// As it is now; `name` is what the run calls the session of the older transport.
+    pub(super) fn request(&self, name: Option<&str>) -> Request<RequestBody> {
         let mut head = self.head.clone();
+        if let Some(uri) = name.and_then(|name| readdressed(&head.uri, name)) {
+            head.uri = uri;
+        }
         if let Some(id) = self.session.and_then(|session| session.id()) {
             head.headers.insert(SESSION_ID, id);
         }
@@ -120,7 +126,14 @@ impl Service {
                     }
                 }
             }
-            match by.upstream.send(letter.request()).await {
+            let name = match letter.thread {
+                None => None,
+                Some(thread) => {
+                    let known = timeout_at(deadline, thread.known_to(by.upstream.run()));
+                    Some(known.await.map_err(|_| Refusal::Unavailable)?)
+                }
+            };
+            match by.upstream.send(letter.request(name.as_deref())).await {
                 Ok((response, lease)) => {
                     let has_lost = response.status() == StatusCode::NOT_FOUND;
                     if let Some(session) = letter.session.filter(|_| has_lost && !is_renewed) {

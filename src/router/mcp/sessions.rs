@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::names::{Names, Seals};
+use super::older::Threads;
 use super::session::{Place, Session};
 use crate::ids::{PublicId, Timestamp};
 use crate::instances::InstanceEntry;
@@ -38,6 +39,7 @@ struct Inner {
     shards: Box<[Mutex<Shard>]>,
     store: StoreHandle,
     vault: Vault,
+    threads: Threads,
 }
 
 /// Some instances' sessions.
@@ -83,7 +85,13 @@ impl Sessions {
             shards,
             store,
             vault,
+            threads: Threads::default(),
         }))
+    }
+
+    /// Open streams of the older transport.
+    pub(super) fn threads(&self) -> &Threads {
+        &self.0.threads
     }
 
     /// What passes through this instance only.

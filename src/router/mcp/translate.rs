@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
 use super::names::{Kind as Sealed, Names, Seals, is_name};
-use super::session::Session;
+use super::session::{Agreed, Session};
 use super::sessions::Sessions;
 use super::wire::endpoint;
 use super::wire::events::{Event, Reader};
@@ -156,12 +156,11 @@ impl Heard {
     }
 
     /// Keeps what a run that comes must be told. `true` when there was something.
-    pub(super) fn is_remembered(&self, text: &[u8], session: &Session) -> bool {
+    pub(super) fn is_remembered(&self, text: &[u8], agreed: &mut Agreed) -> bool {
         let mut is_any = false;
         for one in &self.0.messages {
             let whole = || spelt(text, &one.span);
             let uri = || decoded(text, one.params.uri.as_ref()?);
-            let mut agreed = session.agreed();
             match one.method.as_deref() {
                 Some("logging/setLevel") => agreed.level = Some(whole()),
                 Some("resources/subscribe") => match uri() {
@@ -310,10 +309,9 @@ pub(super) fn again(text: &Bytes, names: &Names) -> Bytes {
 }
 
 /// What a run that has just heard `initialize` is told next.
-pub(super) fn reminders(session: &Session) -> Vec<Bytes> {
-    let agreed = session.agreed();
+pub(super) fn reminders(agreed: &Agreed, names: &Names) -> Vec<Bytes> {
     let said = agreed.level.iter().chain(agreed.subscriptions.values());
-    let said = said.map(|text| again(&Bytes::from(text.clone()), &session.names));
+    let said = said.map(|text| again(&Bytes::from(text.clone()), names));
     let initialized = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     std::iter::once(Bytes::from_static(initialized))
         .chain(said)
@@ -364,6 +362,8 @@ pub(super) struct Translator {
     pub(super) instance: Arc<InstanceEntry>,
     pub(super) names: Names,
     pub(super) session: Option<Arc<Session>>,
+    /// Answers under these names are for the router itself.
+    pub(super) own: Option<Names>,
 }
 
 /// What became of some bytes.
@@ -372,6 +372,8 @@ pub(super) struct Translated {
     pub(super) bytes: Bytes,
     /// Ids that were answered, as the client has spelt them.
     pub(super) answered: Vec<String>,
+    /// What an answer to `initialize` has said, outside of sessions.
+    pub(super) facts: Option<Facts>,
 }
 
 /// What a client hears of a service's words.
@@ -421,14 +423,16 @@ impl Translator {
                 }
             }
         }
-        self.learn(news.facts).await;
+        let facts = self.learn(news.facts).await;
         Ok(Translated {
             bytes: only.unwrap_or_else(|| written.freeze()),
             answered: news.answered,
+            facts,
         })
     }
 
-    /// The first event of a stream outside of sessions: it may begin one of the older transport.
+    /// The first event of a stream outside of sessions: it may begin one of the older transport, which
+    /// its service calls so.
     ///
     /// # Errors
     /// It sends its client elsewhere.
@@ -437,9 +441,9 @@ impl Translator {
         first: &Event,
         public: &str,
         by: &ServiceEntry,
-    ) -> Result<Bytes, BoxError> {
+    ) -> Result<(Bytes, Option<String>), BoxError> {
         if first.name() != Some(b"endpoint") {
-            return Ok(self.event(first, &mut News::default()));
+            return Ok((self.event(first, &mut News::default()), None));
         }
         let address = first.data().unwrap_or_default();
         let address = std::str::from_utf8(&address)?;
@@ -447,7 +451,7 @@ impl Translator {
         let seals = self.sessions.seals(&self.instance);
         let mut names = None;
         let rewritten = endpoint::public(address, (public, &head), by.spec.port, |session| {
-            names = Some(seals.names(session));
+            names = Some((seals.names(session), session.to_owned()));
             seals.seal(Sealed::Session, session)
         });
         let Some(rewritten) = rewritten else {
@@ -455,11 +459,13 @@ impl Translator {
             tracing::warn!(%service, "it sends its clients elsewhere, in its `endpoint` event");
             return Err("the service sends its clients elsewhere".into());
         };
-        if let Some(names) = names {
-            self.names = names;
-        }
         let id = first.id().map(|id| seals.seal(Sealed::Event, id));
-        Ok(first.with(Some(rewritten.as_bytes()), id.as_deref()).into())
+        let written = first.with(Some(rewritten.as_bytes()), id.as_deref());
+        let name = names.map(|(names, name)| {
+            self.names = names;
+            name
+        });
+        Ok((written.into(), name))
     }
 
     fn event(&self, event: &Event, news: &mut News) -> Bytes {
@@ -520,7 +526,10 @@ impl Translator {
                     return Some(changes);
                 };
                 let Some(own) = self.names.meant(at(id)) else {
-                    foreign();
+                    let is_own = self.own.as_ref().and_then(|own| own.meant(at(id)));
+                    if is_own.is_none() {
+                        foreign();
+                    }
                     return None;
                 };
                 changes.push((id.clone(), own.clone()));
@@ -567,9 +576,11 @@ impl Translator {
         Some(changes)
     }
 
-    async fn learn(&self, facts: Option<Facts>) {
-        let (Some(facts), Some(session)) = (facts, &self.session) else {
-            return;
+    /// Gives back what no session takes.
+    async fn learn(&self, facts: Option<Facts>) -> Option<Facts> {
+        let facts = facts?;
+        let Some(session) = &self.session else {
+            return Some(facts);
         };
         {
             let mut agreed = session.agreed();
@@ -577,6 +588,7 @@ impl Translator {
             agreed.lists = facts.lists;
         }
         self.sessions.keep(&self.instance, session).await;
+        None
     }
 }
 

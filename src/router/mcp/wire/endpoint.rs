@@ -83,6 +83,14 @@ pub(in crate::router::mcp) fn public(
     Some(written)
 }
 
+/// Path and query of that address, as the service sees them.
+pub(in crate::router::mcp) fn own(address: &str, port: Port) -> Option<&str> {
+    if address.starts_with('/') {
+        return Some(address);
+    }
+    own_path(address, port)
+}
+
 /// Path and query of an address of the service's own.
 fn own_path(address: &str, port: Port) -> Option<&str> {
     let behind = address.strip_prefix("http://")?;
