@@ -3,6 +3,7 @@
 //! Keeps every promise of [`Store`] but the one about crashes: its content ends with it.
 
 mod books;
+mod passing;
 mod state;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Added, Answer, AuditEntry, AuditFilter, AuditRow, CHECKS_MAX, Check, CheckKey, CredentialState,
-    HealthRow, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page,
-    Proposal, Reseal, Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance,
+    Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
+    InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal,
+    Reseal, Rotation, ServiceRow, SessionRow, Setting, Standing, Store, StoreError, StoredInstance,
     Swap, TOKENS_MAX, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey,
     UsageRow, UserRow,
 };
@@ -98,6 +99,7 @@ impl Store for Memory {
                 .collect();
             state.instances.retain(|_, stored| stored.row.user != *id);
             state.checks.retain(|key, _| key.user != *id);
+            state.end_sessions_of_nobody();
             Some(gone)
         })
     }
@@ -312,6 +314,7 @@ impl Store for Memory {
                 stored.row.hash = rotation.new_hash;
                 stored.row.rotated_at = Some(rotation.at);
                 stored.sealed_id = rotation.sealed_id;
+                state.end_sessions(&rotation.public);
                 true
             }
             _ => false,
@@ -419,6 +422,7 @@ impl Store for Memory {
     fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
         self.run(|state| {
             let (number, _) = state.row(|row| row.public == *public)?;
+            state.end_sessions(public);
             state.instances.remove(&number).map(|stored| stored.row)
         })
     }
@@ -451,23 +455,7 @@ impl Store for Memory {
     }
 
     fn put_check(&self, key: CheckKey, check: Check) -> Answer<'_, ()> {
-        self.run(|state| {
-            let younger = |known: &Check| known.asked_at > check.asked_at;
-            if !state.users.contains_key(&key.user) || state.checks.get(&key).is_some_and(younger) {
-                return;
-            }
-            let user = key.user.clone();
-            state.checks.insert(key, check);
-            let own = state.checks.iter().filter(|(key, _)| key.user == user);
-            let mut own: Vec<_> = own
-                .map(|(key, check)| (check.asked_at, key.clone()))
-                .collect();
-            own.sort();
-            let beyond = own.len().saturating_sub(CHECKS_MAX as usize);
-            for (_, key) in own.drain(..beyond) {
-                state.checks.remove(&key);
-            }
-        })
+        self.run(|state| state.put_check(key, check))
     }
 
     fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
@@ -478,17 +466,37 @@ impl Store for Memory {
     }
 
     fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| state.forget_checks_before(now, limit))
+    }
+
+    fn put_session(&self, session: SessionRow) -> Answer<'_, bool> {
+        self.run(|state| state.put_session(session))
+    }
+
+    fn session(&self, key: &[u8; 32]) -> Answer<'_, Option<SessionRow>> {
+        self.run(|state| state.sessions.get(key).cloned())
+    }
+
+    fn end_session(&self, key: &[u8; 32]) -> Answer<'_, bool> {
+        self.run(|state| state.sessions.remove(key).is_some())
+    }
+
+    fn end_sessions(&self, instance: &PublicId) -> Answer<'_, u64> {
+        self.run(|state| state.end_sessions(instance))
+    }
+
+    fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()> {
         self.run(|state| {
-            let old = state.checks.iter().filter(|(_, check)| check.until <= now);
-            let old: Vec<_> = old
-                .map(|(key, _)| key.clone())
-                .take(limit as usize)
-                .collect();
-            for key in &old {
-                state.checks.remove(key);
+            for (key, at) in used {
+                if let Some(session) = state.sessions.get_mut(&key) {
+                    session.used_at = session.used_at.max(at);
+                }
             }
-            old.len() as u64
         })
+    }
+
+    fn forget_sessions_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.run(|state| state.forget_sessions_before(before, limit))
     }
 
     fn publish_services(&self, services: Vec<ServiceRow>, _at: Timestamp) -> Answer<'_, ()> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::ids::{GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, AuditEntry, Check, CheckKey, ENDED_TOKENS_KEPT, HealthRow, InstanceCursor, InstanceRow,
-    NewInstance, NewToken, NewUser, Page, ServiceRow, StoredInstance, TokenOwner, TokenRow, Usage,
-    UsageKey, UserRow,
+    NewInstance, NewToken, NewUser, Page, ServiceRow, SessionRow, StoredInstance, TokenOwner,
+    TokenRow, Usage, UsageKey, UserRow,
 };
 
 #[derive(Default)]
@@ -20,6 +20,7 @@ pub(super) struct State {
     pub(super) tokens: BTreeMap<i64, TokenRow>,
     pub(super) instances: BTreeMap<i64, StoredInstance>,
     pub(super) checks: BTreeMap<CheckKey, Check>,
+    pub(super) sessions: BTreeMap<[u8; 32], SessionRow>,
     pub(super) services: Vec<ServiceRow>,
     pub(super) health: BTreeMap<ServiceType, HealthRow>,
     pub(super) usage: BTreeMap<UsageKey, Usage>,

@@ -12,6 +12,7 @@ mod instances;
 mod open;
 mod queue;
 mod services;
+mod sessions;
 mod usage;
 mod users;
 
@@ -27,8 +28,9 @@ use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
     InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page,
-    Proposal, Reseal, Rotation, ServiceRow, Setting, Standing, Store, StoreError, StoredInstance,
-    Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey, UsageRow, UserRow,
+    Proposal, Reseal, Rotation, ServiceRow, SessionRow, Setting, Standing, Store, StoreError,
+    StoredInstance, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey,
+    UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -325,6 +327,33 @@ impl Store for Sqlite {
 
     fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
         self.write(move |conn| checks::forget_before(conn, now, limit))
+    }
+
+    fn put_session(&self, session: SessionRow) -> Answer<'_, bool> {
+        self.write(move |conn| sessions::put(conn, &session))
+    }
+
+    fn session(&self, key: &[u8; 32]) -> Answer<'_, Option<SessionRow>> {
+        let key = *key;
+        self.read(move |conn| sessions::one(conn, &key))
+    }
+
+    fn end_session(&self, key: &[u8; 32]) -> Answer<'_, bool> {
+        let key = *key;
+        self.write(move |conn| sessions::end(conn, &key))
+    }
+
+    fn end_sessions(&self, instance: &PublicId) -> Answer<'_, u64> {
+        let instance = instance.clone();
+        self.write(move |conn| sessions::end_all(conn, &instance))
+    }
+
+    fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()> {
+        self.write(move |conn| sessions::touch(conn, &used))
+    }
+
+    fn forget_sessions_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.write(move |conn| sessions::forget_before(conn, before, limit))
     }
 
     fn publish_services(&self, services: Vec<ServiceRow>, at: Timestamp) -> Answer<'_, ()> {
