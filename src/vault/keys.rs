@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::ids::{InstanceId, ServiceType, UserId};
+use crate::ids::{InstanceId, PublicId, ServiceType, UserId};
 use crate::secret::Secret;
 use crate::vault::fields::{Credential, Fields};
 use crate::vault::guarded::Guarded;
@@ -116,6 +117,28 @@ impl Vault {
         let fields = fields.encode();
         let parts = [service.as_str().as_bytes(), rule, fields.as_slice()];
         hash_parts(&self.0.hashes.checks, &parts)
+    }
+
+    /// Keyed hash of an instance and the id of a session: what sessions are looked up by. No id is found
+    /// under another instance than its own.
+    pub fn session_hash(&self, instance: &PublicId, session: &str) -> [u8; 32] {
+        let parts = [instance.as_str().as_bytes(), session.as_bytes()];
+        hash_parts(&self.0.hashes.sessions, &parts)
+    }
+
+    /// What binds a text that a client carries for us (an event's id, MCP's `requestState`) to one
+    /// instance: the beginning of a keyed hash of both. 80 bits, which nobody can try out but by asking
+    /// the router. A text says what it is for: a tag tells one use from another only by that.
+    pub fn stream_tag(&self, instance: &PublicId, text: &[u8]) -> [u8; 10] {
+        let parts = [instance.as_str().as_bytes(), text];
+        let hash = hash_parts(&self.0.hashes.streams, &parts);
+        *hash.first_chunk().expect("a tag is shorter than a hash")
+    }
+
+    /// Whether `shown` is the tag of this text and instance. Takes the same time for every tag that is
+    /// not, but for those of another length.
+    pub fn is_stream_tag(&self, instance: &PublicId, text: &[u8], shown: &[u8]) -> bool {
+        self.stream_tag(instance, text).ct_eq(shown).into()
     }
 
     /// Seals a credential for its place.
