@@ -19,6 +19,9 @@ const EVERY: Duration = Duration::from_secs(24 * 3600);
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// Rows that are removed at once: some milliseconds of a slow disk.
 const BATCH: u32 = 500;
+/// How long a session that nobody uses is kept at least, in milliseconds: a laptop that slept over night
+/// goes on with its own. A client that comes later is told that it is gone, and begins another.
+const SESSIONS_MS: i64 = 24 * 3600 * 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Removes a minute after the start, then daily and whenever another time is chosen.
@@ -57,6 +60,9 @@ async fn forget(store: &StoreHandle, kept: Retention, now: Timestamp) -> Result<
     let today = Day::of(now);
     // What is known of credentials counts for minutes, by the same clock; nobody chooses how long.
     in_parts(|| store.forget_checks_before(now, BATCH)).await?;
+    // Nor does anybody choose it of sessions.
+    let unused = Timestamp::from_millis(now.as_millis().saturating_sub(SESSIONS_MS));
+    in_parts(|| store.forget_sessions_before(unused, BATCH)).await?;
     let mut gone = 0;
     if let Some(first) = first_kept(today, kept.usage_days) {
         gone += in_parts(|| store.forget_usage_before(first, BATCH)).await?;
