@@ -95,8 +95,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ids::{ServiceType, UserId};
-    use crate::store::{Memory, Usage, UsageFilter, UsageKey, UsageRow};
+    use crate::ids::{PublicId, ServiceType, UserId};
+    use crate::store::{
+        Added, Memory, NewInstance, SessionRow, Usage, UsageFilter, UsageKey, UsageRow,
+    };
 
     /// How often a test looks.
     const STEP: Duration = Duration::from_secs(30);
@@ -148,6 +150,48 @@ mod tests {
         assert_eq!(gone, 2 * u64::from(BATCH + 1));
         let left = [180, 179, 1, 0].map(|age| today.before(age));
         assert_eq!(days(&store).await, left);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_go_when_they_were_not_used_for_a_day_whatever_is_chosen() {
+        let store: StoreHandle = Arc::new(Memory::new());
+        let now = Day::from_number(20_000).begin();
+        let public = instance(&store).await;
+        let ages = [0, SESSIONS_MS, SESSIONS_MS + 1, 9 * SESSIONS_MS];
+        for (n, age) in (0..).zip(ages) {
+            let session = SessionRow {
+                key: [n; 32],
+                instance: public.clone(),
+                data: vec![n],
+                used_at: Timestamp::from_millis(now.as_millis() - age),
+            };
+            assert!(store.put_session(session).await.unwrap());
+        }
+        // Nobody reads of it in the log.
+        assert_eq!(forget(&store, retention(0), now).await.unwrap(), 0);
+        for n in 0..4 {
+            let session = store.session(&[n; 32]).await.unwrap();
+            assert_eq!(session.is_some(), n < 2, "{n}");
+        }
+    }
+
+    async fn instance(store: &StoreHandle) -> PublicId {
+        let (user, created_at) = (UserId::parse("alice").unwrap(), Timestamp::from_millis(1));
+        let public = PublicId::parse("ins_aaaabbbbcccc").unwrap();
+        let new = NewInstance {
+            public: public.clone(),
+            user,
+            service: ServiceType::parse("demo").unwrap(),
+            hash: [1; 32],
+            sealed_id: vec![1],
+            sealed_credential: vec![2],
+            created_at,
+            label: None,
+            expires_at: None,
+        };
+        let added = store.add_instances(vec![new], Some(created_at)).await;
+        assert_eq!(added.unwrap(), [Added::Done]);
+        public
     }
 
     #[tokio::test(start_paused = true)]

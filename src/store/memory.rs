@@ -459,10 +459,7 @@ impl Store for Memory {
     }
 
     fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
-        self.run(|state| {
-            let is_meant = |key: &CheckKey| key.user == *user && key.service == *service;
-            state.checks.retain(|key, _| !is_meant(key));
-        })
+        self.run(|state| state.forget_checks(user, service))
     }
 
     fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
@@ -486,13 +483,7 @@ impl Store for Memory {
     }
 
     fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()> {
-        self.run(|state| {
-            for (key, at) in used {
-                if let Some(session) = state.sessions.get_mut(&key) {
-                    session.used_at = session.used_at.max(at);
-                }
-            }
-        })
+        self.run(|state| state.touch_sessions(used))
     }
 
     fn forget_sessions_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {

@@ -275,6 +275,37 @@ mod tests {
     }
 
     #[test]
+    fn hashes_of_sessions_stay_and_hold_for_one_instance_only() {
+        let (one, other) = (
+            PublicId::parse("ins_aaaabbbbcccc").unwrap(),
+            PublicId::parse("ins_ddddeeeeffff").unwrap(),
+        );
+        let (vault, another) = (vault(7), vault(8));
+        // A change here ends every session, and every stream that a client would go on with.
+        assert_eq!(
+            HEXLOWER.encode(&vault.session_hash(&one, "0")),
+            "bb46e6c431249df2db53f6c2bdd3f26e733b0d18253992ecafd7692e443b214e"
+        );
+        let tag = vault.stream_tag(&one, b"0");
+        assert_eq!(HEXLOWER.encode(&tag), "7b298b99abaa0f242269");
+        let mut seen = HashSet::from([vault.session_hash(&one, "0")]);
+        assert!(seen.insert(vault.session_hash(&one, "1")));
+        assert!(seen.insert(vault.session_hash(&other, "0")));
+        assert!(seen.insert(vault.instance_hash("0")));
+        assert!(seen.iter().all(|hash| !hash.starts_with(&tag)));
+
+        assert!(vault.is_stream_tag(&one, b"0", &tag));
+        let mut wrong = tag;
+        wrong[9] ^= 1;
+        for shown in [&wrong[..], &tag[..9], &[&tag[..], &[0]].concat(), &[]] {
+            assert!(!vault.is_stream_tag(&one, b"0", shown), "{shown:?}");
+        }
+        assert!(!vault.is_stream_tag(&one, b"1", &tag));
+        assert!(!vault.is_stream_tag(&other, b"0", &tag));
+        assert!(!another.is_stream_tag(&one, b"0", &tag));
+    }
+
+    #[test]
     fn a_value_sealed_anew_opens_in_its_own_place_and_in_no_other() {
         let user = UserId::parse("alice").unwrap();
         let service = ServiceType::parse("figma").unwrap();

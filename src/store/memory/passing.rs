@@ -1,7 +1,7 @@
 //! What is known for a while: checked credentials and sessions.
 
 use super::state::State;
-use crate::ids::{PublicId, Timestamp};
+use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{CHECKS_MAX, Check, CheckKey, SESSIONS_MAX, SessionRow};
 
 impl State {
@@ -21,6 +21,11 @@ impl State {
         for (_, key) in own.drain(..beyond) {
             self.checks.remove(&key);
         }
+    }
+
+    pub(super) fn forget_checks(&mut self, user: &UserId, service: &ServiceType) {
+        let is_meant = |key: &CheckKey| key.user == *user && key.service == *service;
+        self.checks.retain(|key, _| !is_meant(key));
     }
 
     pub(super) fn forget_checks_before(&mut self, now: Timestamp, limit: u32) -> u64 {
@@ -54,6 +59,14 @@ impl State {
             self.sessions.remove(&key);
         }
         true
+    }
+
+    pub(super) fn touch_sessions(&mut self, used: Vec<([u8; 32], Timestamp)>) {
+        for (key, at) in used {
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.used_at = session.used_at.max(at);
+            }
+        }
     }
 
     pub(super) fn forget_sessions_before(&mut self, before: Timestamp, limit: u32) -> u64 {
