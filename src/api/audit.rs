@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::List;
 use super::door::{Admin, Query, Reply};
 use super::error::{Answer, ApiError};
-use super::instances::PageQuery;
+use super::paging::PageQuery;
 use super::state::Api;
 use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{AuditFilter, AuditRow};

@@ -19,6 +19,7 @@ use super::ends::AskedWith;
 use super::error::ApiError;
 use super::pages::IsPage;
 use super::state::Api;
+use super::{objects, unread};
 use crate::audit::{Actor, By, Visit, words};
 use crate::ids::UserId;
 use crate::problem::Problem;
@@ -312,8 +313,10 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
         match axum::extract::Query::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            // It names the parameter; no secret is ever one.
-            Err(refused) => Err(ApiError::bad_request(refused.body_text())),
+            Err(refused) => {
+                let detail = unread::query(&refused.body_text());
+                Err(ApiError::bad_request(detail))
+            }
         }
     }
 }
@@ -344,27 +347,9 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
         } else {
             body
         };
-        match serde_json::from_slice(&body) {
+        match objects::read(&body) {
             Ok(value) => Ok(Self(value)),
-            // serde names what it found, and a value there may be a key: only the place is told.
-            Err(error) => {
-                let (line, column) = (error.line(), error.column());
-                let what = match error.classify() {
-                    serde_json::error::Category::Data => {
-                        "is JSON, but not of the form it must have"
-                    }
-                    _ => "is not JSON",
-                };
-                let known = error.to_string();
-                let field = known.split('`').nth(1).filter(|_| {
-                    known.starts_with("missing field") || known.starts_with("unknown field")
-                });
-                let field = field
-                    .map(|name| format!(" (see `{name}`)"))
-                    .unwrap_or_default();
-                let detail = format!("the body {what}, at line {line}, column {column}{field}");
-                Err(ApiError::bad_request(detail))
-            }
+            Err(error) => Err(ApiError::bad_request(unread::body(&error))),
         }
     }
 }

@@ -176,14 +176,16 @@ pub(super) async fn change_any(
 
 /// Kills the URL of an instance; its owner gets the new one by asking for the instance.
 #[utoipa::path(post, path = "/api/v1/admin/instances/{id}/rotate", tag = "instances",
-    params(("id" = String, Path)),
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
     responses((status = 200, body = AdminInstance, headers(("ETag" = String, description = "Its version"))),
-              (status = 404, body = Problem)))]
+              (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn admin_rotate(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
+    seen: IfMatch,
 ) -> Answer<Tagged<AdminInstance>> {
     let unknown = || unknown(&id);
     let public = number(&id)?;
@@ -193,7 +195,7 @@ pub(super) async fn admin_rotate(
         .await?
         .ok_or_else(unknown)?;
     let prefix = prefix(&api, &row.service);
-    let rotated = api.instances.rotate_public(&row, &prefix).await?;
+    let rotated = api.instances.rotate_public(&row, &prefix, seen.0).await?;
     rotated.ok_or_else(unknown)?;
     let action = words::INSTANCE_ROTATE;
     let entry = told(&by, action, &row.user, &row.service, &public);

@@ -10,9 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::door::{Admin, Json, Query, Reply, User};
 use super::error::{Answer, ApiError};
 use super::oauth;
+use super::paging::PageQuery;
 use super::services::find;
 use super::state::Api;
-use super::versions::Tagged;
+use super::versions::{IfMatch, Tagged};
 use super::{List, Problem};
 use crate::audit::{By, words};
 use crate::config::spec::{AuthKind, ServiceSpec};
@@ -315,6 +316,7 @@ pub(super) async fn check(
                 .refused_credential(by, user, &spec.service, refused.code);
             Err(refused)
         }
+        Verdict::Unfit { why } => Err(bad_credentials(why)),
         Verdict::CouldNotCheck { why } => {
             let name = &spec.display_name;
             let detail = format!("could not check the credential with {name}: {why}; try again");
@@ -344,19 +346,22 @@ pub(super) async fn get(
 
 /// Removes my instance of a service and its credentials, for good.
 #[utoipa::path(delete, path = "/api/v1/services/{service}/instance", tag = "instances",
-    params(("service" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    params(("service" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn remove(
     User(user): User,
     by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
+    seen: IfMatch,
 ) -> Answer<StatusCode> {
     let service = ServiceType::parse(&service).map_err(|_| none())?;
     let row = api.instances.row_of(&user, &service).await?;
     let row = row.ok_or_else(none)?;
+    seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &user, &service).await;
-    if !api.instances.remove(&user, &service).await? {
+    if !api.instances.remove_seen(&row, seen.0).await? {
         return Err(none());
     }
     oauth::revoke(&api, consent);
@@ -368,18 +373,21 @@ pub(super) async fn remove(
 
 /// Gives my instance another URL; the old one is dead at once.
 #[utoipa::path(post, path = "/api/v1/services/{service}/instance/rotate", tag = "instances",
-    params(("service" = String, Path)),
-    responses((status = 200, body = InstanceGrant), (status = 404, body = Problem)))]
+    params(("service" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 200, body = InstanceGrant), (status = 404, body = Problem),
+              (status = 412, body = Problem)))]
 pub(super) async fn rotate(
     User(user): User,
     by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
+    seen: IfMatch,
 ) -> Answer<Reply<InstanceGrant>> {
     let (_, spec) = find(&api, &service)?;
     let rotated = api
         .instances
-        .rotate(&user, &spec.service, &spec.prefix)
+        .rotate_seen(&user, &spec.service, &spec.prefix, seen.0)
         .await?;
     let granted = rotated.ok_or_else(none)?;
     let action = words::INSTANCE_ROTATE;
@@ -397,39 +405,18 @@ pub(super) async fn rotate(
     }))
 }
 
-/// All my instances.
-#[utoipa::path(get, path = "/api/v1/user/instances", tag = "instances",
+/// All my instances, in the order of their services.
+#[utoipa::path(get, path = "/api/v1/user/instances", params(PageQuery), tag = "instances",
     responses((status = 200, body = List<Instance>)))]
 pub(super) async fn mine(
     User(user): User,
     State(api): State<Api>,
+    Query(page): Query<PageQuery>,
 ) -> Answer<Reply<List<Instance>>> {
     let found = api.instances.of_user(&user).await?;
     let counts = api.ledger.requests(&user).await?;
-    let own = |instance| own(&api, instance, &counts);
-    Ok(Reply(List::whole(found.iter().map(own).collect())))
-}
-
-/// Entries of a page when nobody says, and at most.
-const PAGE: u32 = 200;
-const PAGE_MAX: u32 = 1000;
-
-/// How much of a list, and from where.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageQuery {
-    /// `nextCursor` of the page before.
-    pub(super) cursor: Option<String>,
-    /// Entries of one page, at most 1000; 200 when not given.
-    pub(super) limit: Option<u32>,
-}
-
-impl PageQuery {
-    /// Entries of the page.
-    pub(super) fn size(&self) -> u32 {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
-    }
+    let page = page.of_services(found, |instance| &instance.service)?;
+    Ok(Reply(page.map(|instance| own(&api, &instance, &counts))))
 }
 
 /// Which instances, how many of them, and from where.
@@ -549,19 +536,22 @@ pub(super) fn unknown(id: &str) -> ApiError {
 
 /// Removes an instance and its credentials, for good.
 #[utoipa::path(delete, path = "/api/v1/admin/instances/{id}", tag = "instances",
-    params(("id" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn admin_remove(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
+    seen: IfMatch,
 ) -> Answer<StatusCode> {
     let public = number(&id)?;
     let row = api.instances.by_public(&public).await?;
     let row = row.ok_or_else(|| unknown(&id))?;
+    seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &row.user, &row.service).await;
-    if !api.instances.remove_public(&public).await? {
+    if !api.instances.remove_seen(&row, seen.0).await? {
         return Err(unknown(&id));
     }
     oauth::revoke(&api, consent);

@@ -17,10 +17,13 @@ pub mod saved;
 pub mod services;
 pub mod oauth;
 mod pages;
+mod paging;
 pub mod instances;
 pub mod instance_changes;
 pub mod import;
 mod versions;
+mod objects;
+mod unread;
 pub mod limits;
 pub mod users;
 pub mod keys;
@@ -59,6 +62,14 @@ impl<T> List<T> {
         Self {
             items,
             next_cursor: None,
+        }
+    }
+
+    /// The same page of something made of each item.
+    pub(crate) fn map<U>(self, make: impl FnMut(T) -> U) -> List<U> {
+        List {
+            items: self.items.into_iter().map(make).collect(),
+            next_cursor: self.next_cursor,
         }
     }
 }

@@ -7,9 +7,10 @@ use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::door::{Admin, Json, Known, Reply, User};
+use super::door::{Admin, Json, Known, Query, Reply, User};
 use super::error::{Answer, ApiError};
 use super::instances::InstanceGrant;
+use super::paging::PageQuery;
 use super::processes::Health;
 use super::state::Api;
 use super::{List, Problem};
@@ -150,16 +151,20 @@ pub(super) fn find(api: &Api, service: &str) -> Answer<(Arc<supervisor::Process>
     Ok((process, spec))
 }
 
-/// The catalogue.
-#[utoipa::path(get, path = "/api/v1/services", tag = "services",
+/// The catalogue, in the order of its types.
+#[utoipa::path(get, path = "/api/v1/services", params(PageQuery), tag = "services",
     responses((status = 200, body = List<Service>)))]
-pub(super) async fn list(_: Known, State(api): State<Api>) -> Reply<List<Service>> {
-    let view = |process: Arc<supervisor::Process>| {
-        process.spec.mcp.as_ref().map(|mcp| view(&process, mcp))
-    };
-    Reply(List::whole(
-        all(&api).into_values().filter_map(view).collect(),
-    ))
+pub(super) async fn list(
+    _: Known,
+    State(api): State<Api>,
+    Query(page): Query<PageQuery>,
+) -> Answer<Reply<List<Service>>> {
+    let all = all(&api).into_values().filter_map(|process| {
+        let mcp = process.spec.mcp.clone()?;
+        Some((process, mcp))
+    });
+    let page = page.of_services(all, |(_, mcp)| &mcp.service)?;
+    Ok(Reply(page.map(|(process, mcp)| view(&process, &mcp))))
 }
 
 /// One service.

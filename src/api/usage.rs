@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::List;
 use super::door::{Admin, Query, Reply, User};
 use super::error::{Answer, ApiError};
-use super::instances::PageQuery;
+use super::paging::PageQuery;
 use super::state::Api;
 use crate::ids::{Day, ServiceType, UserId};
 use crate::store::histogram::{bucket, least};

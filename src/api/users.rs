@@ -9,14 +9,17 @@ use utoipa::ToSchema;
 
 use super::door::{Admin, Json, Query, Reply};
 use super::error::{Answer, ApiError};
-use super::instances::{AdminInstance, PageQuery};
+use super::instances::AdminInstance;
 use super::limits::{self, Quota};
 use super::oauth;
+use super::paging::PageQuery;
 use super::state::Api;
 use super::tokens::{self, Token};
+use super::versions::{IfMatch, Tagged};
 use super::{List, Problem};
 use crate::audit::{By, words};
 use crate::ids::{GroupName, Timestamp, UserId};
+use crate::instances::Version;
 use crate::store::{InstanceRow, TokenOwner, UserRow};
 use crate::users::UserError;
 
@@ -38,6 +41,10 @@ pub struct User {
     /// The group whose limits hold for them; `null` for none.
     #[serde(default)]
     pub group: Option<String>,
+    /// Tells this state from the next, but for their instances and tokens; in quotes it is the `ETag`,
+    /// for `If-Match`.
+    #[serde(default)]
+    pub version: String,
 }
 
 /// A user, and all that is theirs.
@@ -105,6 +112,7 @@ pub(super) fn parse(id: &str) -> Answer<UserId> {
 
 fn shown(row: UserRow) -> User {
     User {
+        version: Version::of_user(&row).to_string(),
         id: row.id.to_string(),
         created_at: row.created_at,
         instances: row.instances,
@@ -114,10 +122,16 @@ fn shown(row: UserRow) -> User {
 }
 
 /// The user, who must be there.
-async fn find(api: &Api, user: &UserId) -> Answer<User> {
+async fn find(api: &Api, user: &UserId) -> Answer<UserRow> {
     let found = api.users.get(user).await?;
-    let found = found.ok_or_else(|| UserError::Unknown(user.clone()))?;
-    Ok(shown(found))
+    Ok(found.ok_or_else(|| UserError::Unknown(user.clone()))?)
+}
+
+/// The user as they are now.
+async fn tagged(api: &Api, user: &UserId) -> Answer<Tagged<User>> {
+    let row = find(api, user).await?;
+    let version = Version::of_user(&row);
+    Ok(Tagged(shown(row), version))
 }
 
 /// All users, in the order of their ids.
@@ -173,79 +187,89 @@ pub(super) async fn add(
 /// A user with their instances and tokens.
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}", tag = "users",
     params(("id" = String, Path)),
-    responses((status = 200, body = UserDetails), (status = 404, body = Problem)))]
+    responses((status = 200, body = UserDetails, headers(("ETag" = String, description = "Their version"))),
+              (status = 404, body = Problem)))]
 pub(super) async fn get(
     _: Admin,
     State(api): State<Api>,
     Path(id): Path<String>,
-) -> Answer<Reply<UserDetails>> {
+) -> Answer<Tagged<UserDetails>> {
     let user = parse(&id)?;
     let found = find(&api, &user).await?;
     let rows = api.instances.rows_of_user(&user).await?;
-    let group = found
-        .group
-        .as_deref()
-        .and_then(|group| GroupName::parse(group).ok());
-    let limits = api.limits.of_user(group.as_ref());
+    let version = Version::of_user(&found);
+    let limits = api.limits.of_user(found.group.as_ref());
     let of_instance = |row: &InstanceRow| {
         let process = api.service(&row.service)?;
         let (instance, _) = api.limits.of_service(process.spec.mcp.as_ref()?);
         Some((row.service.to_string(), instance.into()))
     };
     let seen = |row| AdminInstance::of(&api.instances, row);
-    Ok(Reply(UserDetails {
-        user: found,
+    let details = UserDetails {
+        user: shown(found),
         limits: limits.into(),
         instance_limits: rows.iter().filter_map(of_instance).collect(),
         instances: rows.iter().map(seen).collect(),
         tokens: tokens::listed(&api, &TokenOwner::User(user)).await?,
-    }))
+    };
+    Ok(Tagged(details, version))
 }
 
 /// Switches a user off: their tokens and URLs open nothing from now on, what goes on ends, and all
 /// that is theirs is kept.
 #[utoipa::path(post, path = "/api/v1/admin/users/{id}/disable", tag = "users",
-    params(("id" = String, Path)),
-    responses((status = 200, body = User), (status = 404, body = Problem)))]
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 200, body = User, headers(("ETag" = String, description = "Their version"))),
+              (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn disable(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
-) -> Answer<Reply<User>> {
-    let answer = switch(&api, &id, Some(Timestamp::now())).await?;
+    seen: IfMatch,
+) -> Answer<Tagged<User>> {
+    let answer = switch(&api, &id, &seen, Some(Timestamp::now())).await?;
     record(&api, &by, words::USER_DISABLE, &id).await?;
     Ok(answer)
 }
 
 /// Switches a user on again.
 #[utoipa::path(post, path = "/api/v1/admin/users/{id}/enable", tag = "users",
-    params(("id" = String, Path)),
-    responses((status = 200, body = User), (status = 404, body = Problem)))]
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 200, body = User, headers(("ETag" = String, description = "Their version"))),
+              (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn enable(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
-) -> Answer<Reply<User>> {
-    let answer = switch(&api, &id, None).await?;
+    seen: IfMatch,
+) -> Answer<Tagged<User>> {
+    let answer = switch(&api, &id, &seen, None).await?;
     record(&api, &by, words::USER_ENABLE, &id).await?;
     Ok(answer)
 }
 
 /// Puts a user into a group, or into none: its limits hold from the next request on.
 #[utoipa::path(post, path = "/api/v1/admin/users/{id}/group", tag = "users",
-    params(("id" = String, Path)), request_body = SetGroup,
-    responses((status = 200, body = User), (status = 400, body = Problem),
-        (status = 404, body = Problem)))]
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    request_body = SetGroup,
+    responses((status = 200, body = User, headers(("ETag" = String, description = "Their version"))),
+              (status = 400, body = Problem), (status = 404, body = Problem),
+              (status = 412, body = Problem)))]
 pub(super) async fn set_group(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
+    seen: IfMatch,
     Json(request): Json<SetGroup>,
-) -> Answer<Reply<User>> {
+) -> Answer<Tagged<User>> {
     let user = parse(&id)?;
+    seen.admits_user(&find(&api, &user).await?)?;
     let group = known_group(&api, request.group.as_deref())?;
     if !api.users.groups().set(&user, group.clone()).await? {
         return Err(UserError::Unknown(user).into());
@@ -253,7 +277,7 @@ pub(super) async fn set_group(
     let word = group.map_or_else(|| "no group".to_owned(), |group| format!("group {group}"));
     let entry = by.entry(words::USER_GROUP).with_user(&user);
     api.audit.record_now(entry.with_detail(word)).await;
-    Ok(Reply(find(&api, &user).await?))
+    tagged(&api, &user).await
 }
 
 fn known_group(api: &Api, text: Option<&str>) -> Answer<Option<GroupName>> {
@@ -267,24 +291,34 @@ async fn record(api: &Api, by: &By, action: &str, id: &str) -> Answer<()> {
     Ok(())
 }
 
-async fn switch(api: &Api, id: &str, off: Option<Timestamp>) -> Answer<Reply<User>> {
+async fn switch(
+    api: &Api,
+    id: &str,
+    seen: &IfMatch,
+    off: Option<Timestamp>,
+) -> Answer<Tagged<User>> {
     let user = parse(id)?;
+    seen.admits_user(&find(api, &user).await?)?;
     if api.instances.switch_user(&user, off).await?.is_none() {
         return Err(UserError::Unknown(user).into());
     }
-    Ok(Reply(find(api, &user).await?))
+    tagged(api, &user).await
 }
 
 /// Removes a user with their tokens, instances and credentials, for good.
 #[utoipa::path(delete, path = "/api/v1/admin/users/{id}", tag = "users",
-    params(("id" = String, Path)), responses((status = 204), (status = 404, body = Problem)))]
+    params(("id" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "`ETag` of the state to be changed")),
+    responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn remove(
     _: Admin,
     by: By,
     State(api): State<Api>,
     Path(id): Path<String>,
+    seen: IfMatch,
 ) -> Answer<StatusCode> {
     let user = parse(&id)?;
+    seen.admits_user(&find(&api, &user).await?)?;
     // What cannot be read keeps nobody from removing it.
     let consents = api.instances.credentials_of(&user).await;
     if !api.instances.forget_user(&user).await? {

@@ -3,14 +3,16 @@
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
 use http::request::Parts;
 use serde::Serialize;
 
 use super::door::Reply;
-use super::error::ApiError;
+use super::error::{Answer, ApiError};
 use super::state::Api;
-use crate::instances::Version;
+use crate::instances::{InstanceError, Version};
+use crate::store::{InstanceRow, UserRow};
 
 /// JSON of a thing in this state.
 pub(super) struct Tagged<T>(pub(super) T, pub(super) Version);
@@ -28,6 +30,31 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 
 /// The states in which the caller wants the thing changed; `None` is whatever state it is in.
 pub(super) struct IfMatch(pub(super) Option<Vec<Version>>);
+
+impl IfMatch {
+    /// Is the instance in one of them? Whoever then gives an order gives these states with it, since it
+    /// may be changed in between.
+    pub(super) fn admits(&self, row: &InstanceRow) -> Answer<()> {
+        if self.has(Version::of(row)) {
+            return Ok(());
+        }
+        Err(InstanceError::Changed.into())
+    }
+
+    /// The same of a user.
+    pub(super) fn admits_user(&self, row: &UserRow) -> Answer<()> {
+        if self.has(Version::of_user(row)) {
+            return Ok(());
+        }
+        let detail = "the user was changed since you have read them: read them again";
+        let status = StatusCode::PRECONDITION_FAILED;
+        Err(ApiError::new(status, "user_changed", detail))
+    }
+
+    fn has(&self, version: Version) -> bool {
+        self.0.as_ref().is_none_or(|seen| seen.contains(&version))
+    }
+}
 
 impl FromRequestParts<Api> for IfMatch {
     type Rejection = ApiError;

@@ -4,6 +4,7 @@
 
 mod changes;
 mod export;
+mod formulas;
 mod import;
 mod listing;
 mod rows;

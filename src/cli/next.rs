@@ -91,6 +91,7 @@ mod tests {
             instances,
             disabled_at: None,
             group: None,
+            version: String::new(),
         };
         assert_eq!(next(&services, &[]).unwrap(), "mcpm users add alice");
         let second = next(&services, &[user(0)]).unwrap();

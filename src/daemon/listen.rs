@@ -21,7 +21,7 @@ use crate::ids::Port;
 use crate::instances::Instances;
 use crate::limits::Limits;
 use crate::oauth::OAuth;
-use crate::router::{Names, Router, RouterConfig, RouterRooms, Services};
+use crate::router::{Names, Router, RouterConfig, RouterRooms, Services, Sessions};
 use crate::sockets;
 use crate::users::Users;
 
@@ -45,6 +45,7 @@ pub(super) struct Parts {
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
+    pub(super) sessions: Sessions,
     pub(super) api: axum::Router,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     /// What an operator should act on, whatever the address.
@@ -165,6 +166,7 @@ async fn run(
             limits: parts.limits.clone(),
             audit: parts.audit.clone(),
             oauth: parts.oauth.clone(),
+            sessions: parts.sessions.clone(),
         };
         let router = Router::new(
             RouterConfig {
@@ -172,7 +174,7 @@ async fn run(
                 require_auth_all: chosen.require_auth,
                 hold: HOLD,
                 head_timeout: HEAD_TIMEOUT,
-                // Where only this machine can connect, a name of a page's own is an attack.
+                // A name of a page's own is an attack, wherever pages reach us.
                 names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref())
                     .with_pages(&chosen.cors),
                 public_url: public_url(&chosen, address),

@@ -117,7 +117,7 @@ impl Rechecker {
                 tracing::debug!(instance = %public, service = %name, "refused by its service only");
                 return;
             }
-            Some(Verdict::CouldNotCheck { why }) => {
+            Some(Verdict::CouldNotCheck { why } | Verdict::Unfit { why }) => {
                 tracing::info!(instance = %public, service = %name, why, "a credential that is refused could not be checked");
                 return;
             }

@@ -49,7 +49,7 @@ use crate::logs::aside::Tidier;
 use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
 use crate::problem::{advised, chain};
-use crate::router::Services;
+use crate::router::{Services, Sessions};
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
 use crate::supervisor::journal::{Journal, JournalError};
@@ -366,6 +366,7 @@ async fn live(
     });
     let services = Arc::new(Services::default());
     let publisher = Publisher::new(&supervisor, vault.clone(), services.clone());
+    let sessions = Sessions::new(store.clone(), vault.clone());
     let follower = Follower::new(services.clone(), vault, (&instances, &users));
     let gate = Gate::default();
     let front = Front::open(
@@ -376,6 +377,7 @@ async fn live(
             limits: quotas.clone(),
             audit: audit.clone(),
             oauth: oauth.clone(),
+            sessions: sessions.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
@@ -403,6 +405,7 @@ async fn live(
     scribes.spawn(writer.run());
     scribes.spawn(poster.run());
     scribes.spawn(refreshing.run());
+    scribes.spawn(sessions.look_after());
     let called = Arc::new(Notify::new());
     let api = routes::service(api, Door::Socket, gate.clone());
     let mut doors = JoinSet::new();

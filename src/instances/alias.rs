@@ -4,7 +4,14 @@
 //! each letter counts as much as the smallest alphabet that holds all of them: 3.3 bits for digits
 //! alone, 4 for hexadecimal digits, 4.7 for letters of one case, 5.1 with digits, 5.7 for both
 //! cases, and 6 for both cases with digits. `-` and `_` count only in the last of these; elsewhere
-//! they part words. A UUID counts when it is random (version 4): the others hold a time.
+//! they part words. A UUID counts when it is random (version 4): the others hold a time, as do ULIDs
+//! and cuids.
+//!
+//! An alphabet is no randomness. Hence no more than an eighth of it may follow from what stands before:
+//! go on with a run or a sequence (`aaaa`, `1234`, `dcba`), or repeat four letters. And it must not read
+//! like words: so does what has ten and more of the pairs of letters that are frequent in English, when
+//! they are more than half of its pairs. Of 10,000 random ids two or three are taken for words; they get
+//! a new id, as all others that are not kept.
 
 /// Fewer letters than this hold less than 128 bits in any alphabet.
 const LENGTH_MIN: usize = 22;
@@ -14,6 +21,24 @@ const LENGTH_MAX: usize = 200;
 const DIFFERENT_MIN: usize = 8;
 /// Hundredths of bits.
 const BITS_MIN: usize = 12_800;
+
+/// Letters that may follow from those before: one of so many. Of 32 random hexadecimal digits five and
+/// more never do.
+const FORESEEN_PART: usize = 8;
+/// A sequence is one from the fourth letter on, and so is what is repeated.
+const SEQUENCE: usize = 4;
+/// Pairs of letters that make an id of words.
+const WORD_PAIRS_MIN: usize = 10;
+/// Hundredths of all pairs.
+const WORD_PAIRS_PART: usize = 55;
+/// For each first letter the second ones, as bits: three of four pairs in a text, one of seven among
+/// random ones.
+const WORD_PAIRS: [u32; 26] = second_letters(
+    b"th he in er an re nd at on nt ha es st en ed to it ou ea hi is or ti as te et ng of al \
+      de se le sa si ar ve ra ld ur ic ro co me io ne li ri ta la el ma us om ce ec ll ch ot \
+      di so ee pe tr ac na ho rs ct pl wh ni un ca em po su ap ss rt ge id fo ad ow il im no \
+      ol ai mo ut ir am vi wo ag bl ul pr sh ay ke ts",
+);
 
 /// Why an id is not kept as an alias. None of them repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +52,18 @@ pub enum AliasError {
     /// Of few letters, or of a small alphabet.
     #[error("it holds less than 128 random bits")]
     Guessable,
+    /// Each letter tells the next one.
+    #[error("it repeats itself or counts on")]
+    Foreseen,
+    /// It is written in a language.
+    #[error("it reads like words")]
+    Words,
     /// A UUID that is made of a time.
     #[error("it is a UUID that is not random (only version 4 is)")]
     Uuid,
+    /// Another id that is made of a time.
+    #[error("it is a ULID or a cuid, which are made of a time")]
+    Timed,
 }
 
 /// Is it as hard to guess as an id that is made here?
@@ -57,7 +91,72 @@ pub fn check(id: &str) -> Result<(), AliasError> {
     if is_uuid(bytes) && bytes[14] != b'4' {
         return Err(AliasError::Uuid);
     }
+    if is_timed(bytes) {
+        return Err(AliasError::Timed);
+    }
+    let plain: Vec<u8> = bytes.iter().copied().filter(|b| !is_sign(*b)).collect();
+    if foreseen(&plain) > plain.len() / FORESEEN_PART {
+        return Err(AliasError::Foreseen);
+    }
+    if reads_like_words(bytes) {
+        return Err(AliasError::Words);
+    }
     Ok(())
+}
+
+/// How many letters follow from those before.
+fn foreseen(letters: &[u8]) -> usize {
+    let step = |pair: &[u8]| i16::from(pair[1]) - i16::from(pair[0]);
+    let follows = |at: usize, window: &[u8]| {
+        let first = step(window);
+        let goes_on = first.abs() <= 1 && window.windows(2).all(|pair| step(pair) == first);
+        let before = &letters[..at + SEQUENCE - 1];
+        goes_on || before.windows(SEQUENCE).any(|before| before == window)
+    };
+    let windows = letters.windows(SEQUENCE).enumerate();
+    windows.filter(|&(at, window)| follows(at, window)).count()
+}
+
+fn reads_like_words(id: &[u8]) -> bool {
+    let letter = |b: u8| {
+        b.is_ascii_alphabetic()
+            .then(|| b.to_ascii_lowercase() - b'a')
+    };
+    let (mut all, mut frequent) = (0, 0);
+    for pair in id.windows(2) {
+        if let (Some(first), Some(second)) = (letter(pair[0]), letter(pair[1])) {
+            all += 1;
+            frequent += usize::from(WORD_PAIRS[usize::from(first)] >> second & 1 == 1);
+        }
+    }
+    frequent >= WORD_PAIRS_MIN && frequent * 100 >= all * WORD_PAIRS_PART
+}
+
+/// Reads pairs of small letters that are parted by spaces.
+const fn second_letters(pairs: &[u8]) -> [u32; 26] {
+    let mut table = [0; 26];
+    let mut at = 0;
+    while at + 1 < pairs.len() {
+        let (first, second) = (pairs[at] - b'a', pairs[at + 1] - b'a');
+        table[first as usize] |= 1 << second;
+        at += 3;
+    }
+    table
+}
+
+/// A ULID of these decades, or a cuid of these years.
+fn is_timed(id: &[u8]) -> bool {
+    let is_crockford = |b: &u8| {
+        let upper = b.to_ascii_uppercase();
+        upper.is_ascii_alphanumeric() && !matches!(upper, b'I' | b'L' | b'O' | b'U')
+    };
+    let is_small = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_ulid = id.len() == 26 && id.starts_with(b"01") && id.iter().all(is_crockford);
+    let is_cuid = id.len() == 25
+        && id.starts_with(b"c")
+        && matches!(id[1], b'i'..=b'n')
+        && id.iter().all(is_small);
+    is_ulid || is_cuid
 }
 
 fn is_sign(byte: u8) -> bool {
@@ -97,7 +196,7 @@ mod tests {
 
     #[test]
     fn ids_of_other_systems() {
-        use AliasError::{Guessable, Length, Letters, Uuid};
+        use AliasError::{Foreseen, Guessable, Length, Letters, Timed, Uuid, Words};
         for (id, expected) in [
             ("0b6f1c52-9a77-4e0e-8d2b-3c1f5a6e7d80", Ok(())),
             ("0b6f1c52-9a77-1e0e-8d2b-3c1f5a6e7d80", Err(Uuid)),
@@ -111,6 +210,19 @@ mod tests {
             ("", Err(Length)),
             ("abcabcabcabcabcabcabcabcabcabcabcabc", Err(Guessable)),
             ("123456789012345678901234567890", Err(Guessable)),
+            ("1234567890123456789012345678901234567890", Err(Foreseen)),
+            ("2024013112000000000120240131120000000002", Err(Guessable)),
+            ("0123456789abcdef0123456789abcdef", Err(Foreseen)),
+            ("9876543210fedcba9876543210fedcba", Err(Foreseen)),
+            ("a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4", Err(Foreseen)),
+            ("00000000-0000-4000-8000-0123456789ab", Err(Foreseen)),
+            ("qwertyuiop1234567890asdfghjkl12345678", Err(Foreseen)),
+            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabcdefg01", Err(Foreseen)),
+            ("correct-horse-battery-staple-garden", Err(Words)),
+            ("CorrectHorseBatteryStapleGarden2024", Err(Words)),
+            ("user-alice-instance-production-4711", Err(Words)),
+            ("01ARZ3NDEKTSV4RRFFQ69G5FAV", Err(Timed)),
+            ("cjld2cjxh0000qzrmn831i7rn", Err(Timed)),
             ("fig/9f3a12bc04d1k7qx3mzt2v5wn", Err(Letters)),
             ("figé9f3a12bc04d1k7qx3mzt2v5wn", Err(Letters)),
         ] {
@@ -129,6 +241,8 @@ mod tests {
             prop_assume!(wide.bytes().any(|b| b.is_ascii_uppercase()));
             prop_assume!(wide.bytes().any(|b| b.is_ascii_lowercase()));
             for id in [wide, hex, small] {
+                // Seldom, and said above.
+                prop_assume!(!reads_like_words(id.as_bytes()) && !is_timed(id.as_bytes()));
                 prop_assert_eq!(check(&id), Ok(()), "{}", id);
             }
         }

@@ -181,7 +181,7 @@ impl Checker {
         let (is_good, counts) = match &verdict {
             Verdict::Good => (true, rule.cache),
             Verdict::Wrong { .. } => (false, rule.cache.min(WRONG_FOR)),
-            Verdict::CouldNotCheck { .. } => return verdict,
+            Verdict::CouldNotCheck { .. } | Verdict::Unfit { .. } => return verdict,
         };
         let counts = i64::try_from(counts.as_millis()).unwrap_or(0);
         if counts > 0 {

@@ -26,7 +26,7 @@ use crate::instances::entry::InstanceEntry;
 use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
 use crate::instances::registry::{Granted, Rooms};
-use crate::instances::version::Version;
+use crate::instances::version::{self, Version};
 use crate::store::{Added, CredentialState, InstanceRow, NewInstance, Rotation, StoredInstance};
 use crate::vault::{Credential, Fields, Place, Purpose, random};
 
@@ -62,6 +62,8 @@ pub(super) enum Order {
         prefix: InstancePrefix,
         /// Only if it still has this number.
         public: Option<PublicId>,
+        /// Only if it is in one of these states.
+        seen: Option<Vec<Version>>,
         /// Who waits.
         caller: oneshot::Sender<Answer<Option<Granted>>>,
     },
@@ -123,6 +125,8 @@ pub(super) enum Order {
         service: ServiceType,
         /// Only if it still has this number.
         public: Option<PublicId>,
+        /// Only if it is in one of these states.
+        seen: Option<Vec<Version>>,
         /// Who waits.
         caller: oneshot::Sender<Answer<bool>>,
     },
@@ -192,9 +196,11 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 service,
                 prefix,
                 public,
+                seen,
                 caller,
             } => {
-                let rotated = rooms.rotate(&user, &service, &prefix, public.as_ref());
+                let only = (public.as_ref(), seen.as_deref());
+                let rotated = rooms.rotate(&user, &service, &prefix, only);
                 let _ = caller.send(rotated.await);
             }
             Order::Change {
@@ -239,9 +245,11 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 user,
                 service,
                 public,
+                seen,
                 caller,
             } => {
-                let _ = caller.send(rooms.remove(&user, &service, public.as_ref()).await);
+                let only = (public.as_ref(), seen.as_deref());
+                let _ = caller.send(rooms.remove(&user, &service, only).await);
             }
             Order::Switch { user, off, caller } => {
                 let _ = caller.send(rooms.switch(&user, off).await);
@@ -397,12 +405,13 @@ impl Rooms {
         user: &UserId,
         service: &ServiceType,
         prefix: &InstancePrefix,
-        only: Option<&PublicId>,
+        (only, seen): (Option<&PublicId>, Option<&[Version]>),
     ) -> Answer<Option<Granted>> {
         for _ in 0..TRIES {
             let Some(mut stored) = self.meant(user, service, only).await? else {
                 return Ok(None);
             };
+            version::admits(seen, &stored.row)?;
             let id = self.new_id(user, prefix)?;
             let sealed_id = self
                 .vault
@@ -440,11 +449,12 @@ impl Rooms {
         &self,
         user: &UserId,
         service: &ServiceType,
-        public: Option<&PublicId>,
+        (only, seen): (Option<&PublicId>, Option<&[Version]>),
     ) -> Answer<bool> {
-        let Some(stored) = self.meant(user, service, public).await? else {
+        let Some(stored) = self.meant(user, service, only).await? else {
             return Ok(false);
         };
+        version::admits(seen, &stored.row)?;
         failpoint::reach("instance.before_remove");
         let gone = self.store.remove_instance(&stored.row.public).await?;
         failpoint::reach("instance.removed");

@@ -268,6 +268,20 @@ impl Instances {
         service: &ServiceType,
         prefix: &InstancePrefix,
     ) -> Result<Option<Granted>, InstanceError> {
+        self.rotate_seen(user, service, prefix, None).await
+    }
+
+    /// The same, with `seen` only if the instance is in one of these states.
+    ///
+    /// # Errors
+    /// As [`Instances::rotate`], or it is in another state than was seen.
+    pub async fn rotate_seen(
+        &self,
+        user: &UserId,
+        service: &ServiceType,
+        prefix: &InstancePrefix,
+        seen: Option<Vec<Version>>,
+    ) -> Result<Option<Granted>, InstanceError> {
         let (service, prefix) = (service.clone(), prefix.clone());
         let public = None;
         self.ask(user, |user, caller| Order::Rotate {
@@ -275,6 +289,7 @@ impl Instances {
             service,
             prefix,
             public,
+            seen,
             caller,
         })
         .await
@@ -291,11 +306,12 @@ impl Instances {
         service: &ServiceType,
     ) -> Result<bool, InstanceError> {
         let service = service.clone();
-        let public = None;
+        let (public, seen) = (None, None);
         self.ask(user, |user, caller| Order::Remove {
             user,
             service,
             public,
+            seen,
             caller,
         })
         .await
@@ -309,11 +325,24 @@ impl Instances {
         let Some(row) = self.rooms.store.instance_by_public(public).await? else {
             return Ok(false);
         };
-        let (service, public) = (row.service, Some(row.public));
+        self.remove_seen(&row, None).await
+    }
+
+    /// Removes this instance, with `seen` only if it is in one of these states. `false` when it is gone.
+    ///
+    /// # Errors
+    /// As [`Instances::remove`], or it is in another state than was seen.
+    pub async fn remove_seen(
+        &self,
+        row: &InstanceRow,
+        seen: Option<Vec<Version>>,
+    ) -> Result<bool, InstanceError> {
+        let (service, public) = (row.service.clone(), Some(row.public.clone()));
         self.ask(&row.user, |user, caller| Order::Remove {
             user,
             service,
             public,
+            seen,
             caller,
         })
         .await

@@ -258,6 +258,7 @@ mod tests {
             label: None,
             rotated_at: None,
             credential: CredentialState::Good,
+            credential_at: Timestamp::from_millis(0),
         };
         let stored = StoredInstance {
             row,

@@ -1,30 +1,53 @@
-//! Tells one state of an instance from the next, so that of two editors the later one learns that
-//! there was an earlier one. Pure.
+//! Tells one state of an instance, or of a user, from the next, so that of two editors the later one
+//! learns that there was an earlier one. Pure.
 //!
-//! Made of what can be changed of the instance and of nothing else: a request, which moves the time
-//! of last use, makes no new version.
+//! Made of what can be changed of it and of nothing else: a request, which moves the time of last use,
+//! makes no new version. Another credential does, also one that a provider has given in the place of
+//! one that ended.
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use crate::ids::Label;
-use crate::store::InstanceRow;
+use super::error::InstanceError;
+use crate::ids::{GroupName, Label, Timestamp};
+use crate::store::{InstanceRow, UserRow};
 
 /// Bytes of the digest that are kept: it tells states of one instance apart, and proves nothing.
 const BYTES: usize = 8;
 
-/// The state of an instance, as its readers can compare it.
+/// The state of an instance or a user, as its readers can compare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version([u8; BYTES]);
 
 impl Version {
     /// That of this row.
     pub fn of(row: &InstanceRow) -> Self {
+        let times = [
+            row.rotated_at,
+            row.expires_at,
+            row.disabled_at,
+            row.credential.expired_at(),
+            Some(row.credential_at),
+        ];
+        // No label is empty.
+        let label = row.label.as_ref().map_or("", Label::as_str);
+        Self::made_of(row.public.as_str(), &times, label)
+    }
+
+    /// That of a user. What they own and show has states of its own.
+    pub fn of_user(row: &UserRow) -> Self {
+        let times = [Some(row.created_at), row.disabled_at];
+        // No group is without a name.
+        let group = row.group.as_ref().map_or("", GroupName::as_str);
+        Self::made_of(row.id.as_str(), &times, group)
+    }
+
+    fn made_of(name: &str, times: &[Option<Timestamp>], word: &str) -> Self {
         let mut hash = Sha256::new();
-        hash.update(row.public.as_str().as_bytes());
-        for time in [row.rotated_at, row.expires_at, row.disabled_at] {
+        hash.update(name.as_bytes());
+        for time in times {
             match time {
                 None => hash.update([0_u8]),
                 Some(at) => {
@@ -33,8 +56,7 @@ impl Version {
                 }
             }
         }
-        // No label is empty.
-        hash.update(row.label.as_ref().map_or("", Label::as_str).as_bytes());
+        hash.update(word.as_bytes());
         let digest: [u8; 32] = hash.finalize().into();
         let mut kept = [0; BYTES];
         kept.copy_from_slice(&digest[..BYTES]);
@@ -45,6 +67,18 @@ impl Version {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;
         bytes.try_into().ok().map(Self)
+    }
+}
+
+/// Is the instance in one of the states that were seen, if that matters?
+///
+/// # Errors
+/// It is not.
+pub(super) fn admits(seen: Option<&[Version]>, row: &InstanceRow) -> Result<(), InstanceError> {
+    let version = Version::of(row);
+    match seen {
+        Some(seen) if !seen.contains(&version) => Err(InstanceError::Changed),
+        _ => Ok(()),
     }
 }
 
@@ -74,6 +108,7 @@ mod tests {
             label: None,
             rotated_at: None,
             credential: CredentialState::Good,
+            credential_at: Timestamp::from_millis(1),
         }
     }
 
@@ -81,11 +116,13 @@ mod tests {
     fn each_change_makes_another_version_and_a_use_does_not() {
         let at = Some(Timestamp::from_millis(7));
         let mut seen = vec![Version::of(&row())];
-        let changes: [fn(&mut InstanceRow, Option<Timestamp>); 4] = [
+        let changes: [fn(&mut InstanceRow, Option<Timestamp>); 6] = [
             |row, _| row.label = Some(Label::parse("x").unwrap()),
             |row, at| row.expires_at = at,
             |row, at| row.disabled_at = at,
             |row, at| row.rotated_at = at,
+            |row, at| row.credential = at.into(),
+            |row, at| row.credential_at = at.unwrap(),
         ];
         for change in changes {
             let mut changed = row();
@@ -97,6 +134,38 @@ mod tests {
         let mut used = row();
         used.last_used_at = at;
         assert_eq!(Version::of(&used), seen[0]);
+    }
+
+    #[test]
+    fn each_change_of_a_user_makes_another_version_and_an_instance_more_does_not() {
+        let user = UserRow {
+            id: UserId::parse("alice").unwrap(),
+            created_at: Timestamp::from_millis(1),
+            instances: 0,
+            disabled_at: None,
+            group: None,
+        };
+        let first = Version::of_user(&user);
+        let off = UserRow {
+            disabled_at: Some(Timestamp::from_millis(7)),
+            ..user.clone()
+        };
+        let grouped = UserRow {
+            group: Some(GroupName::parse("pro").unwrap()),
+            ..user.clone()
+        };
+        let again = UserRow {
+            created_at: Timestamp::from_millis(2),
+            ..user.clone()
+        };
+        for changed in [off, grouped, again] {
+            assert_ne!(Version::of_user(&changed), first);
+        }
+        let owns = UserRow {
+            instances: 1,
+            ..user
+        };
+        assert_eq!(Version::of_user(&owns), first);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Service {
                 let request = self.credential(request, found, target).await?;
                 Ok((request, admitted))
             }
-            Err(Refusal::RateLimited { denied, .. }) => {
+            Err(Refusal::RateLimited(denied)) => {
                 Err(Refusal::limited_call(denied, request, &found.service.spec).await)
             }
             Err(refusal) => Err(refusal),
@@ -45,7 +45,7 @@ impl Service {
         let admitted = self
             .limits
             .admit(&found.service.spec, seat, asks_for_stream)
-            .map_err(Refusal::limited)?;
+            .map_err(Refusal::RateLimited)?;
         let headers = request.headers();
         // What is sent on is made of the decoded body (RFC 9112 §6.1).
         let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);

@@ -3,12 +3,15 @@
 //! Every rule names its source. Whatever is not named
 //! here passes as it came.
 
+use std::borrow::Cow;
+
 use data_encoding::BASE64;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::template::Template;
+use super::tokens;
 use crate::config::spec::InjectSpec;
 use crate::ids::{Port, UserId};
 use crate::secret::Secret;
@@ -121,7 +124,10 @@ impl Injection {
             let name = name
                 .or_else(|| last.clone())
                 .expect("the first item has a name");
-            if !self.strips(&name) && !named.contains(&name) {
+            if !self.strips(&name)
+                && !named.contains(&name)
+                && let Some(header) = tokens::without(&name, header)
+            {
                 headers.append(&name, header);
             }
             last = Some(name);
@@ -160,14 +166,16 @@ impl Injection {
         Ok(headers)
     }
 
-    /// The query that the service gets: the client's, without what is injected, and that.
+    /// The query that the service gets: the client's, without tokens of ours and without what is
+    /// injected, and that.
     pub fn query<'a>(
         &self,
         client: Option<&str>,
         value: impl Fn(&str) -> Option<&'a str> + Copy,
     ) -> Option<String> {
+        let client = client.map(tokens::in_query);
         if self.query.is_empty() {
-            return client.map(str::to_owned);
+            return client.map(Cow::into_owned);
         }
         let injects = |pair: &str| {
             let name = pair
@@ -180,6 +188,7 @@ impl Injection {
                 .any(|(own, _)| percent_encoding::percent_decode_str(own).eq(name.clone()))
         };
         let mut pairs: Vec<String> = client
+            .as_deref()
             .unwrap_or_default()
             .split('&')
             .filter(|pair| !pair.is_empty() && !injects(pair))
@@ -216,6 +225,7 @@ impl Injection {
             "host" => true,
             _ if is_hop_by_hop(name) => true,
             _ if name.starts_with("x-mcpm-") || name.starts_with("x-forwarded-") => true,
+            _ if is_of_proxies(name) => true,
             _ => self.names.iter().any(|own| own == name),
         }
     }
@@ -333,6 +343,51 @@ fn map_location(
 fn folded(name: &str) -> String {
     let fold = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     name.chars().map(fold).collect()
+}
+
+/// What only proxies say: by whom, from where and for which path a request was made. Servers believe it of
+/// whoever connects to them from this machine, and frameworks route by some of it.
+fn is_of_proxies(name: &str) -> bool {
+    matches!(
+        name,
+        // Addresses: of nginx, Apache, Cloudflare, Akamai, Fastly, Azure, AWS, Envoy, Fly, Google.
+        "x-forwarded"
+            | "x-real-ip"
+            | "x-real-port"
+            | "x-client-ip"
+            | "client-ip"
+            | "true-client-ip"
+            | "x-cluster-client-ip"
+            | "x-remote-ip"
+            | "x-remote-addr"
+            | "x-originating-ip"
+            | "x-original-forwarded-for"
+            | "x-proxyuser-ip"
+            | "cf-connecting-ip"
+            | "cf-connecting-ipv6"
+            | "cf-pseudo-ipv4"
+            | "fastly-client-ip"
+            | "fly-client-ip"
+            | "x-azure-clientip"
+            | "x-azure-socketip"
+            | "x-appengine-user-ip"
+            | "x-envoy-external-address"
+            // Hosts and paths: of IIS, Symfony, Zend, Envoy, WSGI.
+            | "x-host"
+            | "x-original-host"
+            | "x-original-url"
+            | "x-original-uri"
+            | "x-rewrite-url"
+            | "x-envoy-original-path"
+            | "x-script-name"
+            | "script-name"
+            // Files that a proxy would send in the place of an answer (Rack).
+            | "x-sendfile-type"
+            | "x-accel-mapping"
+            // Users.
+            | "remote-user"
+            | "x-remote-user"
+    )
 }
 
 /// RFC 9110 §7.6.1, and what older proxies added to it.

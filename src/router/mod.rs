@@ -4,12 +4,12 @@
 //! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance,
 //! access (`access.rs`; `resource.rs` says where a token is to be had), admission (`admission.rs`: limits, and
 //! an OAuth token that has expired is waited for), wait for a service that restarts (`hold.rs`), headers
-//! (`headers.rs`, `template.rs`), forward (`upstream.rs`), answer (`stream.rs`, `refusal.rs`), count. All that
+//! (`headers.rs`, `template.rs`, `tokens.rs`), forward (`upstream.rs`), answer (`stream.rs`, `refusal.rs`), count. All that
 //! it needs lies in two tables, [`ServiceTable`] and `instances::InstanceTable`: nothing is asked and nothing
 //! is locked on the way of a request that is let through, and no body is collected; but for such a token.
 //!
 //! * Refusals of strangers take the same steps whatever the reason, so that time tells nothing.
-//! * No client header under a name that the router sets ever reaches a service.
+//! * No client header under a name that the router sets ever reaches a service, and no token of ours.
 //! * A request that was written to a service is never sent a second time. One that was not waits
 //!   while its service restarts (`hold.rs`).
 //!
@@ -22,6 +22,7 @@ mod cors;
 mod access;
 mod resource;
 mod template;
+mod tokens;
 pub mod headers;
 mod rpc;
 mod refusal;
@@ -35,10 +36,12 @@ mod counted;
 mod upgrade;
 mod service;
 mod admission;
+mod mcp;
 mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use mcp::Sessions;
 pub use origin::Names;
 pub use serve::{Router, RouterConfig, RouterRooms};
 pub use tables::{Routable, Run, ServiceEntry, ServiceTable, Services};

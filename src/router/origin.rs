@@ -1,14 +1,19 @@
 //! Is a request meant for us? `Host` and `Origin`, against the names we go by. Pure.
 //!
-//! On a loopback address this is what keeps web pages out that point a name of their own at it
-//! (DNS rebinding); it holds for the API as well. A request
-//! without `Origin` comes from no page. Pages that the operator has named may call from elsewhere
+//! This is what keeps web pages out that point a name of their own at our address (DNS rebinding), on
+//! a loopback address as on one inside a company; it holds for the API as well. A page that came from
+//! an address instead of a name came from that very address: hence a listener that is open to others
+//! goes by every address. Its `/health`, which tells nothing, is for whoever asks: balancers name hosts of
+//! their own, or none. A request without `Origin` comes from no page. Pages that the operator has named may call from elsewhere
 //! (`cors.rs`), under a name of ours.
 
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Uri};
+
+/// Says that we live, and nothing else.
+const HEALTH: &str = "/health";
 
 /// The names we go by.
 #[derive(Clone, Debug, Default)]
@@ -90,8 +95,8 @@ impl Names {
     /// Checks the names of a request.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Stranger> {
         let host = host(request);
-        // A listener that is open to others goes by names that only its operator knows.
-        if self.loopback && !host.is_some_and(|host| self.is_ours(host)) {
+        let is_for_all = !self.loopback && request.uri().path() == HEALTH;
+        if !is_for_all && !host.is_some_and(|host| self.is_ours(host)) {
             return Err(Stranger::Host);
         }
         if self.page(request.headers()).is_some() {
@@ -112,6 +117,7 @@ impl Names {
 
     fn is_ours(&self, host: &str) -> bool {
         is_loopback(host)
+            || (!self.loopback && is_address(host))
             || self.public.as_ref().is_some_and(|public| {
                 // A proxy before us may leave its own port on, or ours.
                 name_of(&public.authority).eq_ignore_ascii_case(name_of(host))
@@ -153,6 +159,18 @@ fn is_loopback(authority: &str) -> bool {
         || name
             .parse::<std::net::Ipv4Addr>()
             .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An address in the place of a name (RFC 3986 §3.2.2).
+fn is_address(authority: &str) -> bool {
+    let name = name_of(authority);
+    let inner = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    match inner {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => name.parse::<std::net::Ipv4Addr>().is_ok(),
+    }
 }
 
 /// Without the port.
@@ -260,7 +278,49 @@ mod tests {
             Some("http://localhost:3000"),
             Err(Stranger::Origin),
         );
-        check(&open, "anything.example", None, Ok(()));
+    }
+
+    #[test]
+    fn a_listener_that_is_open_to_others_goes_by_addresses_and_by_its_public_name() {
+        let names = Names::new(false, Some("https://mcp.example.com"));
+        for host in [
+            "10.0.0.5:8080",
+            "203.0.113.9",
+            "[2001:db8::1]:8080",
+            "[::1]",
+            "localhost:8080",
+            "mcp.example.com",
+            "MCP.example.com:8080",
+        ] {
+            check(&names, host, None, Ok(()));
+        }
+        for host in [
+            "evil.example:8080",
+            "10.0.0.5.evil.example",
+            "mcp.example.com.evil.example",
+            "10.0.0",
+            "[10.0.0.5]",
+            "[evil]",
+            "",
+        ] {
+            check(&names, host, None, Err(Stranger::Host));
+        }
+        // A page that has come from an address is of that address, and none of ours.
+        let page = Some("http://evil.example");
+        check(&names, "10.0.0.5:8080", page, Err(Stranger::Origin));
+        let bare = Names::new(false, None);
+        check(&bare, "anything.example", None, Err(Stranger::Host));
+        for request in [
+            Request::get("/health").header("host", "lb.internal"),
+            Request::get("/health"),
+        ] {
+            let request = request.body(()).unwrap();
+            assert_eq!(bare.check(&request), Ok(()));
+            // Nobody balances what only this machine reaches.
+            assert_eq!(Names::new(true, None).check(&request), Err(Stranger::Host));
+        }
+        let more = Request::get("/health/x").header("host", "lb.internal");
+        assert_eq!(bare.check(&more.body(()).unwrap()), Err(Stranger::Host));
     }
 
     #[test]

@@ -54,12 +54,7 @@ pub(super) enum Refusal {
     /// The rest of the path leaves the instance's part of it.
     BadPath,
     /// More than the instance, its user or the service may be sent.
-    RateLimited {
-        /// Which limit, and for how long.
-        denied: Denied,
-        /// What was called, when that is answered as JSON-RPC.
-        call: Option<Call>,
-    },
+    RateLimited(Denied),
     /// The body is larger than this many bytes.
     BodyTooLarge(u64),
     /// The client stopped sending its body.
@@ -84,8 +79,29 @@ pub(super) enum Refusal {
     CredentialsExpired {
         /// Whose credential it is, for people.
         service: String,
-        /// What was called, when it is JSON-RPC.
-        call: Option<Call>,
+    },
+    /// No such session of this instance.
+    UnknownSession(
+        /// Of the request that named it, as it was spelt.
+        Option<Box<str>>,
+    ),
+    /// An answer that is one JSON text, and larger than the router reads.
+    AnswerTooLarge,
+    /// A body that is no message of JSON-RPC.
+    BadMessage {
+        /// Of JSON-RPC.
+        number: i32,
+        /// What is wrong with it.
+        why: String,
+        /// Of the request, as it was spelt.
+        id: Option<Box<str>>,
+    },
+    /// The same of a call, whose client takes an error status for the end.
+    Call {
+        /// Why.
+        refusal: Box<Refusal>,
+        /// What was called.
+        call: Call,
     },
     /// The router is ending.
     Draining,
@@ -100,12 +116,18 @@ impl Refusal {
         } else {
             None
         };
-        Self::CredentialsExpired { service, call }
+        Self::CredentialsExpired { service }.of(call)
     }
 
-    /// What a request is told that is more than may be sent, as plain HTTP.
-    pub(super) fn limited(denied: Denied) -> Self {
-        Self::RateLimited { denied, call: None }
+    /// What a call is told; without one, the request.
+    pub(super) fn of(self, call: Option<Call>) -> Self {
+        match call {
+            Some(call) => Self::Call {
+                refusal: Box::new(self),
+                call,
+            },
+            None => self,
+        }
     }
 
     /// The same, as the client of this request survives it: an error status where it connects, and an
@@ -120,7 +142,7 @@ impl Refusal {
         } else {
             None
         };
-        Self::RateLimited { denied, call }
+        Self::RateLimited(denied).of(call)
     }
 
     fn status(&self) -> StatusCode {
@@ -132,9 +154,13 @@ impl Refusal {
             Self::BadPath | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::RateLimited { .. } | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::UnknownSession(_) => StatusCode::NOT_FOUND,
+            Self::BadMessage { .. } => StatusCode::BAD_REQUEST,
+            Self::Call { .. } => StatusCode::OK,
+            Self::RateLimited(_) | Self::Guessing(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::AnswerTooLarge => StatusCode::BAD_GATEWAY,
             Self::Unavailable | Self::Draining | Self::Unchecked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -155,7 +181,11 @@ impl Refusal {
             Self::UnknownHost => "unknown_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::BadPath => "bad_path",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::AnswerTooLarge => "answer_too_large",
+            Self::UnknownSession(_) => "unknown_session",
+            Self::BadMessage { .. } => "bad_message",
+            Self::Call { refusal, .. } => refusal.code(),
+            Self::RateLimited(_) => "rate_limited",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BadBody => "bad_body",
@@ -172,14 +202,16 @@ impl Refusal {
     /// Is it ours or the service's fault, so that it counts as a failed request? All others are the
     /// client's, and no request of the instance.
     pub(super) fn is_failure(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Unavailable
-                | Self::Draining
-                | Self::UpstreamFailed
-                | Self::UpstreamTimeout
-                | Self::CredentialUnavailable(_)
-        )
+            | Self::Draining
+            | Self::UpstreamFailed
+            | Self::AnswerTooLarge
+            | Self::UpstreamTimeout
+            | Self::CredentialUnavailable(_) => true,
+            Self::Call { refusal, .. } => refusal.is_failure(),
+            _ => false,
+        }
     }
 
     /// Is it about what the client has done, so that the audit log counts it? Clients look for OAuth
@@ -193,13 +225,17 @@ impl Refusal {
             | Self::UnknownHost
             | Self::ForeignOrigin
             | Self::BadPath
-            | Self::RateLimited { .. }
+            | Self::RateLimited(_)
+            | Self::UnknownSession(_)
             | Self::BodyTooLarge(_)
             | Self::BadMethod
             | Self::BadCoding
             | Self::BadCredential
             | Self::CredentialsExpired { .. } => true,
+            Self::Call { refusal, .. } => refusal.is_audited(),
             Self::NoDiscovery
+            | Self::AnswerTooLarge
+            | Self::BadMessage { .. }
             | Self::Unchecked
             | Self::BodyTimeout
             | Self::BadBody
@@ -237,7 +273,11 @@ impl Refusal {
             }
             Self::ForeignOrigin => "pages of this origin may not call this server".to_owned(),
             Self::BadPath => "a path to this service may hold no `..`".to_owned(),
-            Self::RateLimited { denied, .. } => {
+            Self::AnswerTooLarge => "the service has answered with more than 64 MiB".to_owned(),
+            Self::UnknownSession(_) => "Session not found".to_owned(),
+            Self::BadMessage { why, .. } => why.clone(),
+            Self::Call { refusal, .. } => refusal.detail(),
+            Self::RateLimited(denied) => {
                 let seconds = self.retry_after().unwrap_or(1);
                 format!("{denied}; try again in {seconds} s")
             },
@@ -270,10 +310,7 @@ impl Refusal {
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3).
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited {
-                denied: Denied { wait, .. },
-                ..
-            }
+            Self::RateLimited(Denied { wait, .. })
             | Self::Guessing(wait)
             | Self::CredentialUnavailable(wait) => {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -281,33 +318,57 @@ impl Refusal {
             }
             Self::Unavailable | Self::Draining | Self::UpstreamTimeout => Some(1),
             Self::Unchecked => Some(5),
+            Self::Call { refusal, .. } => refusal.retry_after(),
             _ => None,
         }
     }
 
-    /// The call that is answered as JSON-RPC, and with which error.
-    fn call(&self) -> Option<(i32, &Call)> {
+    /// As an error of JSON-RPC.
+    fn number(&self) -> i32 {
         match self {
-            Self::CredentialsExpired { call, .. } => {
-                Some((rpc::CREDENTIALS_EXPIRED, call.as_ref()?))
-            }
-            Self::RateLimited { call, .. } => Some((rpc::RATE_LIMITED, call.as_ref()?)),
-            _ => None,
+            Self::Unavailable | Self::Draining => rpc::SERVICE_UNAVAILABLE,
+            Self::UpstreamTimeout => rpc::UPSTREAM_TIMEOUT,
+            Self::RateLimited(_) | Self::Guessing(_) => rpc::RATE_LIMITED,
+            Self::CredentialsExpired { .. } | Self::BadCredential => rpc::CREDENTIALS_EXPIRED,
+            Self::BodyTooLarge(_) => rpc::BODY_TOO_LARGE,
+            Self::UpstreamFailed | Self::AnswerTooLarge => rpc::UPSTREAM_FAILED,
+            Self::CredentialUnavailable(_) => rpc::CREDENTIALS_UNAVAILABLE,
+            Self::UnknownSession(_) => rpc::UNKNOWN_SESSION,
+            Self::BadMessage { number, .. } => *number,
+            Self::Call { refusal, .. } => refusal.number(),
+            _ => rpc::INTERNAL,
         }
+    }
+
+    /// The same, as JSON. One that is like one of the SDKs' own has nothing beside it.
+    pub(super) fn error(&self, request_id: &str) -> String {
+        let (number, message) = (self.number(), &*self.detail());
+        if matches!(self, Self::UnknownSession(_) | Self::BadMessage { .. }) {
+            return serde_json::json!({ "code": number, "message": message }).to_string();
+        }
+        let error = rpc::Error {
+            number,
+            code: self.code(),
+            message,
+            request_id,
+            retry_after: self.retry_after(),
+        };
+        error.json()
     }
 
     /// The answer.
     pub(super) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         let id = request_id.to_str().unwrap_or_default();
-        if let Some((number, call)) = self.call() {
-            let error = rpc::Error {
-                number,
-                code: self.code(),
-                message: &self.detail(),
-                request_id: id,
-                retry_after: self.retry_after(),
-            };
-            return rpc_answer(call, &error, request_id);
+        match self {
+            Self::Call { refusal, call } => {
+                let text = call.refused(&refusal.error(id));
+                return rpc_answer(self.status(), text, request_id);
+            }
+            Self::UnknownSession(call) | Self::BadMessage { id: call, .. } => {
+                let text = rpc::answer(call.as_deref().unwrap_or("null"), &self.error(id));
+                return rpc_answer(self.status(), Some(text), request_id);
+            }
+            _ => {}
         }
         let problem = Problem::new(self.status(), self.code(), self.detail(), id);
         let text = serde_json::to_vec(&problem).expect("a problem holds nothing that JSON can't");
@@ -341,10 +402,15 @@ fn may_be_rpc(request: &Request<Incoming>, spec: &ServiceSpec) -> bool {
 }
 
 /// The same as JSON-RPC: clients show an error of a call to people, and take an error status for the end.
-fn rpc_answer(call: &Call, error: &rpc::Error<'_>, request_id: &HeaderValue) -> Response<Body> {
-    let mut response = match call.refused(error) {
+fn rpc_answer(
+    status: StatusCode,
+    text: Option<String>,
+    request_id: &HeaderValue,
+) -> Response<Body> {
+    let mut response = match text {
         Some(text) => {
             let mut response = Response::new(Body::fixed(Bytes::from(text)));
+            *response.status_mut() = status;
             let kind = HeaderValue::from_static("application/json");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response

@@ -1,7 +1,6 @@
 //! What a request asks by JSON-RPC that the router answers itself, and that answer.
-//!
-//! Only for requests that go to no service: of all others no body is collected.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,7 +8,9 @@ use http::Request;
 use http::header::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 /// A body of a request that is refused anyway: what is longer is refused as plain HTTP.
@@ -17,25 +18,42 @@ const BODY_MAX: usize = 256 * 1024;
 /// And what takes longer to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Outside of what JSON-RPC and MCP keep for themselves.
-pub(super) const CREDENTIALS_EXPIRED: i32 = -33004;
-/// The same.
+/// The service is not there, and will be: this and the next ones lie outside of what JSON-RPC and MCP
+/// keep for themselves.
+pub(super) const SERVICE_UNAVAILABLE: i32 = -33001;
+/// It did not answer in time.
+pub(super) const UPSTREAM_TIMEOUT: i32 = -33002;
+/// More than may be sent.
 pub(super) const RATE_LIMITED: i32 = -33003;
+/// The credential is taken no longer.
+pub(super) const CREDENTIALS_EXPIRED: i32 = -33004;
+/// More than a body may hold.
+pub(super) const BODY_TOO_LARGE: i32 = -33005;
+/// It ended before it answered, or spoke nonsense.
+pub(super) const UPSTREAM_FAILED: i32 = -33006;
+/// A token cannot be refreshed just now.
+pub(super) const CREDENTIALS_UNAVAILABLE: i32 = -33007;
+/// As the SDKs' servers say it.
+pub(super) const UNKNOWN_SESSION: i32 = -32001;
+/// What nothing else says.
+pub(super) const INTERNAL: i32 = -32603;
 
-const SESSION_ID: &str = "mcp-session-id";
-const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+/// `Mcp-Session-Id`.
+pub(super) const SESSION_ID: &str = "mcp-session-id";
+/// `MCP-Protocol-Version`.
+pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 /// The first revision without sessions. Revisions are dates, and compare as texts.
-const SESSIONLESS: &[u8] = b"2026-07-28";
+pub(super) const SESSIONLESS: &[u8] = b"2026-07-28";
 
-/// What was called.
+/// What was called; ids as they were spelt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// One request, of this id.
-    One(Value),
+    One(Box<str>),
     /// The one with which a client connects, `initialize` or `server/discover`.
-    Opening(Value),
+    Opening(Box<str>),
     /// Several in one body (revision 2025-03-26).
-    Batch(Vec<Value>),
+    Batch(Vec<Box<str>>),
     /// Nothing that has an answer: notifications, and answers to the service.
     Notice,
 }
@@ -80,40 +98,54 @@ pub(super) async fn read(request: Request<Incoming>) -> Option<Call> {
     parse(&timeout(BODY_TIMEOUT, collect).await.ok()??)
 }
 
+/// `None` when it is no JSON-RPC.
 fn parse(body: &[u8]) -> Option<Call> {
-    match serde_json::from_slice(body).ok()? {
-        Value::Array(calls) => {
-            let is_rpc = !calls.is_empty() && calls.iter().all(is_message);
-            let ids: Vec<Value> = calls.iter().filter_map(id).collect();
-            is_rpc.then_some(if ids.is_empty() {
-                Call::Notice
-            } else {
-                Call::Batch(ids)
-            })
-        }
-        one if is_message(&one) => Some(match id(&one) {
-            Some(id) if is_opening(&one) => Call::Opening(id),
-            Some(id) => Call::One(id),
-            None => Call::Notice,
-        }),
-        _ => None,
+    let body = std::str::from_utf8(body).ok()?;
+    if let Ok(calls) = serde_json::from_str::<Vec<Message<'_>>>(body) {
+        let is_rpc = !calls.is_empty() && calls.iter().all(Message::is_rpc);
+        let ids: Vec<Box<str>> = calls.iter().filter_map(Message::call).collect();
+        return is_rpc.then_some(if ids.is_empty() {
+            Call::Notice
+        } else {
+            Call::Batch(ids)
+        });
     }
+    let one: Message<'_> = serde_json::from_str(body).ok()?;
+    one.is_rpc().then(|| match one.call() {
+        Some(id) if one.opens() => Call::Opening(id),
+        Some(id) => Call::One(id),
+        None => Call::Notice,
+    })
 }
 
-fn is_message(value: &Value) -> bool {
-    value.get("jsonrpc").is_some_and(|version| version == "2.0")
+/// What is read of a message.
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(default, borrow)]
+    jsonrpc: Cow<'a, str>,
+    #[serde(default, borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
 }
 
-fn is_opening(value: &Value) -> bool {
-    let method = value.get("method").and_then(Value::as_str);
-    matches!(method, Some("initialize" | "server/discover"))
-}
+impl Message<'_> {
+    fn is_rpc(&self) -> bool {
+        self.jsonrpc == "2.0"
+    }
 
-/// The id of a request.
-fn id(value: &Value) -> Option<Value> {
-    value.get("method")?;
-    let id = value.get("id")?;
-    (id.is_string() || id.is_number()).then(|| id.clone())
+    fn opens(&self) -> bool {
+        let method = self.method.as_deref();
+        matches!(method, Some("initialize" | "server/discover"))
+    }
+
+    /// The id of a request.
+    fn call(&self) -> Option<Box<str>> {
+        self.method.as_ref()?;
+        let id = self.id?.get();
+        let is_id = id.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
+        is_id.then(|| id.into())
+    }
 }
 
 impl Call {
@@ -122,34 +154,39 @@ impl Call {
         matches!(self, Self::Opening(_))
     }
 
-    /// The body that says so; `None` when there is nothing to answer.
-    pub(super) fn refused(&self, error: &Error<'_>) -> Option<Vec<u8>> {
-        let mut data = json!({ "code": error.code, "requestId": error.request_id });
-        if let Some(seconds) = error.retry_after {
+    /// The body that says so, made of an error as JSON; `None` when there is nothing to answer.
+    pub(super) fn refused(&self, error: &str) -> Option<String> {
+        match self {
+            Self::One(id) | Self::Opening(id) => Some(answer(id, error)),
+            Self::Batch(ids) => {
+                let all: Vec<String> = ids.iter().map(|id| answer(id, error)).collect();
+                Some(format!("[{}]", all.join(",")))
+            }
+            Self::Notice => None,
+        }
+    }
+}
+
+impl Error<'_> {
+    /// As it stands in an answer.
+    pub(super) fn json(&self) -> String {
+        let mut data = json!({ "code": self.code, "requestId": self.request_id });
+        if let Some(seconds) = self.retry_after {
             data["retryAfter"] = seconds.into();
         }
-        let one = |id: &Value| {
-            json!({
-                "jsonrpc": "2.0",
-                "id": id,
-                "error": {
-                    "code": error.number,
-                    "message": error.message,
-                    "data": data,
-                },
-            })
-        };
-        let answer = match self {
-            Self::One(id) | Self::Opening(id) => one(id),
-            Self::Batch(ids) => ids.iter().map(one).collect(),
-            Self::Notice => return None,
-        };
-        Some(serde_json::to_vec(&answer).expect("JSON can be written"))
+        json!({ "code": self.number, "message": self.message, "data": data }).to_string()
     }
+}
+
+/// An answer that is an error. `id` as it was spelt, and `error` are JSON.
+pub(super) fn answer(id: &str, error: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[track_caller]
@@ -160,11 +197,11 @@ mod tests {
     #[test]
     fn requests_are_told_from_what_has_no_answer() {
         let call = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#);
-        check(&call("7"), Some(Call::One(json!(7))));
-        check(&call(r#""7""#), Some(Call::One(json!("7"))));
+        check(&call("7"), Some(Call::One("7".into())));
+        check(&call(r#""7""#), Some(Call::One(r#""7""#.into())));
         check(
             &call("18446744073709551615"),
-            Some(Call::One(json!(u64::MAX))),
+            Some(Call::One("18446744073709551615".into())),
         );
         check(&call("null"), Some(Call::Notice));
         check(
@@ -177,10 +214,10 @@ mod tests {
         );
         for method in ["initialize", "server/discover"] {
             let opening = call("7").replace("tools/list", method);
-            check(&opening, Some(Call::Opening(json!(7))));
+            check(&opening, Some(Call::Opening("7".into())));
         }
         let batch = format!("[{},{}]", call("1"), call(r#""b""#));
-        check(&batch, Some(Call::Batch(vec![json!(1), json!("b")])));
+        check(&batch, Some(Call::Batch(vec!["1".into(), r#""b""#.into()])));
         for other in [
             "",
             "{}",
@@ -204,7 +241,7 @@ mod tests {
             retry_after: None,
         };
         let answer = |call: Call| -> Value {
-            serde_json::from_slice(&call.refused(&error).unwrap()).unwrap()
+            serde_json::from_str(&call.refused(&error.json()).unwrap()).unwrap()
         };
         let expected = json!({
             "jsonrpc": "2.0", "id": "7",
@@ -213,14 +250,14 @@ mod tests {
                 "data": {"code": "credentials_expired", "requestId": "q"}
             }
         });
-        assert_eq!(answer(Call::One(json!("7"))), expected);
-        let batch = answer(Call::Batch(vec![json!(1), json!(1.0)]));
+        assert_eq!(answer(Call::One(r#""7""#.into())), expected);
+        let batch = answer(Call::Batch(vec!["1".into(), "1.0".into()]));
         assert_eq!(
             (&batch[0]["id"], batch[1]["id"].to_string()),
             (&json!(1), "1.0".to_owned())
         );
-        assert_eq!(answer(Call::Opening(json!("7"))), expected);
-        assert_eq!(Call::Notice.refused(&error), None);
+        assert_eq!(answer(Call::Opening(r#""7""#.into())), expected);
+        assert_eq!(Call::Notice.refused("{}"), None);
         let limited = Error {
             number: RATE_LIMITED,
             code: "rate_limited",
@@ -228,7 +265,7 @@ mod tests {
             ..error
         };
         let said: Value =
-            serde_json::from_slice(&Call::One(json!(1)).refused(&limited).unwrap()).unwrap();
+            serde_json::from_str(&Call::One("1".into()).refused(&limited.json()).unwrap()).unwrap();
         assert_eq!(
             said["error"]["data"],
             json!({"code": "rate_limited", "requestId": "q", "retryAfter": 3})

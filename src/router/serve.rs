@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::drain::{Flight, Phase, Traffic};
+use super::mcp::Sessions;
 use super::origin::Names;
 use super::service::Service;
 use super::tables::Services;
@@ -83,6 +84,8 @@ pub struct RouterRooms {
     pub audit: Audit,
     /// Keeps tokens of providers fresh.
     pub oauth: OAuth,
+    /// Sessions of clients of MCP.
+    pub sessions: Sessions,
 }
 
 /// Handle to the router. Cheap to clone.
@@ -99,6 +102,7 @@ impl Router {
             limits,
             audit,
             oauth,
+            sessions,
         } = rooms;
         Self(Arc::new(Service {
             config,
@@ -108,6 +112,7 @@ impl Router {
             limits,
             audit,
             oauth,
+            sessions,
             api,
             flight: Flight::new(),
         }))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING,
 };
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version, request, response};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -19,6 +19,7 @@ use super::counted::Meter;
 use super::drain::Flight;
 use super::headers::{self, Facts, REQUEST_ID};
 use super::hold;
+use super::mcp::Sessions;
 use super::origin::{self, Stranger};
 use super::pass::Pass;
 use super::path::{self, Route, Target};
@@ -30,15 +31,16 @@ use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
 use crate::audit::{Audit, Visit, words};
+use crate::config::spec::Protocol;
 use crate::ids::{ServiceType, Timestamp};
 use crate::instances::{InstanceEntry, Instances, Tally};
-use crate::limits::{Admitted, Limits};
+use crate::limits::{Admitted, Limits, Seat, Slot};
 use crate::oauth::OAuth;
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
 
 /// Until the head of an answer: tools may work for minutes.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// All that a request needs.
 pub(super) struct Service {
@@ -49,6 +51,7 @@ pub(super) struct Service {
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
+    pub(super) sessions: Sessions,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
 }
@@ -59,6 +62,20 @@ enum Unsent {
     Refused(Refusal),
     /// It was, and the exchange failed.
     Failed(hyper::Error),
+}
+
+/// A request that is let through, without itself.
+pub(super) struct Errand<'a> {
+    pub(super) target: Target<'a>,
+    pub(super) instance: Pass,
+    pub(super) service: Arc<ServiceEntry>,
+    pub(super) meter: Meter,
+    /// Where it counts towards limits.
+    pub(super) seat: Option<Arc<Seat>>,
+    /// The stream that it has asked for.
+    pub(super) slot: Option<Slot>,
+    pub(super) id: &'a HeaderValue,
+    pub(super) peer: IpAddr,
 }
 
 /// An instance and its service, which this caller may use.
@@ -72,7 +89,7 @@ pub(super) struct Found {
 impl Service {
     /// Answers one request. Whatever is wrong becomes an answer.
     pub(super) async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Response<Body> {
@@ -98,7 +115,7 @@ impl Service {
     }
 
     async fn route(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         id: &HeaderValue,
         peer: IpAddr,
@@ -305,8 +322,8 @@ impl Service {
     }
 
     async fn forward(
-        &self,
-        mut request: Request<Incoming>,
+        self: &Arc<Self>,
+        request: Request<Incoming>,
         target: &Target<'_>,
         found: Found,
         admitted: Option<Admitted>,
@@ -318,7 +335,7 @@ impl Service {
             service,
             tally,
         } = found;
-        let (seat, mut slot) = match admitted {
+        let (seat, slot) = match admitted {
             Some(Admitted { seat, slot }) => (Some(seat), slot),
             None => (None, None),
         };
@@ -326,34 +343,68 @@ impl Service {
         if instance.touch(Timestamp::now()) {
             self.audit.first_use(&instance, visit(peer, id));
         }
-        let client = upgrade::wanted(&mut request);
-        let (prepared, fate) = self.prepare(
-            request,
-            target,
-            &instance,
-            &service,
-            &meter,
+        let errand = Errand {
+            target: *target,
+            instance,
+            service,
+            meter,
+            seat,
+            slot,
             id,
             peer,
-            client.is_some(),
-        )?;
+        };
+        if errand.service.spec.protocol == Protocol::Mcp && !upgrade::is_asked_for(&request) {
+            self.mcp(request, errand).await
+        } else {
+            self.pass_on(request, errand).await
+        }
+    }
+
+    /// Sends a request to its service as it is, and answers what comes back.
+    pub(super) async fn pass_on(
+        &self,
+        mut request: Request<Incoming>,
+        errand: Errand<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        let client = upgrade::wanted(&mut request);
+        let host = origin::host(&request).map(str::to_owned);
+        let (parts, body) = request.into_parts();
+        let mut parts = self.head(parts, host.as_deref(), &errand)?;
+        if client.is_some() {
+            upgrade::mark(&mut parts.headers);
+        }
+        let (pass, meter) = (errand.instance.clone(), errand.meter.clone());
+        let (body, fate) = RequestBody::new(body, self.config.max_body, pass, meter);
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            // Else a GET's would be left out: for hyper it has none.
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(TRANSFER_ENCODING, chunked);
+        }
+        let prepared = Request::from_parts(parts, body);
         let is_push = prepared.method() == Method::GET;
         let is_safe = prepared.method().is_safe();
-        let sending = tokio::time::timeout(HEAD_TIMEOUT, self.send(prepared, &instance));
+        let (instance, target, service) = (&errand.instance, &errand.target, &errand.service);
+        let sending = tokio::time::timeout(HEAD_TIMEOUT, self.send(prepared, instance));
         let sent = tokio::select! {
             biased;
             sent = sending => sent,
-            () = instance.revoked() => return Err(self.over(&instance, target)),
+            () = instance.revoked() => return Err(self.over(instance, target)),
         };
         // What was asked on behalf of an instance that is no more is answered to nobody.
         if instance.is_revoked() {
-            return Err(self.over(&instance, target));
+            return Err(self.over(instance, target));
         }
         let (mut response, lease) = match sent {
             Ok(Ok(answered)) => answered,
             Ok(Err(Unsent::Refused(refusal))) => return Err(refusal),
             Ok(Err(Unsent::Failed(error))) => {
-                return Err(failed(&error, &fate, self.config.max_body, &service, id));
+                return Err(failed(
+                    &error,
+                    &fate,
+                    self.config.max_body,
+                    service,
+                    errand.id,
+                ));
             }
             Err(_) => return Err(Refusal::UpstreamTimeout),
         };
@@ -368,28 +419,43 @@ impl Service {
                 client,
                 &mut response,
                 instance.clone(),
-                meter,
-                slot,
+                errand.meter.clone(),
+                errand.slot,
                 &self.flight,
             );
-            let dressed = self.dress(response, target, &instance, &service, id, true);
-            return Ok(dressed.map(|_| Body::empty()));
+            let (parts, _) = response.into_parts();
+            let mut parts = self.dress(parts, target, instance, service, errand.id);
+            upgrade::mark(&mut parts.headers);
+            return Ok(Response::from_parts(parts, Body::empty()));
         }
-        let is_stream = headers::is_event_stream(response.headers());
-        if let Some(seat) = seat.filter(|_| is_stream && slot.is_none()) {
-            let opened = self.limits.open_stream(&service.spec, &seat, is_safe);
-            slot = Some(opened.map_err(Refusal::limited)?);
+        let (parts, inner) = response.into_parts();
+        let is_stream = headers::is_event_stream(&parts.headers);
+        let parts = self.dress(parts, target, instance, service, errand.id);
+        let body = if is_stream {
+            let slot = self.open_stream(service, errand.seat.as_ref(), errand.slot, is_safe)?;
+            let end = stream::end(instance, &self.flight, is_push);
+            Body::event_stream(inner, lease, errand.instance, errand.meter, end, slot)
+        } else {
+            Body::answer(inner, lease, errand.instance, errand.meter)
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// The place of an answer that turns out to be a stream, unless it has one.
+    pub(super) fn open_stream(
+        &self,
+        service: &ServiceEntry,
+        seat: Option<&Arc<Seat>>,
+        slot: Option<Slot>,
+        is_safe: bool,
+    ) -> Result<Option<Slot>, Refusal> {
+        match seat {
+            Some(seat) if slot.is_none() => {
+                let opened = self.limits.open_stream(&service.spec, seat, is_safe);
+                opened.map(Some).map_err(Refusal::RateLimited)
+            }
+            _ => Ok(slot),
         }
-        Ok(self
-            .dress(response, target, &instance, &service, id, false)
-            .map(|inner| {
-                if is_stream {
-                    let end = stream::end(&instance, &self.flight, is_push);
-                    Body::event_stream(inner, lease, instance, meter, end, slot)
-                } else {
-                    Body::answer(inner, lease, instance, meter)
-                }
-            }))
     }
 
     /// Sends a request to its service as soon as that is there. One that nothing was written of,
@@ -417,34 +483,24 @@ impl Service {
                     tracing::debug!(%service, %error, "a request waits for the next run");
                     request = *unsent;
                 }
-                Err(SendError::Exchange(error)) => return Err(Unsent::Failed(error)),
+                Err(SendError::Exchange(error, _)) => return Err(Unsent::Failed(error)),
             }
             stale = Some(service);
         }
     }
 
-    /// The request as the service gets it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the facts of one request, used once"
-    )]
-    fn prepare(
+    /// The head of a request as the service gets it. `host` is the one that the client has named.
+    pub(super) fn head(
         &self,
-        request: Request<Incoming>,
-        target: &Target<'_>,
-        instance: &Pass,
-        service: &ServiceEntry,
-        meter: &Meter,
-        id: &HeaderValue,
-        peer: IpAddr,
-        upgrades: bool,
-    ) -> Result<(Request<RequestBody>, Fate), Refusal> {
+        mut parts: request::Parts,
+        host: Option<&str>,
+        errand: &Errand<'_>,
+    ) -> Result<request::Parts, Refusal> {
+        let (instance, service) = (&errand.instance, &errand.service);
         let credential = instance.credential().map_err(|_| Refusal::BadCredential)?;
         let value = |name: &str| credential.expose().get(name);
-        let host = origin::host(&request).map(str::to_owned);
-        let (mut parts, body) = request.into_parts();
-        let path =
-            path::upstream(&service.spec, &instance.public, target.rest).ok_or(Refusal::BadPath)?;
+        let path = path::upstream(&service.spec, &instance.public, errand.target.rest)
+            .ok_or(Refusal::BadPath)?;
         parts.uri = match service.injection.query(parts.uri.query(), value) {
             Some(query) => Uri::try_from(format!("{path}?{query}")),
             None => Uri::try_from(path),
@@ -455,9 +511,9 @@ impl Service {
         let facts = Facts {
             instance: instance.public.as_str(),
             user: &instance.user,
-            request_id: id,
-            peer,
-            host: host.as_deref(),
+            request_id: errand.id,
+            peer: errand.peer,
+            host,
             scheme: self.config.names.scheme(),
         };
         let made = service
@@ -468,30 +524,18 @@ impl Service {
             tracing::error!(%instance, %header, "a credential has characters that no header may have");
             Refusal::BadCredential
         })?;
-        if upgrades {
-            upgrade::mark(&mut parts.headers);
-        }
-        let (instance, meter) = (instance.clone(), meter.clone());
-        let (body, fate) = RequestBody::new(body, self.config.max_body, instance, meter);
-        if !body.is_end_stream() && body.size_hint().exact().is_none() {
-            // Else a GET's would be left out: for hyper it has none.
-            let chunked = HeaderValue::from_static("chunked");
-            parts.headers.insert(TRANSFER_ENCODING, chunked);
-        }
-        Ok((Request::from_parts(parts, body), fate))
+        Ok(parts)
     }
 
-    /// The answer as the client gets it.
-    fn dress(
+    /// The head of an answer as the client gets it.
+    pub(super) fn dress(
         &self,
-        response: Response<Incoming>,
+        mut parts: response::Parts,
         target: &Target<'_>,
         instance: &InstanceEntry,
         service: &ServiceEntry,
         id: &HeaderValue,
-        upgraded: bool,
-    ) -> Response<Incoming> {
-        let (mut parts, body) = response.into_parts();
+    ) -> response::Parts {
         let is_stream = headers::is_event_stream(&parts.headers);
         let paths = || {
             let public = format!("/{}/{}", target.id, target.service);
@@ -499,13 +543,10 @@ impl Service {
         };
         headers::response(&mut parts.headers, paths, service.spec.port, is_stream);
         parts.headers.insert(REQUEST_ID, id.clone());
-        if upgraded {
-            upgrade::mark(&mut parts.headers);
-        }
         // What was agreed with the service's connection says nothing about the client's.
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        Response::from_parts(parts, body)
+        parts
     }
 }
 

@@ -14,9 +14,11 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
 use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request};
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -33,7 +35,7 @@ const REQUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A service may pause so long within an answer that is no event stream.
 const ANSWER_SILENCE_MAX: Duration = Duration::from_secs(5 * 60);
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a body was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,12 +57,20 @@ pub(super) enum Cut {
 
 /// A client's body on its way to a service.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    inner: Words,
     left: u64,
     instance: Pass,
     meter: Meter,
     silence: Silence,
     fate: Fate,
+}
+
+/// Where a request's body comes from.
+enum Words {
+    /// The client, as it goes on.
+    Client(Incoming),
+    /// Whoever has read it, and counted it then.
+    Known(Option<Bytes>),
 }
 
 /// What became of a request's body, for whoever sent it: hyper tells only that sending failed.
@@ -79,7 +89,7 @@ impl RequestBody {
     pub(super) fn new(inner: Incoming, max: u64, instance: Pass, meter: Meter) -> (Self, Fate) {
         let fate = Fate::default();
         let body = Self {
-            inner,
+            inner: Words::Client(inner),
             left: max,
             instance,
             meter,
@@ -87,6 +97,47 @@ impl RequestBody {
             fate: fate.clone(),
         };
         (body, fate)
+    }
+
+    /// Words that are known, which may be none.
+    pub(super) fn known(words: Bytes, instance: Pass, meter: Meter) -> Self {
+        Self {
+            inner: Words::Known((!words.is_empty()).then_some(words)),
+            left: 0,
+            instance,
+            meter,
+            silence: Silence::new(REQUEST_SILENCE_MAX),
+            fate: Fate::default(),
+        }
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// It was cut.
+    pub(super) async fn collect(mut self) -> Result<Bytes, Cut> {
+        let declared = self.size_hint().exact().unwrap_or(0).min(self.left);
+        let mut whole = BytesMut::new();
+        let mut first: Option<Bytes> = None;
+        while let Some(frame) = self.frame().await {
+            let Ok(frame) = frame else {
+                return Err(self.fate.cut().unwrap_or(Cut::Broken));
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            // Mostly all of it comes at once.
+            match first.take() {
+                None if whole.is_empty() => first = Some(data),
+                None => whole.extend_from_slice(&data),
+                Some(before) => {
+                    whole.reserve(usize::try_from(declared).unwrap_or(0));
+                    whole.extend_from_slice(&before);
+                    whole.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(first.unwrap_or_else(|| whole.freeze()))
     }
 
     fn cut(&self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -108,7 +159,13 @@ impl HttpBody for RequestBody {
         if this.instance.is_revoked() {
             return this.cut(Cut::Revoked);
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let inner = match &mut this.inner {
+            Words::Client(inner) => inner,
+            Words::Known(words) => {
+                return Poll::Ready(words.take().map(|words| Ok(Frame::data(words))));
+            }
+        };
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
             ready!(this.silence.poll_over(cx));
             return this.cut(Cut::Stalled);
         };
@@ -130,12 +187,22 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Words::Client(inner) => inner.is_end_stream(),
+            Words::Known(words) => words.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Words::Client(inner) => inner.size_hint(),
+            Words::Known(words) => SizeHint::with_exact(length(words.as_ref())),
+        }
     }
+}
+
+fn length(words: Option<&Bytes>) -> u64 {
+    words.map_or(0, |words| words.len() as u64)
 }
 
 /// What a client is answered.
@@ -152,7 +219,12 @@ enum Source {
     Api(axum::body::Body),
     /// A service's.
     Service(Box<Answer>),
+    /// A service's, as the client is to see it (`mcp`).
+    Events(Events),
 }
+
+/// What of a service's events goes to the client.
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
 /// The rest of a service's answer.
 pub(super) struct Answer {
@@ -233,15 +305,17 @@ impl Body {
 
     /// A service's, which ends by itself.
     pub(super) fn answer(inner: Incoming, lease: Lease, instance: Pass, meter: Meter) -> Self {
-        Self::of(Source::Service(Box::new(Answer {
-            inner,
-            lease: Some(lease),
-            instance,
-            meter,
-            silence: Some(Silence::new(ANSWER_SILENCE_MAX)),
-            end: None,
-            slot: None,
-        })))
+        Self::whole(Answer::finite(inner, lease, instance, meter))
+    }
+
+    /// What was made of a service's events.
+    pub(super) fn events(events: Events) -> Self {
+        Self::of(Source::Events(events))
+    }
+
+    /// A service's, as it comes.
+    pub(super) fn whole(answer: Answer) -> Self {
+        Self::of(Source::Service(Box::new(answer)))
     }
 
     /// A service's event stream, which may be silent for as long as it likes.
@@ -253,7 +327,34 @@ impl Body {
         end: End,
         slot: Option<Slot>,
     ) -> Self {
-        Self::of(Source::Service(Box::new(Answer {
+        Self::whole(Answer::endless(inner, lease, instance, meter, end, slot))
+    }
+}
+
+impl Answer {
+    /// One that ends by itself.
+    pub(super) fn finite(inner: Incoming, lease: Lease, instance: Pass, meter: Meter) -> Self {
+        Self {
+            inner,
+            lease: Some(lease),
+            instance,
+            meter,
+            silence: Some(Silence::new(ANSWER_SILENCE_MAX)),
+            end: None,
+            slot: None,
+        }
+    }
+
+    /// One that may be silent for as long as it likes.
+    pub(super) fn endless(
+        inner: Incoming,
+        lease: Lease,
+        instance: Pass,
+        meter: Meter,
+        end: End,
+        slot: Option<Slot>,
+    ) -> Self {
+        Self {
             inner,
             lease: Some(lease),
             instance,
@@ -261,11 +362,32 @@ impl Body {
             silence: None,
             end: Some(end),
             slot,
-        })))
+        }
     }
-}
 
-impl Answer {
+    /// The next bytes; `None` at its end. Cancel-safe.
+    ///
+    /// # Errors
+    /// It was cut.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
+        loop {
+            let frame = std::future::poll_fn(|cx| self.poll(cx)).await;
+            match frame.transpose()? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// How much is left, when it has said so.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.inner.size_hint().exact()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         // What is on its way belongs to the instance as it was: not a byte after its end.
         if self.instance.is_revoked() {
@@ -336,11 +458,16 @@ impl HttpBody for Body {
             Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Source::Service(answer) => answer.poll(cx),
+            Source::Events(events) => {
+                let next = ready!(events.as_mut().poll_next(cx));
+                Poll::Ready(next.map(|words| words.map(Frame::data)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
+            Source::Events(_) => false,
             Source::Fixed(bytes) => bytes.is_none(),
             Source::Api(body) => body.is_end_stream(),
             Source::Service(answer) => answer.inner.is_end_stream(),
@@ -349,9 +476,8 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Fixed(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Source::Events(_) => SizeHint::default(),
+            Source::Fixed(bytes) => SizeHint::with_exact(length(bytes.as_ref())),
             Source::Api(body) => body.size_hint(),
             Source::Service(answer) => answer.inner.size_hint(),
         }

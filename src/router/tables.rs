@@ -44,6 +44,23 @@ pub struct Run {
     pub at: IpAddr,
 }
 
+/// Tells one run of a service from another, under the next daemon, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RunId {
+    generation: u64,
+    number: u64,
+}
+
+impl Run {
+    /// What tells it from others.
+    pub(super) fn id(&self) -> RunId {
+        RunId {
+            generation: self.generation,
+            number: self.life.as_ref().and_then(Life::number).unwrap_or(0),
+        }
+    }
+}
+
 /// One service: where it is, and what its requests need.
 pub struct ServiceEntry {
     pub(super) spec: ServiceSpec,

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Names, Routable, Router, RouterConfig, RouterRooms, Run, ServiceEntry, ServiceTable, Services,
+    Sessions,
 };
 use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
@@ -246,6 +247,7 @@ impl World {
         let store: StoreHandle = Arc::new(Memory::new());
         let vault = Vault::new(&MasterKey::from_bytes([7; 32]));
         let users = Users::new(store.clone(), vault.clone());
+        let sessions = Sessions::new(store.clone(), vault.clone());
         let (instances, _) = Instances::open(store.clone(), vault).await.unwrap();
         let outbound = Outbound::new(Policy {
             allow_private: false,
@@ -276,6 +278,7 @@ impl World {
             limits: Limits::new(users.groups().clone()),
             audit: audit.clone(),
             oauth,
+            sessions,
         };
         let router = Router::new(config, rooms, api);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -18,9 +18,9 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::stream::RequestBody;
-use super::tables::Run;
+use super::tables::{Run, RunId};
 use crate::ids::Port;
-use crate::sockets;
+use crate::sockets::{self, Last, Taken, Telling};
 use crate::supervisor::Life;
 
 /// Longest reuse of an idle connection: Node closes after about 6 s, uvicorn after 5 (measured).
@@ -39,6 +39,7 @@ const HEADERS_MAX: usize = 256;
 pub(super) struct Upstream {
     address: SocketAddr,
     run: Run,
+    id: RunId,
     idle: Mutex<Idle>,
 }
 
@@ -52,6 +53,7 @@ struct Idle {
 
 struct Kept {
     sender: SendRequest<RequestBody>,
+    last: Last,
     since: Instant,
 }
 
@@ -60,7 +62,7 @@ pub(super) enum SendError {
     /// Nobody takes connections. Nothing was written; the request is given back.
     Connect(std::io::Error, Box<Request<RequestBody>>),
     /// Something was written, or may have been.
-    Exchange(hyper::Error),
+    Exchange(hyper::Error, Taken),
 }
 
 enum ConnectError {
@@ -71,6 +73,7 @@ enum ConnectError {
 /// A connection whose answer is still being read.
 pub(super) struct Lease {
     sender: SendRequest<RequestBody>,
+    last: Last,
     upstream: Arc<Upstream>,
 }
 
@@ -78,14 +81,33 @@ impl Upstream {
     pub(super) fn new(port: Port, run: Run) -> Self {
         Self {
             address: SocketAddr::new(run.at, port.get()),
+            id: run.id(),
             run,
             idle: Mutex::default(),
         }
     }
 
+    /// Which run that is.
+    pub(super) fn run(&self) -> RunId {
+        self.id
+    }
+
+    /// The run has ended, as the kernel knows it now.
+    pub(super) fn has_ended(&self) -> bool {
+        self.run.life.as_ref().is_some_and(Life::has_ended)
+    }
+
     /// Is this about that run of the service?
     pub(super) fn is(&self, port: Port, run: &Run) -> bool {
         self.address.port() == port.get() && self.run == *run
+    }
+
+    /// Has the run ended, or does it within this time?
+    pub(super) async fn ends_within(&self, time: Duration) -> bool {
+        match &self.run.life {
+            Some(life) => tokio::time::timeout(time, life.ended()).await.is_ok(),
+            None => false,
+        }
     }
 
     /// Sends a request and waits for the head of its answer, however long that takes.
@@ -94,19 +116,21 @@ impl Upstream {
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         loop {
-            let (mut sender, reused) = match self.take_idle() {
-                Some(sender) => (sender, true),
+            let ((mut sender, last), reused) = match self.take_idle() {
+                Some(kept) => (kept, true),
                 None => match self.connect().await {
-                    Ok(sender) => (sender, false),
+                    Ok(fresh) => (fresh, false),
                     Err(ConnectError::Dial(error)) => {
                         return Err(SendError::Connect(error, Box::new(request)));
                     }
-                    Err(ConnectError::Handshake(error)) => return Err(SendError::Exchange(error)),
+                    Err(ConnectError::Handshake(error)) => {
+                        return Err(SendError::Exchange(error, Taken::No));
+                    }
                 },
             };
             // It has just ended, and nobody has heard of it yet: the words would be lost, or a
             // stranger who has its port would read them.
-            if self.run.life.as_ref().is_some_and(Life::has_ended) {
+            if self.has_ended() {
                 let gone = std::io::ErrorKind::NotConnected.into();
                 return Err(SendError::Connect(gone, Box::new(request)));
             }
@@ -116,6 +140,7 @@ impl Upstream {
                         response,
                         Lease {
                             sender,
+                            last,
                             upstream: Arc::clone(self),
                         },
                     ));
@@ -123,7 +148,7 @@ impl Upstream {
                 Err(mut failed) => match failed.take_message() {
                     // Not a byte of it was written.
                     Some(unsent) if reused => request = unsent,
-                    _ => return Err(SendError::Exchange(failed.into_error())),
+                    _ => return Err(SendError::Exchange(failed.into_error(), last.taken())),
                 },
             }
         }
@@ -131,13 +156,14 @@ impl Upstream {
 
     /// To the one address that was found to be the service's own: on another one of the same port
     /// anybody may listen.
-    async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
+    async fn connect(&self) -> Result<(SendRequest<RequestBody>, Last), ConnectError> {
         let stream = sockets::connect(self.address, CONNECT_TIMEOUT).await;
         let stream = stream.map_err(ConnectError::Dial)?;
+        let (telling, last) = Telling::new(stream);
         let handshake = http1::Builder::new()
             .max_buf_size(HEAD_MAX)
             .max_headers(HEADERS_MAX)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(telling))
             .await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends with its socket, or when the sender is dropped.
@@ -146,7 +172,7 @@ impl Upstream {
                 tracing::debug!(%error, "a connection to a service ended early");
             }
         });
-        Ok(sender)
+        Ok((sender, last))
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
@@ -155,26 +181,32 @@ impl Upstream {
     }
 
     /// The connection that was used last: the others may grow old.
-    fn take_idle(&self) -> Option<SendRequest<RequestBody>> {
+    fn take_idle(&self) -> Option<(SendRequest<RequestBody>, Last)> {
         let mut idle = self.idle();
-        while let Some(Kept { sender, since }) = idle.connections.pop() {
+        while let Some(Kept {
+            sender,
+            last,
+            since,
+        }) = idle.connections.pop()
+        {
             if since.elapsed() > IDLE_MAX {
                 // All below it are older.
                 idle.connections.clear();
                 return None;
             }
             if sender.is_ready() {
-                return Some(sender);
+                return Some((sender, last));
             }
         }
         None
     }
 
-    fn keep(self: Arc<Self>, sender: SendRequest<RequestBody>) {
+    fn keep(self: Arc<Self>, sender: SendRequest<RequestBody>, last: Last) {
         let mut idle = self.idle();
         if idle.connections.len() < IDLE_CONNECTIONS_MAX {
             idle.connections.push(Kept {
                 sender,
+                last,
                 since: Instant::now(),
             });
         }
@@ -206,7 +238,7 @@ impl Lease {
     /// The answer has been read to its end: the connection may serve another request.
     pub(super) fn give_back(self) {
         if !self.sender.is_closed() {
-            self.upstream.keep(self.sender);
+            self.upstream.keep(self.sender, self.last);
         }
     }
 }

@@ -292,6 +292,7 @@ async fn a_user_has_one_instance_of_a_service(store: StoreHandle) {
         label: None,
         rotated_at: None,
         credential: CredentialState::Good,
+        credential_at: at(1),
     };
     assert_eq!(found.row, row);
     assert_eq!(
@@ -339,10 +340,16 @@ async fn a_replaced_credential_keeps_the_rest(store: StoreHandle) {
     assert_eq!(
         after,
         StoredInstance {
+            row: InstanceRow {
+                credential_at: at(9),
+                ..before.row
+            },
             sealed_credential: vec![7, 7],
-            ..before
+            sealed_id: before.sealed_id,
         }
     );
+    let row = store.instance_by_public(&public(1)).await.unwrap();
+    assert_eq!(row, Some(after.row));
     assert!(
         !store
             .replace_credential(&public(2), vec![7], at(9))

@@ -277,12 +277,13 @@ impl Store for Memory {
         &self,
         public: &PublicId,
         sealed: Vec<u8>,
-        _at: Timestamp,
+        at: Timestamp,
     ) -> Answer<'_, bool> {
         self.run(|state| match state.row_mut(public) {
             Some(stored) => {
                 stored.sealed_credential = sealed;
                 stored.row.credential = CredentialState::Good;
+                stored.row.credential_at = at;
                 true
             }
             None => false,

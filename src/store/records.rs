@@ -257,6 +257,8 @@ pub struct InstanceRow {
     pub rotated_at: Option<Timestamp>,
     /// Does the external service still take what is stored for it?
     pub credential: CredentialState,
+    /// When its credential was stored last.
+    pub credential_at: Timestamp,
 }
 
 impl InstanceRow {
@@ -312,6 +314,7 @@ impl From<NewInstance> for StoredInstance {
                 label: new.label,
                 rotated_at: None,
                 credential: CredentialState::Good,
+                credential_at: new.created_at,
             },
             sealed_id: new.sealed_id,
             sealed_credential: new.sealed_credential,

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::SetOnce;
 
-use super::proc;
+use super::{exits, proc};
 
 /// `PIDFD_SIGNAL_PROCESS_GROUP` of `linux/pidfd.h` (Linux 6.9).
 const TO_GROUP: libc::c_uint = 1 << 2;
@@ -46,6 +46,12 @@ impl AsFd for Life {
 }
 
 impl Life {
+    /// Tells this run from every other one of this boot, also under the next daemon, where the kernel
+    /// numbers pidfds (Linux 6.9); `None` when the kernel does not say.
+    pub fn number(&self) -> Option<u64> {
+        Some(rustix::fs::fstat(&self.0).ok()?.st_ino)
+    }
+
     /// The root process has ended. One system call.
     pub fn has_ended(&self) -> bool {
         let mut set = [PollFd::new(&self.0, PollFlags::IN)];
@@ -53,6 +59,17 @@ impl Life {
             rustix::event::poll(&mut set, Some(&Timespec::default())),
             Ok(1..)
         )
+    }
+}
+
+impl Life {
+    /// Ends when the root process has. Cancel-safe.
+    pub async fn ended(&self) {
+        // The reactor has the other one already, and takes each but once.
+        match self.0.try_clone() {
+            Ok(own) => exits::readable(&Arc::new(own)).await,
+            Err(_) => exits::readable(&self.0).await,
+        }
     }
 }
 

@@ -77,16 +77,20 @@ fn old_urls_go_on_and_everybody_keeps_their_key() {
     }
 }
 
+/// Long enough and of many letters, and guessed all the same.
+const WORDS: &str = "carol-instance-of-the-demo-service-2";
+
 #[test]
 fn an_old_id_that_can_be_guessed_is_replaced_and_the_mapping_tells() {
     let mcpm = Mcpm::start([demo()]);
-    let rows =
-        format!("user,service,api_key,alias\nalice,demo,a-key,user-1\nbob,demo,b-key,{OTHER}\n");
+    let rows = format!(
+        "user,service,api_key,alias\nalice,demo,a-key,user-1\nbob,demo,b-key,{OTHER}\ncarol,demo,c-key,{WORDS}\n"
+    );
     let file = mcpm.write("instances.csv", &rows);
     let import = ["instances", "import", file.as_str(), "--add-users"];
     let refused = mcpm.fails(&import);
     assert!(
-        refused.contains("1 line") && refused.contains("--mapping"),
+        refused.contains("2 lines") && refused.contains("--mapping"),
         "{refused}"
     );
     assert!(listed(&mcpm).is_empty());
@@ -98,7 +102,10 @@ fn an_old_id_that_can_be_guessed_is_replaced_and_the_mapping_tells() {
     assert_eq!(mode & 0o777, 0o600);
     let text = fs::read_to_string(map).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines.len(), 3, "{text}");
+    let words: Vec<&str> = lines[2].split(',').collect();
+    assert_eq!((words[0], words[2]), ("carol", WORDS));
+    assert!(words[5].contains("words"), "{text}");
     let cells: Vec<&str> = lines[1].split(',').collect();
     assert_eq!(cells[..3], ["alice", "demo", "user-1"]);
     assert_eq!(cells[4], format!("{}/{}/demo", mcpm.origin(), cells[3]));

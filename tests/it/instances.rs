@@ -56,6 +56,33 @@ fn authenticate_answers_with_id_url_and_message() {
 }
 
 #[test]
+fn the_catalogue_and_my_instances_come_in_pages() {
+    let names = ["demo-a", "demo-b", "demo-c"];
+    let mcpm = Mcpm::start(names.map(demo));
+    for name in names {
+        mcpm.instance("alice", name);
+    }
+    for path in ["/api/v1/services", "/api/v1/user/instances"] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = mcpm.api("alice", "GET", &format!("{path}?limit=2{cursor}"), "");
+            let page = page.json();
+            let items = page["items"].as_array().unwrap_or_else(|| panic!("{page}"));
+            assert!(items.len() <= 2, "{page}");
+            let service = |item: &Value| item["service"].as_str().unwrap().to_owned();
+            seen.extend(items.iter().map(service));
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, names, "{path}");
+        let refused = mcpm.api("alice", "GET", &format!("{path}?limt=2"), "");
+        assert_eq!(refused.status, 400, "{refused:?}");
+    }
+}
+
+#[test]
 fn an_instance_is_made_by_command_with_the_key_from_stdin() {
     let mcpm = Mcpm::start([demo("demo")]);
     mcpm.token("alice");

@@ -228,6 +228,94 @@ fn of_two_editors_the_later_one_is_refused() {
     assert_eq!(edit("*", &"x".repeat(101)).status, 400);
 }
 
+#[test]
+fn what_was_changed_meanwhile_is_neither_removed_nor_rotated() {
+    let mcpm = Mcpm::start([service("demo").with_api_key()]);
+    mcpm.instance("alice", "demo");
+    let admin = mcpm.ok(&["tokens", "add"]).trim().to_owned();
+    let call = |token: &str, method: &str, path: &str, tag: &str, body: &str| {
+        let token = format!("Bearer {token}");
+        let mut headers = vec![("Authorization", token.as_str())];
+        if !tag.is_empty() {
+            headers.push(("If-Match", tag));
+        }
+        let url = format!("{}/api/v1{path}", mcpm.origin());
+        mcpm.send(method, &url, &headers, body.as_bytes()).read()
+    };
+    let alice = mcpm.token("alice");
+    let own = "/services/demo/instance";
+    let of_admin = format!("/admin/instances/{}", number(&mcpm, "alice"));
+    let tag = |token: &str, path: &str| {
+        let seen = call(token, "GET", path, "", "");
+        seen.header("etag").expect("an ETag").to_owned()
+    };
+    let old = tag(&alice, own);
+    let key = json!({ "apiKey": "another" }).to_string();
+    let granted = call(&alice, "POST", "/services/demo/authenticate", "", &key);
+    assert_eq!(granted.status, 200, "{granted:?}");
+    // Another credential is another state.
+    assert_ne!(tag(&alice, own), old);
+    let rotations = [format!("{own}/rotate"), format!("{of_admin}/rotate")];
+    for (token, method, path) in [
+        (&alice, "DELETE", own),
+        (&alice, "POST", &rotations[0]),
+        (&admin, "DELETE", &of_admin),
+        (&admin, "POST", &rotations[1]),
+    ] {
+        let refused = call(token, method, path, &old, "");
+        let code = refused.json()["code"].clone();
+        assert_eq!(
+            (refused.status, code),
+            (412, json!("instance_changed")),
+            "{path}"
+        );
+    }
+    let rotated = call(&alice, "POST", &rotations[0], &tag(&alice, own), "");
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let rotated = call(&admin, "POST", &rotations[1], &tag(&admin, &of_admin), "");
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let removed = call(&alice, "DELETE", own, rotated.header("etag").unwrap(), "");
+    assert_eq!(removed.status, 204, "{removed:?}");
+}
+
+#[test]
+fn a_user_who_was_changed_meanwhile_is_not_changed_unseen() {
+    let mcpm = Mcpm::start([service("demo").with_api_key()]);
+    mcpm.ok(&["users", "add", "bob"]);
+    let admin = format!("Bearer {}", mcpm.ok(&["tokens", "add"]).trim());
+    let path = "/api/v1/admin/users/bob";
+    let call = |method: &str, rest: &str, tag: Option<&str>, body: &str| {
+        let mut headers = vec![("Authorization", admin.as_str())];
+        headers.extend(tag.map(|tag| ("If-Match", tag)));
+        let url = format!("{}{path}{rest}", mcpm.origin());
+        mcpm.send(method, &url, &headers, body.as_bytes()).read()
+    };
+    let seen = call("GET", "", None, "");
+    let old = seen.header("etag").expect("an ETag").to_owned();
+    let version = seen.json()["user"]["version"].clone();
+    assert_eq!(json!(old.trim_matches('"')), version);
+    let off = call("POST", "/disable", Some(&old), "");
+    assert_eq!(off.status, 200, "{off:?}");
+    for (method, rest, body) in [
+        ("POST", "/disable", ""),
+        ("POST", "/enable", ""),
+        ("POST", "/group", r#"{"group":null}"#),
+        ("DELETE", "", ""),
+    ] {
+        let refused = call(method, rest, Some(&old), body);
+        let code = refused.json()["code"].clone();
+        assert_eq!(
+            (refused.status, code),
+            (412, json!("user_changed")),
+            "{rest}"
+        );
+    }
+    let on = call("POST", "/enable", off.header("etag"), "");
+    assert_eq!(on.status, 200, "{on:?}");
+    let gone = call("DELETE", "", on.header("etag"), "");
+    assert_eq!(gone.status, 204, "{gone:?}");
+}
+
 /// One request on a connection of its own, without the harness, which stays on its own thread.
 fn ask(host: &str, path: &str) -> Answer {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

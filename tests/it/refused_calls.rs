@@ -267,3 +267,41 @@ fn user_ids_have_a_length() {
     let list = mcpm.ok(&["users"]);
     assert!(list.contains("j\u{f6}rg@example.com/\u{1f980}"), "{list}");
 }
+
+#[test]
+fn a_list_is_no_object_and_a_parameter_is_named() {
+    let mcpm = Mcpm::start([demo("demo")]);
+    mcpm.token("alice");
+    let token = format!("Bearer {}", mcpm.ok(&["tokens", "add"]).trim());
+    let call = |method: &str, path: &str, body: &str| {
+        let headers = [("Authorization", token.as_str())];
+        let url = format!("{}/api/v1{path}", mcpm.origin());
+        mcpm.send(method, &url, &headers, body.as_bytes()).read()
+    };
+    let row = r#"["bob","demo",null,{},null,null,null,null]"#;
+    let rows = format!(r#"{{"rows":[{row}],"addUsers":true}}"#);
+    for (path, body) in [
+        ("/admin/users", r#"["bob",null]"#),
+        ("/admin/users", " [\"bob\"]"),
+        ("/admin/users", "[]"),
+        ("/admin/instances/import", rows.as_str()),
+    ] {
+        let refused = call("POST", path, body);
+        assert_problem(&refused, 400, "bad_request");
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.contains("object") && !detail.contains("bob"),
+            "{detail}"
+        );
+    }
+    assert_eq!(call("GET", "/admin/users/bob", "").status, 404);
+    for (query, name) in [("limit=many", "`limit`"), ("limi=1", "`limi`")] {
+        let refused = call("GET", &format!("/admin/users?{query}"), "");
+        assert_problem(&refused, 400, "bad_request");
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.contains(name) && !detail.contains("deserialize"),
+            "{detail}"
+        );
+    }
+}

@@ -38,7 +38,7 @@ fn the_service_sees_whose_request_it_is_and_nothing_made_up() {
             ("Authorization", "Bearer mcpm_u_mine"),
             ("Cookie", "session=1"),
             ("X-Forwarded-For", "1.2.3.4"),
-            ("Mcp-Session-Id", "kept"),
+            ("Mcp-Session-Id", "somebody's"),
         ];
         let answer = mcpm
             .send("POST", &format!("{url}/a%2Fb?q=1"), &made_up, b"{}")
@@ -53,13 +53,18 @@ fn the_service_sees_whose_request_it_is_and_nothing_made_up() {
         assert_eq!(headers["x-mcpm-user-id"], user);
         assert_eq!(headers["x-mcpm-service"], "demo");
         assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
-        assert_eq!(headers["mcp-session-id"], "kept");
         let public = headers["x-mcpm-instance-id"].as_str().unwrap();
         assert!(
             public.starts_with("ins_") && !url.contains(public),
             "{public}"
         );
-        for stripped in ["x_key", "x_mcpm_user_id", "authorization", "cookie"] {
+        for stripped in [
+            "x_key",
+            "x_mcpm_user_id",
+            "authorization",
+            "cookie",
+            "mcp-session-id",
+        ] {
             assert!(headers.get(stripped).is_none(), "{stripped}: {headers}");
         }
         let request_id = answer.header("x-mcpm-request-id").unwrap();
@@ -249,6 +254,37 @@ fn a_page_of_another_site_reaches_nothing() {
         (foreign.status, code(&foreign).as_str()),
         (403, "foreign_origin")
     );
+}
+
+#[test]
+fn a_listener_for_all_answers_under_addresses_and_its_public_name_alone() {
+    let mcpm = Mcpm::new();
+    let file = mcpm.ecosystem([keyed("demo")]);
+    let host = mcpm.origin().replace("http://", "");
+    let mut start = mcpm.command(&["start", &file]);
+    start.env("MCPM_LISTEN", host.replace("127.0.0.1", "0.0.0.0"));
+    start.env("MCPM_PUBLIC_URL", "https://mcp.example.com");
+    let ran = crate::harness::run(start, "");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let ask = |path: &str, name: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        crate::harness::raw(&host, head.as_bytes()).read()
+    };
+    for name in [
+        "10.1.2.3:8080",
+        "localhost",
+        "mcp.example.com",
+        "[2001:db8::1]",
+    ] {
+        assert_eq!(ask("/api/v1/services", name).status, 401, "{name}");
+    }
+    for path in ["/api/v1/services", "/dem_x/demo"] {
+        let answer = ask(path, "evil.example");
+        let told = (answer.status, code(&answer));
+        assert_eq!(told, (421, "unknown_host".to_owned()), "{path}");
+    }
+    // What asks whether we live names whatever it likes.
+    assert_eq!(ask("/health", "balancer.internal").status, 200);
 }
 
 #[test]

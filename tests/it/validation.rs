@@ -227,6 +227,38 @@ fn an_answer_may_have_to_say_something() {
 }
 
 #[test]
+fn a_host_that_a_user_names_wrongly_is_a_wrong_field_and_no_address_is_told() {
+    let external = External::start();
+    let port = external.origin.rsplit(':').next().unwrap();
+    let fields = json!([
+        { "name": "api_key", "type": "password", "required": true },
+        { "name": "site", "type": "text", "required": true },
+    ]);
+    let validate = json!({ "url": format!("http://{{site}}:{port}/me") });
+    let app = external
+        .service()
+        .with("/mcp/allow_private", false)
+        .with("/mcp/auth/fields", fields)
+        .with("/mcp/auth/validate", validate);
+    let mcpm = Mcpm::start([app]);
+    let details = ["localhost", "127.0.0.1", "no-such-host.invalid", "a/b"].map(|site| {
+        let body = json!({ "apiKey": "k", "additionalCredentials": { "site": site } });
+        let path = "/api/v1/services/demo/authenticate";
+        let answer = mcpm.api("alice", "POST", path, &body.to_string());
+        assert_refused(&answer, 400, "invalid_credentials")
+    });
+    for detail in &details {
+        assert!(detail.contains("`site`"), "{detail}");
+        assert!(
+            !detail.contains("127.") && !detail.contains("::1"),
+            "{detail}"
+        );
+    }
+    assert_eq!(details[0], details[2], "what is in here is not told");
+    assert_eq!(external.asked(), 0);
+}
+
+#[test]
 fn a_private_address_is_not_asked_unless_the_operator_allows_it() {
     let external = External::start();
     let mcpm = Mcpm::start([external.service().with("/mcp/allow_private", false)]);

@@ -4,6 +4,7 @@ use crate::api::instances::AdminInstance;
 use crate::control::client::Client;
 use crate::ids::Timestamp;
 
+use super::formulas::escaped;
 use super::listing::Filter;
 use crate::cli::exit::Exit;
 use crate::cli::pages::PAGE;
@@ -29,7 +30,8 @@ pub(super) struct Args {
     /// A line of JSON for each, which is the default
     #[arg(long)]
     json: bool,
-    /// Comma-separated values, with a header
+    /// Comma-separated values, with a header; users and labels that a spreadsheet would take for
+    /// formulas begin with an apostrophe, which `import` takes away
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
@@ -67,10 +69,10 @@ fn lines(instances: &[AdminInstance]) -> anyhow::Result<Vec<u8>> {
 fn cells(instance: &AdminInstance) -> [String; COLUMNS.len()] {
     let time = |time: Option<Timestamp>| time.map(|at| at.to_string()).unwrap_or_default();
     [
-        instance.user.clone(),
+        escaped(&instance.user).into_owned(),
         instance.service.clone(),
         instance.id.clone(),
-        instance.label.clone().unwrap_or_default(),
+        escaped(instance.label.as_deref().unwrap_or_default()).into_owned(),
         instance.created_at.to_string(),
         time(instance.last_used_at),
         time(instance.expires_at),
@@ -106,7 +108,17 @@ mod tests {
             "\"a,b\",figma,ins_aaaabbbbcccc,\"say \"\"hi\"\"\",2026-11-22T23:49:07.550Z,,,\
              2027-01-01T00:00:00.000Z\n"
         );
-        let text = String::from_utf8(lines(&[instance]).unwrap()).unwrap();
+        let text = String::from_utf8(lines(std::slice::from_ref(&instance)).unwrap()).unwrap();
         assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
+        let formula = AdminInstance {
+            user: "=1+1".to_owned(),
+            label: Some("@SUM(A1)".to_owned()),
+            ..instance
+        };
+        let text = String::from_utf8(csv(&[cells(&formula)]).unwrap()).unwrap();
+        assert!(
+            text.starts_with("'=1+1,figma,") && text.contains(",'@SUM(A1),"),
+            "{text}"
+        );
     }
 }

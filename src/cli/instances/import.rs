@@ -353,7 +353,10 @@ impl<'a> Pass<'a> {
             self.counts.new_ids += 1;
         }
         match (&mut self.mapping, &answer.instance_id, &answer.instance_url) {
-            (Some(mapping), Some(id), Some(url)) => mapping.add(origin, id, url),
+            (Some(mapping), Some(id), Some(url)) => {
+                let why = answer.alias_refused.as_deref().unwrap_or_default();
+                mapping.add(origin, id, url, why)
+            }
             _ => Ok(()),
         }
     }
@@ -391,21 +394,28 @@ impl Mapping {
             )
         })?;
         let mut writer = csv::Writer::from_writer(file);
-        writer.write_record(["user", "service", "old_id", "new_id", "new_url"])?;
+        writer.write_record(["user", "service", "old_id", "new_id", "new_url", "reason"])?;
         Ok(Self {
             path: path.to_owned(),
             writer,
         })
     }
 
-    fn add(&mut self, origin: &Origin, id: &str, url: &str) -> anyhow::Result<()> {
+    fn add(&mut self, origin: &Origin, id: &str, url: &str, why: &str) -> anyhow::Result<()> {
         let Origin {
             user,
             service,
             alias,
             ..
         } = origin;
-        let record = [user.as_str(), service.as_str(), alias.as_str(), id, url];
+        let record = [
+            user.as_str(),
+            service.as_str(),
+            alias.as_str(),
+            id,
+            url,
+            why,
+        ];
         Ok(self.writer.write_record(record)?)
     }
 
@@ -472,12 +482,12 @@ mod tests {
         };
         let mut mapping = Mapping::create(&path).unwrap();
         mapping
-            .add(&origin, "fig_new", "http://x/fig_new/figma")
+            .add(&origin, "fig_new", "http://x/fig_new/figma", "it is short")
             .unwrap();
         mapping.close().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        let expected = "user,service,old_id,new_id,new_url\n\
-                        \"a,b\",figma,7,fig_new,http://x/fig_new/figma\n";
+        let expected = "user,service,old_id,new_id,new_url,reason\n\
+                        \"a,b\",figma,7,fig_new,http://x/fig_new/figma,it is short\n";
         assert_eq!(text, expected);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::formulas::undone;
 use crate::api::import::ImportRow;
 use crate::cli::style::tame;
 use crate::ids::Timestamp;
@@ -178,6 +179,8 @@ impl<'a> Table<'a> {
                 let fields = fields.map_err(|_| "`credential` is no JSON object".to_owned())?;
                 credential(&mut row, fields)?;
             } else {
+                let is_exported = matches!(column.as_str(), "user" | "label");
+                let cell = if is_exported { undone(cell) } else { cell };
                 put(&mut row, column, cell.to_owned())?;
             }
         }
@@ -334,6 +337,21 @@ mod tests {
             values.into_iter().map(|(_, row)| row).collect()
         };
         assert_eq!(rows(from_json), rows(from_csv));
+    }
+
+    #[test]
+    fn what_an_export_has_escaped_is_read_as_it_was_and_no_credential_is_touched() {
+        let csv = "user,service,api_key,label\n'=1,demo,'=k,''@x\n'tis,demo,'k,'a\n";
+        let rows = good(csv);
+        let read = |at: usize| {
+            let row: &ImportRow = &rows[at].1;
+            let texts = (row.api_key.as_deref(), row.label.as_deref());
+            (row.user.as_str(), texts.0.unwrap(), texts.1.unwrap())
+        };
+        assert_eq!(read(0), ("=1", "'=k", "'@x"));
+        assert_eq!(read(1), ("'tis", "'k", "'a"));
+        let json = r#"{"user":"'=1","service":"demo"}"#;
+        assert_eq!(good(json)[0].1.user, "'=1");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::instances::change::Change;
 use crate::instances::endings::Ending;
 use crate::instances::error::InstanceError;
 use crate::instances::registry::Rooms;
-use crate::instances::version::Version;
+use crate::instances::version::{self, Version};
 use crate::store::InstanceRow;
 
 /// A lane with an end to come looks at the wall clock at least so often, since that may be set. New
@@ -56,10 +56,7 @@ impl Rooms {
             let Some(mut stored) = self.meant(user, service, only).await? else {
                 return Ok(None);
             };
-            let version = Version::of(&stored.row);
-            if seen.is_some_and(|seen| !seen.contains(&version)) {
-                return Err(InstanceError::Changed);
-            }
+            version::admits(seen, &stored.row)?;
             let (before, now) = (stored.row.terms(), Timestamp::now());
             let after = change.apply(&before, now).map_err(|end| {
                 let public = stored.row.public.clone();

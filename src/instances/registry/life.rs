@@ -96,15 +96,16 @@ impl Instances {
         Ok(changed.await?.map(|row| self.as_used(row)))
     }
 
-    /// [`Instances::rotate`] by public number, of an instance whose service has this prefix. `None`
+    /// [`Instances::rotate_seen`] by public number, of an instance whose service has this prefix. `None`
     /// when there is no such instance.
     ///
     /// # Errors
-    /// Nothing could be written; the old URL works on.
+    /// As [`Instances::rotate_seen`].
     pub async fn rotate_public(
         &self,
         row: &InstanceRow,
         prefix: &InstancePrefix,
+        seen: Option<Vec<Version>>,
     ) -> Result<Option<Granted>, InstanceError> {
         let (service, prefix) = (row.service.clone(), prefix.clone());
         let public = Some(row.public.clone());
@@ -113,6 +114,7 @@ impl Instances {
             service,
             prefix,
             public,
+            seen,
             caller,
         })
         .await

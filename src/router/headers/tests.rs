@@ -258,3 +258,59 @@ proptest! {
         prop_assert!(headers.values().all(|value| value != "evil"));
     }
 }
+
+#[test]
+fn what_forges_an_address_a_path_or_a_user_does_not_pass() {
+    let injection = injection(&[], &[]);
+    let plain = sent(&injection, HeaderMap::new());
+    for name in [
+        "x-real-ip",
+        "X_Real_IP",
+        "true-client-ip",
+        "x-client-ip",
+        "cf-connecting-ip",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-forwarded",
+        "x-forwarded-prefix",
+        "x-remote-user",
+        "x-sendfile-type",
+    ] {
+        let headers = sent(&injection, map(&[(name, "10.1.1.1")]));
+        assert_eq!(headers, plain, "{name}");
+    }
+    // What is injected under such a name is the operator's own.
+    let spec = &[("X-Remote-User", "{api_key}")];
+    let headers = sent(
+        &self::injection(spec, &[]),
+        map(&[("x-remote-user", "bob")]),
+    );
+    assert_eq!(headers["x-remote-user"], "k-alice");
+}
+
+#[test]
+fn tokens_of_ours_reach_no_service_wherever_they_are_shown() {
+    let injection = injection(&[], &[]);
+    let headers = sent(
+        &injection,
+        map(&[
+            ("x-token", "mcpm_u_abc"),
+            ("x-api-key", "Bearer mcpm_a_abc"),
+            ("x-list", "one"),
+            ("x-list", "mcpm_u_abc"),
+            ("sec-websocket-protocol", "mcp, bearer.mcpm_u_abc"),
+        ]),
+    );
+    assert!(
+        !format!("{headers:?}").contains("mcpm_u_abc"),
+        "{headers:?}"
+    );
+    assert_eq!(headers.get("x-api-key"), None);
+    assert_eq!(headers["x-list"], "one");
+    assert_eq!(headers["sec-websocket-protocol"], "mcp");
+    let query = |client| injection.query(Some(client), value);
+    assert_eq!(query("a=1&token=mcpm_u_abc").as_deref(), Some("a=1"));
+    let injects = self::injection(&[], &[("key", "{api_key}")]);
+    let query = injects.query(Some("token=mcpm%5Fu_abc&b=2"), value);
+    assert_eq!(query.as_deref(), Some("b=2&key=k-alice"));
+}

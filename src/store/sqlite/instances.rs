@@ -104,14 +104,17 @@ const ROW: &str = concat!(
     "SELECT number, public_id, user_id, service, hash, created_at, last_used_at,
         expires_at, disabled_at, ",
     owner_disabled!(),
-    ", label, rotated_at, credential_expired_at FROM user_service_instances"
+    ", label, rotated_at, credential_expired_at,
+        (SELECT updated_at FROM credentials c
+         WHERE c.public_id = user_service_instances.public_id)
+     FROM user_service_instances"
 );
 
 const STORED: &str = concat!(
     "SELECT number, i.public_id, user_id, service, hash, created_at,
         last_used_at, i.expires_at, disabled_at, ",
     owner_disabled!(),
-    ", label, rotated_at, credential_expired_at, sealed_id, sealed
+    ", label, rotated_at, credential_expired_at, updated_at, sealed_id, sealed
     FROM user_service_instances i JOIN credentials c ON c.public_id = i.public_id"
 );
 
@@ -137,14 +140,15 @@ fn instance(row: &Row<'_>) -> Result<InstanceRow> {
         label: optional_column(row, 10, Label::parse)?,
         rotated_at: time(11)?,
         credential: time(12)?.into(),
+        credential_at: Timestamp::from_millis(row.get(13)?),
     })
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredInstance> {
     Ok(StoredInstance {
         row: instance(row)?,
-        sealed_id: row.get(13)?,
-        sealed_credential: row.get(14)?,
+        sealed_id: row.get(14)?,
+        sealed_credential: row.get(15)?,
     })
 }
 

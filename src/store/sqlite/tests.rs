@@ -124,7 +124,7 @@ async fn sessions_are_there_for_another_daemon_and_found_by_their_indexes() {
 
     let conn = Connection::open(&path).unwrap();
     for (sql, index) in [
-        ("key = x'00'", "sqlite_autoindex_mcp_sessions_1"),
+        ("key = x'00'", "PRIMARY KEY (key=?)"),
         (
             "public_id = '' AND key <> x'00' ORDER BY used_at DESC, key DESC",
             "mcp_sessions_of_instances",

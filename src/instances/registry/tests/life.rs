@@ -90,7 +90,7 @@ async fn rotation_keeps_the_terms() {
     let before = world.change(&granted, change).await.unwrap();
     let rotated = world
         .instances
-        .rotate_public(&before, &prefix())
+        .rotate_public(&before, &prefix(), None)
         .await
         .unwrap()
         .unwrap();
@@ -119,6 +119,16 @@ async fn of_two_editors_the_later_one_learns_of_the_first() {
     };
     assert!(edit("first").await.unwrap().is_some());
     assert!(matches!(edit("second").await, Err(InstanceError::Changed)));
+    let row = world.instances.by_public(&granted.public).await.unwrap();
+    let (row, old) = (row.unwrap(), || Some(seen.clone()));
+    let removed = world.instances.remove_seen(&row, old()).await;
+    assert!(matches!(removed, Err(InstanceError::Changed)));
+    let rotated = world.instances.rotate_public(&row, &prefix(), old()).await;
+    assert!(matches!(rotated, Err(InstanceError::Changed)));
+    let (alice, figma, first) = (user("alice"), service("figma"), prefix());
+    let rotated = world.instances.rotate_seen(&alice, &figma, &first, old());
+    assert!(matches!(rotated.await, Err(InstanceError::Changed)));
+    assert!(world.entry(granted.id.expose()).is_some(), "it goes on");
     let own = world.instances.of(&user("alice"), &service("figma")).await;
     let own = own.unwrap().unwrap();
     assert_eq!(own.label, Some(Label::parse("first").unwrap()));

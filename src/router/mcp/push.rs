@@ -1,0 +1,227 @@
+//! A stream on which a service tells its client what nobody has asked: it stays open while the service
+//! restarts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::request::Parts;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::answer::event;
+use super::names::Names;
+use super::renew::LAST_EVENT_ID;
+use super::send::{LAST_WORDS, Letter};
+use super::session::Session;
+use super::translate::Translator;
+use super::wire::events::Reader;
+use crate::limits::Slot;
+use crate::router::counted::Meter;
+use crate::router::headers;
+use crate::router::pass::Pass;
+use crate::router::path::Target;
+use crate::router::service::Service;
+use crate::router::stream::{self, Answer, BoxError, Cut, Events};
+use crate::router::tables::{Routable, ServiceEntry};
+use crate::router::upstream::Lease;
+
+/// Silence after which a comment is written.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+const COMMENT: &[u8] = b":\n\n";
+/// How long a stream stays open for a service that does not come back.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a service that was stopped.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What a stream goes on with.
+pub(super) struct Push {
+    pub(super) service: Arc<Service>,
+    /// Whose stream it is.
+    pub(super) by: Arc<ServiceEntry>,
+    /// The head of the request, dressed for the service.
+    pub(super) head: Parts,
+    /// Path of the instance, as its client knows it.
+    pub(super) public: String,
+    pub(super) instance: Pass,
+    pub(super) meter: Meter,
+    /// `None` outside of sessions.
+    pub(super) session: Option<Arc<Session>>,
+    /// Open as long as this.
+    pub(super) _slot: Option<Slot>,
+}
+
+/// The same, and the stream.
+struct Pushing {
+    push: Push,
+    answer: Answer,
+    reader: Reader,
+    translator: Translator,
+    /// The next event is the first one.
+    is_new: bool,
+    is_over: bool,
+}
+
+impl Push {
+    /// As the client gets it.
+    pub(super) fn run(self, inner: Incoming, lease: Lease) -> Events {
+        let names = match &self.session {
+            Some(session) => session.names.clone(),
+            // Without a session no answer comes here, unless the first event begins one.
+            None => Names::of([0; 10]),
+        };
+        let translator = Translator {
+            sessions: self.service.sessions.clone(),
+            instance: self.instance.instance().clone(),
+            names,
+            session: self.session.clone(),
+        };
+        let pushing = Pushing {
+            answer: self.answer(inner, lease),
+            push: self,
+            reader: Reader::default(),
+            translator,
+            is_new: true,
+            is_over: false,
+        };
+        Box::pin(unfold(Some(pushing), |pushing| async {
+            let mut pushing = pushing?;
+            match pushing.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(pushing))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        }))
+    }
+
+    fn answer(&self, inner: Incoming, lease: Lease) -> Answer {
+        let end = stream::end(&self.instance, &self.service.flight, true);
+        let (instance, meter) = (self.instance.clone(), self.meter.clone());
+        Answer::endless(inner, lease, instance, meter, end, None)
+    }
+
+    /// Has the run ended, or is about to?
+    async fn has_ended(&self) -> bool {
+        if self.by.upstream.ends_within(LAST_WORDS).await {
+            return true;
+        }
+        let table = self.service.services.load();
+        let now = table.get(&self.by.spec.service);
+        now.is_none_or(|now| {
+            now.state != Routable::Ready || now.upstream.run() != self.by.upstream.run()
+        })
+    }
+
+    /// The stream of the next run; `None` when there is none.
+    async fn reopen(&mut self) -> Option<(Incoming, Lease)> {
+        let session = self.session.clone()?;
+        // The next run does not know what this one has told.
+        self.head.headers.remove(LAST_EVENT_ID);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until && self.service.flight.takes_requests() {
+            let letter = Letter {
+                head: &self.head,
+                body: Bytes::new(),
+                session: Some(&session),
+                is_safe: true,
+                instance: &self.instance,
+                target: Target {
+                    id: "",
+                    service: self.by.spec.service.as_str(),
+                    rest: "",
+                },
+                meter: &self.meter,
+            };
+            match self.service.deliver(&letter).await {
+                Ok(reply) => {
+                    let response = reply.response;
+                    let goes_on = response.status().is_success()
+                        && headers::is_event_stream(response.headers());
+                    self.by = reply.by;
+                    return goes_on.then(|| (response.into_body(), reply.lease));
+                }
+                Err(_) if self.instance.is_revoked() => return None,
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+        None
+    }
+}
+
+impl Pushing {
+    async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
+        while !self.is_over {
+            match timeout(SILENCE_MAX, self.answer.next()).await {
+                Err(_) if self.reader.is_between() => return Ok(Some(Bytes::from_static(COMMENT))),
+                Err(_) => {}
+                Ok(Ok(Some(chunk))) => {
+                    let bytes = self.translate(&chunk).await?;
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(Ok(None)) => {
+                    if let Some(news) = self.goes_on().await {
+                        return Ok(Some(news));
+                    }
+                    self.is_over = true;
+                    let rest = self.reader.rest();
+                    return Ok((!rest.is_empty()).then_some(rest));
+                }
+                Ok(Err(error)) if error.is::<Cut>() => return Err(error),
+                Ok(Err(error)) => match self.goes_on().await {
+                    Some(news) => return Ok(Some(news)),
+                    None => return Err(error),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    async fn translate(&mut self, chunk: &Bytes) -> Result<Bytes, BoxError> {
+        if self.is_new && self.push.session.is_none() {
+            self.reader.push(chunk);
+            let Some(first) = self.reader.next() else {
+                return Ok(Bytes::new());
+            };
+            self.is_new = false;
+            let begun = self
+                .translator
+                .begin(&first?, &self.push.public, &self.push.by)?;
+            let more = self
+                .translator
+                .events(&mut self.reader, &Bytes::new())
+                .await?;
+            return Ok(Bytes::from([begun, more.bytes].concat()));
+        }
+        Ok(self.translator.events(&mut self.reader, chunk).await?.bytes)
+    }
+
+    /// The service has restarted, and the stream is one of the next run: what the client must hear of
+    /// that.
+    async fn goes_on(&mut self) -> Option<Bytes> {
+        if !self.push.service.flight.takes_requests() || !self.push.has_ended().await {
+            return None;
+        }
+        let (inner, lease) = self.push.reopen().await?;
+        self.answer = self.push.answer(inner, lease);
+        self.reader = Reader::default();
+        let lists = match &self.push.session {
+            Some(session) => session.agreed().lists.clone(),
+            None => Vec::new(),
+        };
+        let changed = |list: &String| {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
+            event(&text)
+        };
+        let news: String = lists.iter().map(changed).collect();
+        // Never nothing: that would look like an end.
+        Some(if news.is_empty() {
+            Bytes::from_static(COMMENT)
+        } else {
+            news.into()
+        })
+    }
+}
