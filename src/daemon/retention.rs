@@ -19,7 +19,8 @@ const EVERY: Duration = Duration::from_secs(24 * 3600);
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// Rows that are removed at once: some milliseconds of a slow disk.
 const BATCH: u32 = 500;
-/// How long a session that nobody uses is kept, in milliseconds.
+/// How long a session that nobody uses is kept at least, in milliseconds: a laptop that slept over night
+/// goes on with its own. A client that comes later is told that it is gone, and begins another.
 const SESSIONS_MS: i64 = 24 * 3600 * 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,9 +60,9 @@ async fn forget(store: &StoreHandle, kept: Retention, now: Timestamp) -> Result<
     let today = Day::of(now);
     // What is known of credentials counts for minutes, by the same clock; nobody chooses how long.
     in_parts(|| store.forget_checks_before(now, BATCH)).await?;
-    // A client that comes back after a day connects anew.
-    let millis = now.as_millis().saturating_sub(SESSIONS_MS);
-    in_parts(|| store.forget_sessions_before(Timestamp::from_millis(millis), BATCH)).await?;
+    // Nor does anybody choose it of sessions.
+    let unused = Timestamp::from_millis(now.as_millis().saturating_sub(SESSIONS_MS));
+    in_parts(|| store.forget_sessions_before(unused, BATCH)).await?;
     let mut gone = 0;
     if let Some(first) = first_kept(today, kept.usage_days) {
         gone += in_parts(|| store.forget_usage_before(first, BATCH)).await?;
@@ -94,8 +95,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ids::{ServiceType, UserId};
-    use crate::store::{Memory, Usage, UsageFilter, UsageKey, UsageRow};
+    use crate::ids::{PublicId, ServiceType, UserId};
+    use crate::store::{
+        Added, Memory, NewInstance, SessionRow, Usage, UsageFilter, UsageKey, UsageRow,
+    };
 
     /// How often a test looks.
     const STEP: Duration = Duration::from_secs(30);
@@ -147,6 +150,48 @@ mod tests {
         assert_eq!(gone, 2 * u64::from(BATCH + 1));
         let left = [180, 179, 1, 0].map(|age| today.before(age));
         assert_eq!(days(&store).await, left);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_go_when_they_were_not_used_for_a_day_whatever_is_chosen() {
+        let store: StoreHandle = Arc::new(Memory::new());
+        let now = Day::from_number(20_000).begin();
+        let public = instance(&store).await;
+        let ages = [0, SESSIONS_MS, SESSIONS_MS + 1, 9 * SESSIONS_MS];
+        for (n, age) in (0..).zip(ages) {
+            let session = SessionRow {
+                key: [n; 32],
+                instance: public.clone(),
+                data: vec![n],
+                used_at: Timestamp::from_millis(now.as_millis() - age),
+            };
+            assert!(store.put_session(session).await.unwrap());
+        }
+        // Nobody reads of it in the log.
+        assert_eq!(forget(&store, retention(0), now).await.unwrap(), 0);
+        for n in 0..4 {
+            let session = store.session(&[n; 32]).await.unwrap();
+            assert_eq!(session.is_some(), n < 2, "{n}");
+        }
+    }
+
+    async fn instance(store: &StoreHandle) -> PublicId {
+        let (user, created_at) = (UserId::parse("alice").unwrap(), Timestamp::from_millis(1));
+        let public = PublicId::parse("ins_aaaabbbbcccc").unwrap();
+        let new = NewInstance {
+            public: public.clone(),
+            user,
+            service: ServiceType::parse("demo").unwrap(),
+            hash: [1; 32],
+            sealed_id: vec![1],
+            sealed_credential: vec![2],
+            created_at,
+            label: None,
+            expires_at: None,
+        };
+        let added = store.add_instances(vec![new], Some(created_at)).await;
+        assert_eq!(added.unwrap(), [Added::Done]);
+        public
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use life::{
     a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
-    instances_are_found_by_user_service_and_state, many_instances_are_added_in_one_call,
-    terms_change_only_from_what_they_were, what_stands_in_the_way_is_told,
+    instances_are_found_by_user_service_and_state, last_use_moves_forward_only,
+    many_instances_are_added_in_one_call, terms_change_only_from_what_they_were,
+    what_stands_in_the_way_is_told,
 };
 
 use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
@@ -23,11 +24,16 @@ use checks::{
     checks_are_remembered_for_their_user_only,
 };
 use groups::users_are_put_into_groups;
+use sessions::{
+    a_session_is_kept_in_the_place_of_the_one_before, sessions_are_few_for_each_instance,
+    sessions_end_with_their_instance_and_its_url, the_last_use_of_sessions_moves_forward_only,
+    unused_sessions_are_forgotten_in_parts,
+};
 
 mod audit;
 mod checks;
 mod groups;
-
+mod sessions;
 mod usage;
 
 use self::usage::{
@@ -78,6 +84,11 @@ for_each_backend! {
     checks_are_remembered_for_their_user_only,
     checks_are_few_for_each_user,
     checks_are_forgotten_when_asked_to_or_old,
+    a_session_is_kept_in_the_place_of_the_one_before,
+    sessions_end_with_their_instance_and_its_url,
+    sessions_are_few_for_each_instance,
+    the_last_use_of_sessions_moves_forward_only,
+    unused_sessions_are_forgotten_in_parts,
     published_services_replace_the_list,
     health_is_the_last_record_of_each_service,
     usage_adds_up,
@@ -490,24 +501,6 @@ async fn settings_are_swapped_all_at_once_or_not_at_all(store: StoreHandle) {
     assert!(swap(set("a", Some(2)), vec![set("a", Some(3))]).await);
     assert!(!swap(set("a", None), changes).await);
     assert_eq!(store.setting("a").await.unwrap(), Some(vec![3]));
-}
-
-async fn last_use_moves_forward_only(store: StoreHandle) {
-    add_user(&store, "alice", 1).await;
-    add(&store, "alice", "figma", 1).await;
-    let used = async |times: &[(u8, i64)]| {
-        let used = times.iter().map(|(n, t)| (public(*n), at(*t))).collect();
-        store.touch_instances(used).await.unwrap();
-        store
-            .instance_by_public(&public(1))
-            .await
-            .unwrap()
-            .unwrap()
-            .last_used_at
-    };
-    assert_eq!(used(&[(1, 60), (2, 70)]).await, Some(at(60)));
-    assert_eq!(used(&[(1, 50)]).await, Some(at(60)));
-    assert_eq!(used(&[(1, 80)]).await, Some(at(80)));
 }
 
 fn published(name: &str, port: u16) -> ServiceRow {

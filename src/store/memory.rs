@@ -99,7 +99,7 @@ impl Store for Memory {
                 .collect();
             state.instances.retain(|_, stored| stored.row.user != *id);
             state.checks.retain(|key, _| key.user != *id);
-            state.end_sessions_of_nobody(None);
+            state.end_sessions_of_nobody();
             Some(gone)
         })
     }
@@ -315,7 +315,7 @@ impl Store for Memory {
                 stored.row.hash = rotation.new_hash;
                 stored.row.rotated_at = Some(rotation.at);
                 stored.sealed_id = rotation.sealed_id;
-                state.end_sessions_of_nobody(Some(&rotation.public));
+                state.end_sessions(&rotation.public);
                 true
             }
             _ => false,
@@ -423,9 +423,8 @@ impl Store for Memory {
     fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
         self.run(|state| {
             let (number, _) = state.row(|row| row.public == *public)?;
-            let gone = state.instances.remove(&number).map(|stored| stored.row);
-            state.end_sessions_of_nobody(None);
-            gone
+            state.end_sessions(public);
+            state.instances.remove(&number).map(|stored| stored.row)
         })
     }
 
@@ -461,10 +460,7 @@ impl Store for Memory {
     }
 
     fn forget_checks(&self, user: &UserId, service: &ServiceType) -> Answer<'_, ()> {
-        self.run(|state| {
-            let is_meant = |key: &CheckKey| key.user == *user && key.service == *service;
-            state.checks.retain(|key, _| !is_meant(key));
-        })
+        self.run(|state| state.forget_checks(user, service))
     }
 
     fn forget_checks_before(&self, now: Timestamp, limit: u32) -> Answer<'_, u64> {
@@ -483,14 +479,12 @@ impl Store for Memory {
         self.run(|state| state.sessions.remove(key).is_some())
     }
 
+    fn end_sessions(&self, instance: &PublicId) -> Answer<'_, u64> {
+        self.run(|state| state.end_sessions(instance))
+    }
+
     fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()> {
-        self.run(|state| {
-            for (key, at) in used {
-                if let Some(session) = state.sessions.get_mut(&key) {
-                    session.used_at = session.used_at.max(at);
-                }
-            }
-        })
+        self.run(|state| state.touch_sessions(used))
     }
 
     fn forget_sessions_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {

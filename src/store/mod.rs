@@ -67,7 +67,7 @@ pub trait Store: Send + Sync + 'static {
     /// Up to `limit` users in the order of their ids, those after `after`. Changes nothing.
     fn users(&self, after: Option<&UserId>, limit: u32) -> Answer<'_, Vec<UserRow>>;
 
-    /// Removes a user with their tokens, instances and credentials, and answers what was removed;
+    /// Removes a user with their tokens, instances, credentials and sessions, and answers what was removed;
     /// `None` when there was no such user. Their usage stays, for the operator's books. After a
     /// crash: all of it or nothing.
     fn remove_user(&self, id: &UserId) -> Answer<'_, Option<Vec<InstanceRow>>>;
@@ -153,8 +153,8 @@ pub trait Store: Send + Sync + 'static {
         state: CredentialState,
     ) -> Answer<'_, bool>;
 
-    /// Gives an instance another id; `false`, and nothing changed, unless its hash is still
-    /// `rotation.old_hash`. After a crash exactly one of the two ids works.
+    /// Gives an instance another id, and forgets its sessions; `false`, and nothing changed, unless its
+    /// hash is still `rotation.old_hash`. After a crash exactly one of the two ids works.
     fn rotate_instance(&self, rotation: Rotation) -> Answer<'_, bool>;
 
     /// One user's instance of one service, active or not. Changes nothing.
@@ -204,8 +204,8 @@ pub trait Store: Send + Sync + 'static {
     /// so that a change which came meanwhile stays. After a crash: all of the batch or nothing.
     fn reseal(&self, values: Vec<Reseal>) -> Answer<'_, ()>;
 
-    /// Removes an instance and its credential, and answers what was removed. After a crash: both
-    /// or neither.
+    /// Removes an instance with its credential and sessions, and answers what was removed. After a
+    /// crash: all of it or nothing.
     fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>>;
 
     /// Moves the time of last use forward, never back; instances that are gone are passed over.
@@ -235,23 +235,28 @@ pub trait Store: Send + Sync + 'static {
 
     // ── sessions ──
 
-    /// Keeps a session, in the place of what was kept under its key, and forgets its instance's oldest
-    /// beyond [`SESSIONS_MAX`]; `false`, and nothing kept, when there is no such instance. After a
-    /// crash: all or nothing.
+    /// Keeps a session, in the place of what was kept under its key, whose last use it never moves back;
+    /// `false`, and nothing kept, when its instance is not there. Forgets the instance's oldest others
+    /// by last use beyond [`SESSIONS_MAX`]. After a crash: all or nothing.
     fn put_session(&self, session: SessionRow) -> Answer<'_, bool>;
 
-    /// The session with this key. One point look-up.
+    /// The session with this key, which only its own instance and id give, however long it was not
+    /// used. One point look-up. Changes nothing.
     fn session(&self, key: &[u8; 32]) -> Answer<'_, Option<SessionRow>>;
 
-    /// Forgets a session; `false` when there was none. After a crash: it is there or not.
+    /// Forgets a session; `false` when there was none. After a crash: there or gone.
     fn end_session(&self, key: &[u8; 32]) -> Answer<'_, bool>;
 
-    /// Moves the time of last use of sessions forward, never back; those that are gone are passed
-    /// over. After a crash: all of the batch or nothing.
+    /// Forgets all sessions of an instance, and answers how many those were. After a crash: all of them
+    /// or none.
+    fn end_sessions(&self, instance: &PublicId) -> Answer<'_, u64>;
+
+    /// Moves the time of last use forward, never back; sessions that are gone are passed over. After a
+    /// crash: all of the batch or nothing.
     fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()>;
 
-    /// Forgets up to `limit` sessions that were used last before `before`, and answers how many those
-    /// were. After a crash: all of them or none.
+    /// Forgets up to `limit` sessions that were used last before this, the oldest first, and answers
+    /// how many. After a crash: all of them or none.
     fn forget_sessions_before(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     // ── services and health ──

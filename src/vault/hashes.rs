@@ -39,6 +39,10 @@ pub(super) struct Hashes {
     pub(super) routers: Hmac<Sha256>,
     /// Of credentials that were checked.
     pub(super) checks: Hmac<Sha256>,
+    /// Of sessions of MCP.
+    pub(super) sessions: Hmac<Sha256>,
+    /// Of what clients carry for the router and show again.
+    pub(super) streams: Hmac<Sha256>,
 }
 
 impl Hashes {
@@ -69,12 +73,15 @@ impl Hashes {
 
     fn of(keys: Zeroizing<[u8; KEY * PURPOSES.len()]>) -> Self {
         let key = |at: usize| mac(&keys[at * KEY..(at + 1) * KEY]);
+        let later = |purpose| mac(&hash(&key(4), purpose));
         Self {
             instances: key(0),
             users: key(1),
             tokens: key(2),
             routers: key(3),
-            checks: mac(&hash(&key(4), "checked credentials")),
+            checks: later("checked credentials"),
+            sessions: later("sessions"),
+            streams: later("streams"),
             keys,
         }
     }
@@ -128,6 +135,9 @@ mod tests {
             (&derived.users, &stored.users),
             (&derived.tokens, &stored.tokens),
             (&derived.routers, &stored.routers),
+            (&derived.checks, &stored.checks),
+            (&derived.sessions, &stored.sessions),
+            (&derived.streams, &stored.streams),
         ] {
             assert_eq!(hash(one, "x"), hash(other, "x"));
         }

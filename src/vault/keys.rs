@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::ids::{InstanceId, PublicId, ServiceType, UserId};
@@ -118,21 +119,26 @@ impl Vault {
         hash_parts(&self.0.hashes.checks, &parts)
     }
 
-    /// Keyed hash of an instance and the id of a session: what sessions are looked up by.
+    /// Keyed hash of an instance and the id of a session: what sessions are looked up by. No id is found
+    /// under another instance than its own.
     pub fn session_hash(&self, instance: &PublicId, session: &str) -> [u8; 32] {
-        let parts = [
-            &b"session"[..],
-            instance.as_str().as_bytes(),
-            session.as_bytes(),
-        ];
-        hash_parts(&self.0.hashes.instances, &parts)
+        let parts = [instance.as_str().as_bytes(), session.as_bytes()];
+        hash_parts(&self.0.hashes.sessions, &parts)
     }
 
-    /// The beginning of a keyed hash of an instance and a text: who shows both has got them together.
+    /// What binds a text that a client carries for us (an event's id, MCP's `requestState`) to one
+    /// instance: the beginning of a keyed hash of both. 80 bits, which nobody can try out but by asking
+    /// the router. A text says what it is for: a tag tells one use from another only by that.
     pub fn stream_tag(&self, instance: &PublicId, text: &[u8]) -> [u8; 10] {
-        let parts = [&b"stream"[..], instance.as_str().as_bytes(), text];
-        let hash = hash_parts(&self.0.hashes.instances, &parts);
-        *hash.first_chunk().expect("a hash has 32 bytes")
+        let parts = [instance.as_str().as_bytes(), text];
+        let hash = hash_parts(&self.0.hashes.streams, &parts);
+        *hash.first_chunk().expect("a tag is shorter than a hash")
+    }
+
+    /// Whether `shown` is the tag of this text and instance. Takes the same time for every tag that is
+    /// not, but for those of another length.
+    pub fn is_stream_tag(&self, instance: &PublicId, text: &[u8], shown: &[u8]) -> bool {
+        self.stream_tag(instance, text).ct_eq(shown).into()
     }
 
     /// Seals a credential for its place.
@@ -266,6 +272,37 @@ mod tests {
             "640372b5a41d89e90a463c07e61b1be80b96b154cd241c9e4fbb4d474a3944c3",
         ];
         assert_eq!(now, kept);
+    }
+
+    #[test]
+    fn hashes_of_sessions_stay_and_hold_for_one_instance_only() {
+        let (one, other) = (
+            PublicId::parse("ins_aaaabbbbcccc").unwrap(),
+            PublicId::parse("ins_ddddeeeeffff").unwrap(),
+        );
+        let (vault, another) = (vault(7), vault(8));
+        // A change here ends every session, and every stream that a client would go on with.
+        assert_eq!(
+            HEXLOWER.encode(&vault.session_hash(&one, "0")),
+            "bb46e6c431249df2db53f6c2bdd3f26e733b0d18253992ecafd7692e443b214e"
+        );
+        let tag = vault.stream_tag(&one, b"0");
+        assert_eq!(HEXLOWER.encode(&tag), "7b298b99abaa0f242269");
+        let mut seen = HashSet::from([vault.session_hash(&one, "0")]);
+        assert!(seen.insert(vault.session_hash(&one, "1")));
+        assert!(seen.insert(vault.session_hash(&other, "0")));
+        assert!(seen.insert(vault.instance_hash("0")));
+        assert!(seen.iter().all(|hash| !hash.starts_with(&tag)));
+
+        assert!(vault.is_stream_tag(&one, b"0", &tag));
+        let mut wrong = tag;
+        wrong[9] ^= 1;
+        for shown in [&wrong[..], &tag[..9], &[&tag[..], &[0]].concat(), &[]] {
+            assert!(!vault.is_stream_tag(&one, b"0", shown), "{shown:?}");
+        }
+        assert!(!vault.is_stream_tag(&one, b"1", &tag));
+        assert!(!vault.is_stream_tag(&other, b"0", &tag));
+        assert!(!another.is_stream_tag(&one, b"0", &tag));
     }
 
     #[test]

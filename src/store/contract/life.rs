@@ -215,3 +215,21 @@ pub(super) async fn instances_are_found_by_user_service_and_state(store: StoreHa
     assert!(find(None, Some("demo"), Some(false)).await.is_empty());
     assert!(find(Some("carol"), None, None).await.is_empty());
 }
+
+pub(super) async fn last_use_moves_forward_only(store: StoreHandle) {
+    add_user(&store, "alice", 1).await;
+    add(&store, "alice", "figma", 1).await;
+    let used = async |times: &[(u8, i64)]| {
+        let used = times.iter().map(|(n, t)| (public(*n), at(*t))).collect();
+        store.touch_instances(used).await.unwrap();
+        store
+            .instance_by_public(&public(1))
+            .await
+            .unwrap()
+            .unwrap()
+            .last_used_at
+    };
+    assert_eq!(used(&[(1, 60), (2, 70)]).await, Some(at(60)));
+    assert_eq!(used(&[(1, 50)]).await, Some(at(60)));
+    assert_eq!(used(&[(1, 80)]).await, Some(at(80)));
+}

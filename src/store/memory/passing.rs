@@ -1,7 +1,7 @@
 //! What is known for a while: checked credentials and sessions.
 
 use super::state::State;
-use crate::ids::{PublicId, Timestamp};
+use crate::ids::{PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{CHECKS_MAX, Check, CheckKey, SESSIONS_MAX, SessionRow};
 
 impl State {
@@ -21,6 +21,11 @@ impl State {
         for (_, key) in own.drain(..beyond) {
             self.checks.remove(&key);
         }
+    }
+
+    pub(super) fn forget_checks(&mut self, user: &UserId, service: &ServiceType) {
+        let is_meant = |key: &CheckKey| key.user == *user && key.service == *service;
+        self.checks.retain(|key, _| !is_meant(key));
     }
 
     pub(super) fn forget_checks_before(&mut self, now: Timestamp, limit: u32) -> u64 {
@@ -43,32 +48,50 @@ impl State {
         if let Some(known) = self.sessions.get(&session.key) {
             session.used_at = session.used_at.max(known.used_at);
         }
-        self.sessions.insert(session.key, session);
-        let own = self.sessions.values().filter(|it| it.instance == public);
-        let mut own: Vec<_> = own.map(|it| (it.used_at, it.key)).collect();
-        own.sort_unstable();
-        let beyond = own.len().saturating_sub(SESSIONS_MAX as usize);
-        for (_, key) in own.drain(..beyond) {
+        let newest = session.key;
+        self.sessions.insert(newest, session);
+        let others = self.sessions.values();
+        let others = others.filter(|it| it.instance == public && it.key != newest);
+        let mut others: Vec<_> = others.map(|it| (it.used_at, it.key)).collect();
+        others.sort_unstable();
+        let beyond = (others.len() + 1).saturating_sub(SESSIONS_MAX as usize);
+        for (_, key) in others.drain(..beyond) {
             self.sessions.remove(&key);
         }
         true
     }
 
+    pub(super) fn touch_sessions(&mut self, used: Vec<([u8; 32], Timestamp)>) {
+        for (key, at) in used {
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.used_at = session.used_at.max(at);
+            }
+        }
+    }
+
     pub(super) fn forget_sessions_before(&mut self, before: Timestamp, limit: u32) -> u64 {
         let old = self.sessions.values().filter(|it| it.used_at < before);
-        let old: Vec<_> = old.map(|it| it.key).take(limit as usize).collect();
-        for key in &old {
+        let mut old: Vec<_> = old.map(|it| (it.used_at, it.key)).collect();
+        old.sort_unstable();
+        old.truncate(limit as usize);
+        for (_, key) in &old {
             self.sessions.remove(key);
         }
         old.len() as u64
     }
 
-    /// Forgets those whose instance is not there, and those of one that gets another URL.
-    pub(super) fn end_sessions_of_nobody(&mut self, rotated: Option<&PublicId>) {
+    pub(super) fn end_sessions(&mut self, instance: &PublicId) -> u64 {
+        let before = self.sessions.len();
+        self.sessions.retain(|_, it| it.instance != *instance);
+        (before - self.sessions.len()) as u64
+    }
+
+    /// Forgets those whose instance is not there any more.
+    pub(super) fn end_sessions_of_nobody(&mut self) {
         let instances = &self.instances;
         self.sessions.retain(|_, session| {
             let mut rows = instances.values().map(|stored| &stored.row);
-            rotated != Some(&session.instance) && rows.any(|row| row.public == session.instance)
+            rows.any(|row| row.public == session.instance)
         });
     }
 }

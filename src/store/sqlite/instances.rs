@@ -93,6 +93,7 @@ pub(super) fn rotate(conn: &Connection, rotation: &Rotation) -> Result<bool> {
         rotation.at.as_millis(),
     ])?;
     failpoint::reach("instance.half_rotated");
+    // The URL under which they were had is dead.
     if changed > 0 {
         sessions::end_all(conn, &rotation.public)?;
     }
@@ -316,7 +317,7 @@ fn cut<T>(mut rows: Vec<(InstanceCursor, T)>, limit: u32) -> Page<T, InstanceCur
 
 pub(super) fn remove(conn: &Connection, public: &PublicId) -> Result<Option<InstanceRow>> {
     let row = by_public(conn, public)?;
-    // The credential goes with it: ON DELETE CASCADE.
+    // The credential and the sessions go with it: ON DELETE CASCADE.
     conn.prepare_cached("DELETE FROM user_service_instances WHERE public_id = ?1")?
         .execute([public.as_str()])?;
     failpoint::reach("instance.half_removed");

@@ -343,6 +343,11 @@ impl Store for Sqlite {
         self.write(move |conn| sessions::end(conn, &key))
     }
 
+    fn end_sessions(&self, instance: &PublicId) -> Answer<'_, u64> {
+        let instance = instance.clone();
+        self.write(move |conn| sessions::end_all(conn, &instance))
+    }
+
     fn touch_sessions(&self, used: Vec<([u8; 32], Timestamp)>) -> Answer<'_, ()> {
         self.write(move |conn| sessions::touch(conn, &used))
     }

@@ -6,10 +6,10 @@ use std::sync::mpsc;
 
 use rusqlite::Connection;
 
-use crate::ids::{Day, ServiceType, Timestamp, UserId};
+use crate::ids::{Day, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
-    Answer, NewToken, NewUser, Sqlite, Store, StoreError, TokenOwner, Usage, UsageFilter, UsageKey,
-    UsageRow,
+    Added, Answer, NewInstance, NewToken, NewUser, SessionRow, Sqlite, Store, StoreError,
+    TokenOwner, Usage, UsageFilter, UsageKey, UsageRow,
 };
 
 fn home() -> (tempfile::TempDir, PathBuf) {
@@ -90,6 +90,53 @@ async fn what_was_acknowledged_is_in_the_file() {
     );
     let again = Sqlite::open(&path).unwrap();
     assert!(!add(&again, "alice", 2).await.unwrap());
+}
+
+#[tokio::test]
+async fn sessions_are_there_for_another_daemon_and_found_by_their_indexes() {
+    let (_home, path) = home();
+    let store = Sqlite::open(&path).unwrap();
+    let (user, created_at) = (UserId::parse("alice").unwrap(), Timestamp::from_millis(1));
+    let public = PublicId::parse("ins_aaaabbbbcccc").unwrap();
+    let new = NewInstance {
+        public: public.clone(),
+        user,
+        service: ServiceType::parse("figma").unwrap(),
+        hash: [1; 32],
+        sealed_id: vec![1],
+        sealed_credential: vec![2],
+        created_at,
+        label: None,
+        expires_at: None,
+    };
+    let added = store.add_instances(vec![new], Some(created_at)).await;
+    assert_eq!(added.unwrap(), [Added::Done]);
+    let session = SessionRow {
+        key: [3; 32],
+        instance: public,
+        data: vec![4; 9_000],
+        used_at: Timestamp::from_millis(5),
+    };
+    assert!(store.put_session(session.clone()).await.unwrap());
+    // As after `kill -9`: nothing was closed.
+    let next = Sqlite::open(&path).unwrap();
+    assert_eq!(next.session(&[3; 32]).await.unwrap(), Some(session));
+
+    let conn = Connection::open(&path).unwrap();
+    for (sql, index) in [
+        ("key = x'00'", "PRIMARY KEY (key=?)"),
+        (
+            "public_id = '' AND key <> x'00' ORDER BY used_at DESC, key DESC",
+            "mcp_sessions_of_instances",
+        ),
+        ("used_at < 1 ORDER BY used_at", "mcp_sessions_by_use"),
+    ] {
+        let sql = format!("EXPLAIN QUERY PLAN SELECT key FROM mcp_sessions WHERE {sql}");
+        let mut plan = conn.prepare(&sql).unwrap();
+        let steps = plan.query_map([], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        assert!(steps.len() == 1 && steps[0].contains(index), "{steps:?}");
+    }
 }
 
 #[tokio::test]

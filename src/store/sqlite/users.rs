@@ -96,7 +96,7 @@ pub(super) fn list(conn: &Connection, after: Option<&UserId>, limit: u32) -> Res
 
 pub(super) fn remove(conn: &Connection, id: &UserId) -> Result<Option<Vec<InstanceRow>>> {
     let instances = instances::rows_of_user(conn, id)?;
-    // Tokens, instances and credentials go with it: ON DELETE CASCADE.
+    // Tokens, instances, credentials and sessions go with it: ON DELETE CASCADE.
     let gone = conn
         .prepare_cached("DELETE FROM users WHERE id = ?1")?
         .execute([id.as_str()])?;
