@@ -305,7 +305,7 @@ async fn live(
     let (lock, commands, passed) = match (taken, &line) {
         (Some(taken), Some(line)) => {
             take::yours(line).await.map_err(DaemonError::Handover)?;
-            let lock = Lock::passed(taken.lock).map_err(DaemonError::Lock)?;
+            let lock = Lock::passed(taken.lock, &home.lock()).map_err(DaemonError::Lock)?;
             (Some(lock), Some(taken.commands), taken.router)
         }
         _ => (lock, None, kept.router.take()),

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +46,21 @@ impl Pipes {
             stdout: path("out"),
             stderr: path("err"),
         }
+    }
+
+    /// Where to find those that a living process writes to: by its own descriptors, when the files that
+    /// they had were removed. `false` beside it when they are where they belong, or cannot be found.
+    pub fn of_process(mut self, pid: u32) -> (Self, bool) {
+        let mut was_removed = false;
+        for (number, path) in [(1, &mut self.stdout), (2, &mut self.stderr)] {
+            let own = PathBuf::from(format!("/proc/{pid}/fd/{number}"));
+            let is_removed = std::fs::read_link(&own).is_ok_and(|link| is_removed(&link, path));
+            if is_removed {
+                *path = own;
+                was_removed = true;
+            }
+        }
+        (self, was_removed)
     }
 
     /// Makes those that are not there, and their folder when somebody has removed it.
@@ -88,12 +104,22 @@ impl Pipes {
     /// # Errors
     /// As [`Pipes::child_ends`].
     pub fn reader(&self, stream: super::Stream) -> io::Result<File> {
-        let path = match stream {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(self.path(stream), flags, Mode::empty())?;
+        Ok(File::from(opened))
+    }
+
+    /// Which pipe our side of a stream would be: device and inode. `None` when it is not there.
+    pub fn identity(&self, stream: super::Stream) -> Option<(u64, u64)> {
+        let stat = rustix::fs::stat(self.path(stream)).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
+    fn path(&self, stream: super::Stream) -> &Path {
+        match stream {
             super::Stream::Out => &self.stdout,
             super::Stream::Error => &self.stderr,
-        };
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+        }
     }
 
     /// Writes to the service's standard input, and waits so long for it to read what is there
@@ -129,6 +155,13 @@ impl Pipes {
         }
     }
 }
+
+/// This is how `/proc` names a file that had this path, and has none any more (`proc_pid_fd(5)`; pure).
+fn is_removed(link: &Path, path: &Path) -> bool {
+    let named = link.as_os_str().as_bytes();
+    named.strip_suffix(b" (deleted)") == Some(path.as_os_str().as_bytes())
+}
+
 fn is_fifo(file: &OwnedFd) -> bool {
     let stat = rustix::fs::fstat(file);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
@@ -170,6 +203,30 @@ fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_that_was_removed_is_found_by_who_writes_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().canonicalize().unwrap();
+        let pipes = Pipes::of(&run_dir, PmId(3));
+        let ends = pipes.child_ends(None).unwrap();
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(ends.stdout)
+            .spawn()
+            .unwrap();
+        let (same, was_removed) = pipes.clone().of_process(child.id());
+        assert!(!was_removed && same.stdout == pipes.stdout);
+        std::fs::remove_file(&pipes.stdout).unwrap();
+        pipes.make(None).unwrap();
+        let (found, was_removed) = pipes.of_process(child.id());
+        let mut reader = found.reader(crate::logs::Stream::Out).unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"said").unwrap();
+        child.wait().unwrap();
+        let mut said = [0; 4];
+        std::io::Read::read_exact(&mut reader, &mut said).unwrap();
+        assert!(was_removed && said == *b"said");
+    }
 
     #[test]
     fn a_folder_that_was_removed_is_made_again_and_what_cannot_be_is_named() {

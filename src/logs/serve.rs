@@ -32,7 +32,7 @@ struct Wanted {
 
 /// The streams of all processes.
 struct Streams {
-    open: HashMap<PmId, Vec<(Stream, mpsc::Sender<Word>)>>,
+    open: HashMap<PmId, Vec<Open>>,
     /// Those of which a stream could not be opened.
     missing: HashMap<PmId, Wanted>,
     /// When these are tried again.
@@ -86,18 +86,18 @@ impl Streams {
                 let _ = done.send(());
             }
             Order::Settle { id, heard } => {
-                for (_, sender) in self.of(id) {
+                for Open { sender, .. } in self.of(id) {
                     let _ = sender.send(Word::Settle(heard.clone())).await;
                 }
             }
             Order::Begin { id, done } => {
-                for (_, sender) in self.of(id) {
+                for Open { sender, .. } in self.of(id) {
                     let _ = sender.send(Word::Begin).await;
                 }
                 let _ = done.send(());
             }
             Order::Extents { id, answer } => {
-                for (_, sender) in self.of(id) {
+                for Open { sender, .. } in self.of(id) {
                     let _ = sender.send(Word::Extent(answer.clone())).await;
                 }
             }
@@ -124,7 +124,7 @@ impl Streams {
                 let _ = done.send(());
             }
             Order::Pause { done } => {
-                for (_, sender) in self.open.drain().flat_map(|(_, open)| open) {
+                for Open { sender, .. } in self.open.drain().flat_map(|(_, open)| open) {
                     let _ = sender.send(Word::Leave).await;
                 }
                 for (id, _) in self.missing.drain() {
@@ -137,13 +137,13 @@ impl Streams {
         }
     }
 
-    fn of(&self, id: PmId) -> impl Iterator<Item = &(Stream, mpsc::Sender<Word>)> {
+    fn of(&self, id: PmId) -> impl Iterator<Item = &Open> {
         self.open.get(&id).into_iter().flatten()
     }
 
     async fn capture(&mut self, wanted: Wanted) {
         let Wanted { source, output, .. } = &wanted;
-        for (stream, sender) in self.of(source.id) {
+        for Open { stream, sender, .. } in self.of(source.id) {
             let sink = Box::new(self.shared.sink(source, *stream, output));
             let _ = sender.send(Word::Write(sink)).await;
         }
@@ -174,7 +174,8 @@ impl Streams {
         self.retry_at = (!self.missing.is_empty()).then(|| Instant::now() + RETRY_AFTER);
     }
 
-    /// Opens those of its streams that are not open.
+    /// Opens those of its streams that are not open, or whose pipe is another one by now: somebody has
+    /// removed the old one, which is read out.
     fn open(&mut self, wanted: &Wanted, run: Run) -> io::Result<()> {
         let Wanted {
             source,
@@ -182,10 +183,13 @@ impl Streams {
             output,
         } = wanted;
         let open = self.open.entry(source.id).or_default();
-        open.retain(|(_, sender)| !sender.is_closed());
+        open.retain(|known| {
+            let pipe = pipes.identity(known.stream);
+            !known.sender.is_closed() && (pipe.is_none() || pipe == known.pipe)
+        });
         let mut opened = Ok(());
         for stream in [Stream::Out, Stream::Error] {
-            if open.iter().any(|(known, _)| *known == stream) {
+            if open.iter().any(|known| known.stream == stream) {
                 continue;
             }
             let sink = self.shared.sink(source, stream, output);
@@ -196,7 +200,12 @@ impl Streams {
                         // ends. There is room for one word.
                         let _ = sender.try_send(Word::Begin);
                     }
-                    open.push((stream, sender));
+                    let pipe = task.pipe();
+                    open.push(Open {
+                        stream,
+                        sender,
+                        pipe,
+                    });
                     self.tasks.spawn_local(task.run());
                 }
                 Err(error) => opened = Err(error),
@@ -224,6 +233,14 @@ impl Streams {
         self.retry_at
             .get_or_insert_with(|| Instant::now() + RETRY_AFTER);
     }
+}
+
+/// A stream that is read.
+struct Open {
+    stream: Stream,
+    sender: mpsc::Sender<Word>,
+    /// Device and inode.
+    pipe: Option<(u64, u64)>,
 }
 
 /// Where a process is when its streams are opened.

@@ -70,6 +70,12 @@ impl Task {
         Ok((task, sender))
     }
 
+    /// Which pipe it is: device and inode.
+    pub(super) fn pipe(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.pipe).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
     /// Reads until its sender is dropped, or somebody else is to read.
     pub(super) async fn run(mut self) {
         self.reader.wait_for_unfinished().await;

@@ -440,3 +440,36 @@ fn what_runs_and_no_list_names_is_not_started_beside_itself() {
     kill(lost, "KILL");
     mcpm.wait_until(|list| list["web"].is_up());
 }
+
+#[test]
+fn what_a_process_says_is_heard_though_its_pipes_are_removed() {
+    let say = "i=0; while :; do while [ ! -e say$i ]; do sleep 0.02; done; echo line $i; i=$((i+1)); done";
+    let mcpm = Mcpm::start([sh("web", say)]);
+    let pid = mcpm.list()["web"].pid;
+    let mut said = String::new();
+    let hears = |said: &str, what: &str| {
+        let is_there = || mcpm.log("web-out.log") == said.as_bytes();
+        wait_for(|| is_there().then_some(()), what);
+    };
+    let remove = || {
+        for end in ["in", "out", "err"] {
+            std::fs::remove_file(mcpm.home().join(format!("run/0.{end}"))).unwrap();
+        }
+    };
+    remove();
+    for round in 0..3 {
+        mcpm.write(&format!("say{round}"), "");
+        said += &format!("line {round}\n");
+        hears(&said, &format!("line {round}"));
+        mcpm.kill_daemon();
+        assert_eq!(mcpm.list()["web"].pid, pid);
+    }
+    assert!(mcpm.daemon_log().contains("its pipes were removed"));
+    // A new run has new ones, and so it is when they are removed under the daemon that reads them.
+    for _ in 0..2 {
+        mcpm.ok(&["restart", "web"]);
+        said += "line 0\nline 1\nline 2\n";
+        hears(&said, "the lines of the next run");
+        remove();
+    }
+}

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::harness::{Mcpm, demo, reserve, sh};
+use crate::harness::{Mcpm, demo, kill, processes_of, reserve, sh};
 
 /// Runs `ls` in a home, which needs a daemon; returns what was complained of.
 #[track_caller]
@@ -48,6 +48,44 @@ fn a_second_daemon_on_one_home_names_the_first() {
         &["a daemon is running on this home", &daemon.to_string()],
     );
     assert_eq!((mcpm.daemon_pid(), mcpm.list()["web"].pid), (daemon, app));
+}
+
+#[test]
+fn a_second_daemon_is_refused_though_the_lock_file_of_the_first_was_removed() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let (daemon, app) = (mcpm.daemon_pid(), mcpm.list()["web"].pid);
+    let refused = || {
+        let complaint = mcpm.fails(&["daemon"]);
+        assert_says(
+            &complaint,
+            &["a daemon is running on this home", &daemon.to_string()],
+        );
+    };
+    fs::remove_file(mcpm.home().join("mcpm.lock")).unwrap();
+    refused();
+    // The one that was refused has left a file that nobody holds.
+    refused();
+    assert_eq!((mcpm.daemon_pid(), mcpm.list()["web"].pid), (daemon, app));
+    for file in ["mcpm.lock", "mcpm.pid", "mcpm.sock"] {
+        fs::remove_file(mcpm.home().join(file)).unwrap();
+    }
+    refused();
+    assert_eq!(processes_of(&mcpm.home()).len(), 2, "the first and its app");
+    // It is not in the way of the next one.
+    kill(daemon, "KILL");
+    assert_eq!(mcpm.list()["web"].pid, app);
+}
+
+#[test]
+fn a_daemon_that_was_updated_needs_no_lock_file_either() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let first = mcpm.daemon_pid();
+    mcpm.ok(&["update"]);
+    let second = mcpm.daemon_pid();
+    assert_ne!(first, second);
+    fs::remove_file(mcpm.home().join("mcpm.lock")).unwrap();
+    let complaint = mcpm.fails(&["daemon"]);
+    assert_says(&complaint, &[&second.to_string()]);
 }
 
 #[test]

@@ -295,13 +295,26 @@ impl Actor {
     }
 
     /// Has its output read; done when its pipes are open. They are made here when they are not there
-    /// yet.
+    /// yet. What runs is read from where it writes to, though the files of these pipes were removed.
     pub(super) fn capture(&self, id: PmId) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let process = &self.slots.get(&id)?.process;
-        let pipes = Pipes::of(&self.run_dir, id);
+        let slot = self.slots.get(&id)?;
+        let process = &slot.process;
+        let mut pipes = Pipes::of(&self.run_dir, id);
         if let Err(error) = pipes.make(process.spec.run_as) {
             tracing::error!(app = %process.spec.name, %error, "cannot make its pipes");
             return None;
+        }
+        if let Some(handle) = &slot.handle {
+            let was_removed;
+            (pipes, was_removed) = pipes.of_process(handle.pid());
+            if was_removed {
+                let (app, folder) = (&process.spec.name, self.run_dir.display());
+                tracing::warn!(
+                    %app, pm_id = %id, %folder,
+                    "its pipes were removed: its output is read through the process itself, and nothing \
+                     can be sent to it; restart it, and it gets new ones"
+                );
+            }
         }
         let source = Source {
             id,
