@@ -365,6 +365,11 @@ impl Rooms {
         // The id first: if it does not open, nothing may change.
         let id = self.own_id(&stored)?;
         let place = place(&stored.row, Purpose::Credential);
+        let there = self.vault.open_fields(&place, &stored.sealed_credential);
+        // What does not open is no credential any more, and may be replaced.
+        if there.is_ok_and(|there| there.expose() == fields.expose()) {
+            return self.confirm(&stored, id).await;
+        }
         let sealed = self.vault.seal_fields(&place, fields.expose())?;
         let public = stored.row.public.clone();
         failpoint::reach("instance.before_replace");
@@ -382,13 +387,44 @@ impl Rooms {
             ..stored
         };
         stored.row.credential = CredentialState::Good;
-        self.show(stored, None);
+        self.show_replaced(stored);
         failpoint::reach("instance.replacement_shown");
         Ok(Some(Granted {
             id,
             public,
             created: false,
             active,
+        }))
+    }
+
+    /// Its user has given again what is there: it is good, and what goes on goes on. `None` when another
+    /// one is there by now.
+    async fn confirm(&self, stored: &StoredInstance, id: InstanceId) -> Answer<Option<Granted>> {
+        let (row, sealed) = (&stored.row, &stored.sealed_credential);
+        let good = CredentialState::Good;
+        let is_news = row.credential != good;
+        if is_news
+            && !self
+                .store
+                .set_credential_state(&row.public, sealed, good)
+                .await?
+        {
+            return Ok(None);
+        }
+        if let Some(entry) = self.table.get(&row.hash) {
+            entry.set_credential_state(good);
+            entry.accepted();
+        } else {
+            // What is not in the table yet comes in with what is stored now.
+            let mut stored = stored.clone();
+            stored.row.credential = good;
+            self.bring(&stored);
+        }
+        Ok(Some(Granted {
+            id,
+            public: row.public.clone(),
+            created: false,
+            active: row.is_active(Timestamp::now()),
         }))
     }
 
@@ -522,19 +558,41 @@ impl Rooms {
     /// Puts what the store holds now into the table, and ends what stood there before, or stood
     /// elsewhere for the same instance.
     pub(super) fn show(&self, stored: StoredInstance, elsewhere: Option<Arc<InstanceEntry>>) {
+        let Some((entry, replaced)) = self.put(stored) else {
+            return;
+        };
+        for older in elsewhere.into_iter().chain(replaced) {
+            entry.inherit(&older);
+            self.revoke(&older);
+        }
+    }
+
+    /// The same after its user has given another credential: what was begun with the old one, and ends by
+    /// itself, may finish.
+    pub(super) fn show_replaced(&self, stored: StoredInstance) {
+        let Some((entry, Some(older))) = self.put(stored) else {
+            return;
+        };
+        entry.inherit(&older);
+        entry.replace(&older);
+        self.endings.tell(Ending::Replaced(older.public.clone()));
+    }
+
+    /// A new entry and the one in whose place it stands; `None` for one that must not answer.
+    fn put(
+        &self,
+        stored: StoredInstance,
+    ) -> Option<(Arc<InstanceEntry>, Option<Arc<InstanceEntry>>)> {
         let hash = stored.row.hash;
         if !stored.row.is_active(Timestamp::now()) {
             self.hide(&hash);
-            return;
+            return None;
         }
         let entry = Arc::new(InstanceEntry::new(stored, self.vault.clone()));
         let replaced = self.table.put(&hash, Arc::clone(&entry));
         let before = replaced.as_ref().and_then(|older| older.expires_at());
         self.ends(&entry.user).set(hash, before, entry.expires_at());
-        for older in elsewhere.into_iter().chain(replaced) {
-            entry.inherit(&older);
-            self.revoke(&older);
-        }
+        Some((entry, replaced))
     }
 
     /// Takes an entry out of the table and ends it.

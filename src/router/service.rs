@@ -367,7 +367,7 @@ impl Service {
             upgrade::join(
                 client,
                 &mut response,
-                instance.clone(),
+                instance.clone().for_stream(),
                 meter,
                 slot,
                 &self.flight,
@@ -384,6 +384,11 @@ impl Service {
             .dress(response, target, &instance, &service, id, false)
             .map(|inner| {
                 if is_stream {
+                    let instance = if is_push {
+                        instance.for_stream()
+                    } else {
+                        instance
+                    };
                     let end = stream::end(&instance, &self.flight, is_push);
                     Body::event_stream(inner, lease, instance, meter, end, slot)
                 } else {
