@@ -103,6 +103,9 @@ pub(super) struct Ended {
     /// An instance, as [`Ending::Over`].
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<PublicId>,
+    /// That instance as [`Ending::Replaced`]; for who does not know the word it is over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replaced: bool,
     /// Not ended: an instance that ends at another time, as [`Ending::Moved`].
     #[serde(skip_serializing_if = "Option::is_none")]
     moved: Option<PublicId>,
@@ -123,7 +126,12 @@ impl Ended {
 
     /// The instances.
     fn endings(&self) -> impl Iterator<Item = Ending> {
-        let over = self.instance.clone().map(Ending::Over);
+        let kind = if self.replaced {
+            Ending::Replaced
+        } else {
+            Ending::Over
+        };
+        let over = self.instance.clone().map(kind);
         over.into_iter()
             .chain(self.moved.clone().map(Ending::Moved))
     }
@@ -134,6 +142,11 @@ impl From<Ending> for Ended {
         match ending {
             Ending::Over(public) => Self {
                 instance: Some(public),
+                ..Self::default()
+            },
+            Ending::Replaced(public) => Self {
+                instance: Some(public),
+                replaced: true,
                 ..Self::default()
             },
             Ending::Moved(public) => Self {

@@ -18,9 +18,10 @@ const NEWS_MAX: usize = 1024;
 /// What has happened to an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It was removed, rotated or disabled, has expired, or has another credential: what goes on in its
-    /// name must end.
+    /// It was removed, rotated or disabled, or has expired: what goes on in its name must end.
     Over(PublicId),
+    /// It has another credential: what never ends by itself must end.
+    Replaced(PublicId),
     /// It goes on, and ends at another time.
     Moved(PublicId),
 }
@@ -29,7 +30,7 @@ impl Ending {
     /// Of which instance.
     pub fn public(&self) -> &PublicId {
         match self {
-            Self::Over(public) | Self::Moved(public) => public,
+            Self::Over(public) | Self::Replaced(public) | Self::Moved(public) => public,
         }
     }
 }
@@ -87,14 +88,26 @@ impl Rooms {
     ) -> Result<(), InstanceError> {
         let over = match ending {
             Ending::Over(_) => self.hide(hash),
-            Ending::Moved(_) => None,
+            Ending::Replaced(_) | Ending::Moved(_) => None,
         };
-        let stored = self.store.instance_of(user, service).await?;
+        let stored = self.store.instance_of(user, service).await;
+        if stored.is_err() && matches!(ending, Ending::Replaced(_)) {
+            // Better nothing than the old credential.
+            self.hide(hash);
+        }
+        let stored = stored?;
         let Some(stored) = stored.filter(|stored| stored.row.public == *ending.public()) else {
             return Ok(());
         };
         if matches!(ending, Ending::Over(_)) {
             self.show(stored, over);
+            return Ok(());
+        }
+        if matches!(ending, Ending::Replaced(_)) {
+            // One that was rotated meanwhile is over, and that is said, too.
+            if stored.row.hash == *hash {
+                self.show_replaced(stored);
+            }
             return Ok(());
         }
         let row = &stored.row;

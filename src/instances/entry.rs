@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -20,8 +20,8 @@ use crate::vault::{Credential, Place, Purpose, RandomError, Resealed, SealError,
 const NEVER: i64 = i64::MAX;
 
 /// One active instance: whose it is, of what, and the credential to inject. An entry never
-/// changes its id, nor its credential for one that its user gives: it is replaced by another one,
-/// and revoked. Only what a provider gives in the place of its own (a refreshed token) is put in.
+/// changes its id, nor its credential for one that its user gives: another one takes its place, and
+/// it is revoked, or replaced when it is about the credential alone. Only what a provider gives in the place of its own (a refreshed token) is put in.
 pub struct InstanceEntry {
     /// Public number, for logs and `X-MCPM-Instance-Id`.
     pub public: PublicId,
@@ -39,6 +39,9 @@ pub struct InstanceEntry {
     /// What is sealed, once it was opened.
     opened: ArcSwapOption<Credential>,
     revoked: AtomicBool,
+    replaced: AtomicBool,
+    /// Those that it has replaced: what they still finish ends with it.
+    before: OnceLock<Box<[Weak<Self>]>>,
     ended: Notify,
     last_use: LastUse,
     held: AtomicUsize,
@@ -64,6 +67,8 @@ impl InstanceEntry {
             sealed: Mutex::new(stored.sealed_credential.into_boxed_slice()),
             opened: ArcSwapOption::empty(),
             revoked: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
+            before: OnceLock::new(),
             ended: Notify::new(),
             last_use: LastUse::new(stored.row.last_used_at),
             held: AtomicUsize::new(0),
@@ -208,18 +213,35 @@ impl InstanceEntry {
         self.last_use.at()
     }
 
-    /// Has it been rotated, removed, disabled, or given another credential, or has it expired?
+    /// Has it been rotated, removed or disabled, or has it expired?
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
 
     /// Ends when the entry is revoked: what streams on its behalf must stop then. Cancel-safe.
     pub async fn revoked(&self) {
-        let mut ended = pin!(self.ended.notified());
-        // Listen first, look second: nothing that happens in between is missed.
-        ended.as_mut().enable();
-        if !self.is_revoked() {
-            ended.await;
+        self.until(Self::is_revoked).await;
+    }
+
+    /// Has its user given another credential, or is it revoked? Then what never ends by itself must.
+    pub fn is_outdated(&self) -> bool {
+        self.replaced.load(Ordering::Acquire) || self.is_revoked()
+    }
+
+    /// Ends when it is. Cancel-safe.
+    pub async fn outdated(&self) {
+        self.until(Self::is_outdated).await;
+    }
+
+    async fn until(&self, is_over: impl Fn(&Self) -> bool) {
+        loop {
+            let mut news = pin!(self.ended.notified());
+            // Listen first, look second: nothing that happens in between is missed.
+            news.as_mut().enable();
+            if is_over(self) {
+                return;
+            }
+            news.await;
         }
     }
 
@@ -227,6 +249,22 @@ impl InstanceEntry {
     pub(super) fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);
         self.ended.notify_waiters();
+        let before = self.before.get().into_iter().flatten();
+        for older in before.filter_map(Weak::upgrade) {
+            older.revoke();
+        }
+    }
+
+    /// Takes the place of one whose user has given another credential: what it has begun and what ends by
+    /// itself may finish, as long as this one is not revoked.
+    pub(super) fn replace(&self, older: &Arc<Self>) {
+        let before = older.before.get().into_iter().flatten();
+        let still = before.filter(|older| older.strong_count() > 0).cloned();
+        let all = still.chain([Arc::downgrade(older)]).collect();
+        // A new entry takes one place, and that once.
+        let _ = self.before.set(all);
+        older.replaced.store(true, Ordering::Release);
+        older.ended.notify_waiters();
     }
 
     /// Takes over what an older entry of the same instance knows and the store does not.

@@ -7,6 +7,7 @@
 //! A lane also ends the entries of its users whose time has come (`terms.rs`), and it takes many
 //! instances at once (`import.rs`). What is heard of credentials comes here as well (`renewal.rs`).
 
+mod credential;
 mod import;
 mod renewal;
 mod terms;
@@ -27,7 +28,7 @@ use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
 use crate::instances::registry::{Granted, Rooms};
 use crate::instances::version::{self, Version};
-use crate::store::{Added, CredentialState, InstanceRow, NewInstance, Rotation, StoredInstance};
+use crate::store::{Added, InstanceRow, NewInstance, Rotation, StoredInstance};
 use crate::vault::{Credential, Fields, Place, Purpose, random};
 
 type Answer<T> = Result<T, InstanceError>;
@@ -364,42 +365,6 @@ impl Rooms {
         })
     }
 
-    /// `None` when it went away meanwhile.
-    async fn replace(
-        &self,
-        stored: StoredInstance,
-        fields: &Credential,
-    ) -> Answer<Option<Granted>> {
-        // The id first: if it does not open, nothing may change.
-        let id = self.own_id(&stored)?;
-        let place = place(&stored.row, Purpose::Credential);
-        let sealed = self.vault.seal_fields(&place, fields.expose())?;
-        let public = stored.row.public.clone();
-        failpoint::reach("instance.before_replace");
-        let changed = self
-            .store
-            .replace_credential(&public, sealed.clone(), Timestamp::now())
-            .await?;
-        if !changed {
-            return Ok(None);
-        }
-        failpoint::reach("instance.replaced");
-        let active = stored.row.is_active(Timestamp::now());
-        let mut stored = StoredInstance {
-            sealed_credential: sealed,
-            ..stored
-        };
-        stored.row.credential = CredentialState::Good;
-        self.show(stored, None);
-        failpoint::reach("instance.replacement_shown");
-        Ok(Some(Granted {
-            id,
-            public,
-            created: false,
-            active,
-        }))
-    }
-
     async fn rotate(
         &self,
         user: &UserId,
@@ -532,19 +497,41 @@ impl Rooms {
     /// Puts what the store holds now into the table, and ends what stood there before, or stood
     /// elsewhere for the same instance.
     pub(super) fn show(&self, stored: StoredInstance, elsewhere: Option<Arc<InstanceEntry>>) {
+        let Some((entry, replaced)) = self.put(stored) else {
+            return;
+        };
+        for older in elsewhere.into_iter().chain(replaced) {
+            entry.inherit(&older);
+            self.revoke(&older);
+        }
+    }
+
+    /// The same after its user has given another credential: what was begun with the old one, and ends by
+    /// itself, may finish.
+    pub(super) fn show_replaced(&self, stored: StoredInstance) {
+        let Some((entry, Some(older))) = self.put(stored) else {
+            return;
+        };
+        entry.inherit(&older);
+        entry.replace(&older);
+        self.endings.tell(Ending::Replaced(older.public.clone()));
+    }
+
+    /// A new entry and the one in whose place it stands; `None` for one that must not answer.
+    fn put(
+        &self,
+        stored: StoredInstance,
+    ) -> Option<(Arc<InstanceEntry>, Option<Arc<InstanceEntry>>)> {
         let hash = stored.row.hash;
         if !stored.row.is_active(Timestamp::now()) {
             self.hide(&hash);
-            return;
+            return None;
         }
         let entry = Arc::new(InstanceEntry::new(stored, self.vault.clone()));
         let replaced = self.table.put(&hash, Arc::clone(&entry));
         let before = replaced.as_ref().and_then(|older| older.expires_at());
         self.ends(&entry.user).set(hash, before, entry.expires_at());
-        for older in elsewhere.into_iter().chain(replaced) {
-            entry.inherit(&older);
-            self.revoke(&older);
-        }
+        Some((entry, replaced))
     }
 
     /// Takes an entry out of the table and ends it.

@@ -13,12 +13,26 @@ pub(super) struct Pass {
     instance: Arc<InstanceEntry>,
     /// `None` where the URL alone was enough.
     token: Option<Arc<LiveToken>>,
+    /// It ends with the credential, too.
+    never_ends: bool,
 }
 
 impl Pass {
     /// For this instance, as long as this token.
     pub(super) fn new(instance: Arc<InstanceEntry>, token: Option<Arc<LiveToken>>) -> Self {
-        Self { instance, token }
+        Self {
+            instance,
+            token,
+            never_ends: false,
+        }
+    }
+
+    /// The same for what never ends by itself: it must end when the instance gets another credential.
+    pub(super) fn for_stream(self) -> Self {
+        Self {
+            never_ends: true,
+            ..self
+        }
     }
 
     /// The instance.
@@ -28,17 +42,30 @@ impl Pass {
 
     /// Is it over with it?
     pub(super) fn is_revoked(&self) -> bool {
-        self.instance.is_revoked() || self.token.as_ref().is_some_and(|token| token.is_over())
+        let is_over = if self.never_ends {
+            self.instance.is_outdated()
+        } else {
+            self.instance.is_revoked()
+        };
+        is_over || self.token.as_ref().is_some_and(|token| token.is_over())
     }
 
     /// Ends when it is. Cancel-safe.
     pub(super) async fn revoked(&self) {
         let Some(token) = &self.token else {
-            return self.instance.revoked().await;
+            return self.instance_over().await;
         };
         tokio::select! {
-            () = self.instance.revoked() => {}
+            () = self.instance_over() => {}
             () = token.over() => {}
+        }
+    }
+
+    async fn instance_over(&self) {
+        if self.never_ends {
+            self.instance.outdated().await;
+        } else {
+            self.instance.revoked().await;
         }
     }
 

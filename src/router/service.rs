@@ -418,7 +418,7 @@ impl Service {
             upgrade::join(
                 client,
                 &mut response,
-                instance.clone(),
+                instance.clone().for_stream(),
                 errand.meter.clone(),
                 errand.slot,
                 &self.flight,
@@ -433,8 +433,13 @@ impl Service {
         let parts = self.dress(parts, target, instance, service, errand.id);
         let body = if is_stream {
             let slot = self.open_stream(service, errand.seat.as_ref(), errand.slot, is_safe)?;
-            let end = stream::end(instance, &self.flight, is_push);
-            Body::event_stream(inner, lease, errand.instance, errand.meter, end, slot)
+            let instance = if is_push {
+                errand.instance.for_stream()
+            } else {
+                errand.instance
+            };
+            let end = stream::end(&instance, &self.flight, is_push);
+            Body::event_stream(inner, lease, instance, errand.meter, end, slot)
         } else {
             Body::answer(inner, lease, errand.instance, errand.meter)
         };

@@ -49,8 +49,8 @@ pub(super) enum Cut {
     /// No byte for too long.
     #[error("the body has stalled")]
     Stalled,
-    /// The instance was removed, rotated or disabled, has expired, or got another credential; or the
-    /// token that was shown has ended.
+    /// The instance was removed, rotated or disabled, or has expired; or it got another credential and
+    /// this never ends by itself; or the token that was shown has ended.
     #[error("the instance has ended")]
     Revoked,
 }

@@ -344,8 +344,12 @@ impl World {
     }
 
     async fn grant(&self, name: &str) -> String {
-        let key = format!("key-of-{name}");
-        let fields = Credential::new([("api_key", key.as_str())].into_iter().collect::<Fields>());
+        self.replace(name, &format!("key-of-{name}")).await
+    }
+
+    /// Gives a user an instance with this key, or theirs this key.
+    async fn replace(&self, name: &str, key: &str) -> String {
+        let fields = Credential::new([("api_key", key)].into_iter().collect::<Fields>());
         let prefix = InstancePrefix::parse("dem").unwrap();
         let granted = self
             .instances

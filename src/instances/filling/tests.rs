@@ -192,6 +192,6 @@ async fn changes_and_pages_in_any_order_make_the_table_that_the_store_tells_of()
         .into_iter()
         .filter_map(|(n, before)| Some((n, before?)))
     {
-        assert_eq!(before.is_revoked(), n % 7 != 5, "user {n}");
+        assert_eq!(before.is_outdated(), n % 7 != 5, "user {n}");
     }
 }

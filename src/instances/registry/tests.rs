@@ -122,13 +122,51 @@ async fn a_second_grant_changes_the_credential_and_keeps_the_url() {
     );
     assert_eq!(world.key(first.id.expose()).unwrap(), "two");
     assert!(
-        old.is_revoked(),
-        "what streams with the old credential must end"
+        old.is_outdated() && !old.is_revoked(),
+        "what streams with the old credential must end, what answers may finish"
     );
     assert_eq!(
         world.instances.counts(),
         BTreeMap::from([(service("figma"), 1)])
     );
+}
+
+#[tokio::test]
+async fn the_same_credential_again_changes_nothing_and_ends_nothing() {
+    let world = World::new().await;
+    let first = world.grant("alice", "figma", "one").await;
+    let entry = world.entry(first.id.expose()).unwrap();
+    let stored = async || {
+        let of = world
+            .store
+            .instance_of(&user("alice"), &service("figma"))
+            .await;
+        of.unwrap().unwrap()
+    };
+    let before = stored().await.sealed_credential;
+    let again = world.grant("alice", "figma", "one").await;
+    assert_eq!(
+        (again.id.expose(), again.created, again.active),
+        (first.id.expose(), false, true)
+    );
+    assert!(!entry.is_revoked(), "what goes on in its name goes on");
+    assert!(Arc::ptr_eq(
+        &entry,
+        &world.entry(first.id.expose()).unwrap()
+    ));
+    assert_eq!(stored().await.sealed_credential, before);
+    // It was checked before it came here, so that it is good again.
+    let credential = entry.credential().unwrap();
+    let since = Timestamp::from_millis(7);
+    let expired = world
+        .instances
+        .expire_credential(&entry, &credential, since)
+        .await;
+    assert!(expired.unwrap() && entry.credential_expired_at().is_some());
+    world.grant("alice", "figma", "one").await;
+    assert_eq!(stored().await.row.credential, CredentialState::Good);
+    let now = world.entry(first.id.expose()).unwrap();
+    assert!(now.credential_expired_at().is_none() && !entry.is_revoked());
 }
 
 #[tokio::test]

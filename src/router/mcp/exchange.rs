@@ -263,7 +263,7 @@ impl Service {
                 head,
                 id: errand.id.to_str().unwrap_or_default().to_owned(),
                 public: format!("/{}/{}", errand.target.id, errand.target.service),
-                instance: errand.instance,
+                instance: errand.instance.for_stream(),
                 meter: errand.meter,
                 session,
                 _slot: slot,

@@ -72,6 +72,41 @@ async fn streams_end_with_their_instance_and_with_their_client() {
 }
 
 #[tokio::test]
+async fn another_credential_ends_what_never_ends_and_lets_answers_finish() {
+    let mut upstream = upstream().await;
+    let world = World::new(service_spec("demo", upstream.port)).await;
+    let (path, _) = world.member("alice").await;
+    let begin = async |method: &str| {
+        let mut stream = world.connect().await;
+        let head = format!(
+            "{method} {path}/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        upstream.events.send("one").await.unwrap();
+        read_until(&mut stream, &mut String::new(), "one").await;
+        stream
+    };
+    let mut push = begin("GET").await;
+    world.replace("alice", "another").await;
+    read_to_end(&mut push).await;
+    let told = tokio::time::timeout(PATIENCE, upstream.dropped.recv()).await;
+    told.expect("the service hears of it").unwrap();
+
+    let mut answer = begin("POST").await;
+    world.replace("alice", "a third").await;
+    upstream.events.send("two").await.unwrap();
+    read_until(&mut answer, &mut String::new(), "two").await;
+    // The URL is dead at once for what was begun under an older credential, too.
+    world.replace("alice", "a fourth").await;
+    world
+        .instances
+        .remove(&user("alice"), &demo())
+        .await
+        .unwrap();
+    read_to_end(&mut answer).await;
+}
+
+#[tokio::test]
 async fn a_websocket_passes_both_ways() {
     let upstream = upstream().await;
     let world = World::new(service_spec("demo", upstream.port)).await;
