@@ -1,7 +1,8 @@
 //! The life of a request, one function per phase.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use super::hold;
 use super::origin::{self, Stranger};
 use super::pass::Pass;
 use super::path::{self, Route, Target};
+use super::proxies::Scheme;
 use super::refusal::Refusal;
 use super::resource::{self, Fault};
 use super::serve::RouterConfig;
@@ -51,6 +53,8 @@ pub(super) struct Service {
     pub(super) oauth: OAuth,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
+    /// A proxy that does not introduce its connections has been told of.
+    pub(super) complained: AtomicBool,
 }
 
 /// Why a request has no answer of its service.
@@ -73,18 +77,23 @@ impl Service {
     /// Answers one request. Whatever is wrong becomes an answer.
     pub(super) async fn answer(
         &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
     ) -> Response<Body> {
         let id = HeaderValue::try_from(problem::request_id()).expect("base32 is visible");
         let names = &self.config.names;
         let page = names.page(request.headers()).cloned();
-        let mut response = match self.route(request, &id, peer.ip()).await {
+        let client = self.config.proxies.client(peer, request.headers());
+        if let Some(scheme) = client.scheme {
+            request.extensions_mut().insert(scheme);
+        }
+        let peer = client.address;
+        let mut response = match self.route(request, &id, peer).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
                 if refusal.is_audited() {
-                    let visit = visit(peer.ip(), &id);
+                    let visit = visit(peer, &id);
                     self.audit
                         .refused(words::ROUTER_REFUSED, refusal.code(), visit);
                 }
@@ -451,6 +460,7 @@ impl Service {
         }
         .map_err(|_| Refusal::BadPath)?;
         parts.version = Version::HTTP_11;
+        let scheme = parts.extensions.get().map(|Scheme(scheme)| *scheme);
         parts.extensions.clear();
         let facts = Facts {
             instance: instance.public.as_str(),
@@ -458,7 +468,7 @@ impl Service {
             request_id: id,
             peer,
             host: host.as_deref(),
-            scheme: self.config.names.scheme(),
+            scheme: scheme.unwrap_or(self.config.names.scheme()),
         };
         let made = service
             .injection
