@@ -42,8 +42,8 @@ impl fmt::Display for Actor {
 /// A request, as far as it is told of.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
-    /// Address of the client that is connected to us: a proxy's, where one stands before us, since
-    /// what clients write into `X-Forwarded-For` is not believed.
+    /// Address of the client that is connected to us, or for whom a trusted proxy speaks; what others
+    /// write into `X-Forwarded-For` is not believed.
     pub address: IpAddr,
     /// Under which it stands in the log.
     pub request_id: &'a str,

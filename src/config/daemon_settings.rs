@@ -7,17 +7,21 @@ use super::error::{Report, shown};
 use super::fields::{self, Fields};
 use super::identity;
 use super::keys::{AUDIT, DAEMON};
+use super::network::Network;
 use super::retention;
-use super::settings::Settings;
+use super::settings::{Settings, TrustedHeader};
 use super::syntax::{Entry, Place};
 use super::{limits, logs};
 
 /// The variables that say the same in the environment of the daemon, or of a `start`.
-pub const VARIABLES: [&str; 4] = [
+pub const VARIABLES: [&str; 7] = [
     "MCPM_LISTEN",
     "MCPM_PUBLIC_URL",
     "MCPM_REQUIRE_AUTH",
     "MCPM_MAX_BODY",
+    "MCPM_TRUSTED_PROXIES",
+    "MCPM_TRUSTED_HEADER",
+    "MCPM_PROXY_PROTOCOL",
 ];
 
 /// Reads it; what has a mistake is left out.
@@ -31,6 +35,9 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         identity_provider: identity::read(fields.raw("identity_provider"), report),
         cors: cors::read(fields.raw("cors"), report),
         limits: limits::read(fields.raw("limits"), report),
+        trusted_proxies: trusted_proxies(&fields, report),
+        trusted_header: fields.text("trusted_header").and_then(TrustedHeader::parse),
+        proxy_protocol: fields.flag("proxy_protocol"),
         ..Settings::default()
     };
     if let Some(text) = fields.text("listen") {
@@ -61,6 +68,34 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         );
     }
     settings
+}
+
+/// `trusted_proxies`; one that is no network is a mistake, so that none is missing without a word.
+fn trusted_proxies(fields: &Fields, report: &mut Report) -> Option<Vec<Network>> {
+    if !fields.has("trusted_proxies") {
+        return None;
+    }
+    let mut networks = Vec::new();
+    for text in fields.texts("trusted_proxies") {
+        match Network::parse(text) {
+            Some(network) => networks.push(network),
+            None => {
+                let message = format!(
+                    "{} in `trusted_proxies` is no network; write an address or one such as \
+                     `10.0.0.0/8`, with 0 behind the prefix",
+                    shown(text)
+                );
+                report.mistake(fields.place("trusted_proxies"), message);
+            }
+        }
+    }
+    Some(networks)
+}
+
+/// Networks with commas or spaces between them, as in a variable.
+pub fn networks(text: &str) -> Option<Vec<Network>> {
+    let items = text.split([',', ' ']).filter(|item| !item.is_empty());
+    items.map(Network::parse).collect()
 }
 
 /// `webhook` of `audit`; an empty text is none.

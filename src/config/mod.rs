@@ -3,6 +3,7 @@
 //! Pure, except `load.rs`, `syntax/js.rs` (runs `node`) and `resolve.rs` (looks at the disk). The
 //! daemon never comes here: the CLI reads files in the operator's shell and sends specs.
 
+pub mod network;
 pub mod settings;
 pub mod spec;
 pub mod units;
@@ -48,6 +49,7 @@ pub use error::{AppFailure, ConfigError, Position, Warning};
 pub use load::{
     GivenAttribute, LoadOptions, Loaded, Shell, is_ecosystem_file, load_app, load_file, load_text,
 };
-pub use settings::{RetentionSpec, Settings};
+pub use network::Network;
+pub use settings::{RetentionSpec, Settings, TrustedHeader};
 pub use spec::AppSpec;
 pub mod pm2_env;

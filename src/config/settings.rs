@@ -3,12 +3,14 @@
 //!
 //! Order: flag, then environment at daemon start, then block and file (which may not differ).
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::identity::ProviderSpec;
 use super::limits::LimitsSpec;
+use super::network::Network;
 use super::spec::RotateSpec;
 
 /// What one source says; `None` where it says nothing.
@@ -41,6 +43,46 @@ pub struct Settings {
     /// How much may pass. Default: no limits.
     #[serde(default)]
     pub limits: Option<LimitsSpec>,
+    /// Proxies whose word about clients counts. Default none.
+    #[serde(default)]
+    pub trusted_proxies: Option<Vec<Network>>,
+    /// Where they say it. Default `X-Forwarded-For`.
+    #[serde(default)]
+    pub trusted_header: Option<TrustedHeader>,
+    /// Their connections begin with a header of the PROXY protocol. Default `false`.
+    #[serde(default)]
+    pub proxy_protocol: Option<bool>,
+}
+
+/// The header in which a proxy says for whom it speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrustedHeader {
+    /// `X-Forwarded-For`, and `X-Forwarded-Proto` beside it.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+impl TrustedHeader {
+    /// In any case, as headers are.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Some(Self::XForwardedFor),
+            "forwarded" => Some(Self::Forwarded),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TrustedHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        })
+    }
 }
 
 /// How long books are kept, in days, today not counted; 0 is for ever, and `None` says nothing.

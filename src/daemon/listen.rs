@@ -21,7 +21,7 @@ use crate::ids::Port;
 use crate::instances::Instances;
 use crate::limits::Limits;
 use crate::oauth::OAuth;
-use crate::router::{Names, Router, RouterConfig, RouterRooms, Services, Sessions};
+use crate::router::{Names, Proxies, Router, RouterConfig, RouterRooms, Services, Sessions};
 use crate::sockets;
 use crate::users::Users;
 
@@ -178,6 +178,11 @@ async fn run(
                 names: Names::new(address.ip().is_loopback(), chosen.public_url.as_deref())
                     .with_pages(&chosen.cors),
                 public_url: public_url(&chosen, address),
+                proxies: Proxies::new(
+                    &chosen.trusted_proxies,
+                    chosen.trusted_header,
+                    chosen.proxy_protocol,
+                ),
             },
             rooms,
             parts.api.clone(),
@@ -271,6 +276,11 @@ async fn bind(
             None
         }
     };
+    if chosen.proxy_protocol && chosen.trusted_proxies.is_empty() {
+        let warning = "`proxy_protocol` has no effect, since `trusted_proxies` names nobody; write the \
+                       addresses of your proxies there";
+        warnings.push(warning.to_owned());
+    }
     let listen = bound.as_ref().map(|(_, address)| *address);
     let public_url = public_url(chosen, listen.unwrap_or(chosen.listen));
     let settings = chosen.rows(&public_url);

@@ -12,7 +12,7 @@ use crate::api::daemon::Setting;
 use crate::config::identity::ProviderSpec;
 use crate::config::limits::LimitsSpec;
 use crate::config::spec::RotateSpec;
-use crate::config::{RetentionSpec, Settings, daemon_settings, units};
+use crate::config::{Network, RetentionSpec, Settings, TrustedHeader, daemon_settings, units};
 use crate::logs::rotate::Policy;
 use crate::outbound::origin;
 
@@ -74,7 +74,10 @@ pub(super) struct Chosen {
     pub(super) identity_provider: Vec<ProviderSpec>,
     pub(super) cors: Vec<String>,
     pub(super) limits: LimitsSpec,
-    origins: [String; 10],
+    pub(super) trusted_proxies: Vec<Network>,
+    pub(super) trusted_header: TrustedHeader,
+    pub(super) proxy_protocol: bool,
+    origins: [String; 13],
 }
 
 /// Days that books are kept; 0 is for ever.
@@ -142,6 +145,15 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
         settings.cors.clone().map(Listed)
     })?;
     let (limits, j) = pick(sources, LIMITS, |settings| settings.limits.clone())?;
+    let (trusted_proxies, k) = pick(sources, "trusted_proxies", |settings| {
+        settings.trusted_proxies.clone().map(Listed)
+    })?;
+    let (trusted_header, l) = pick(sources, "trusted_header", |settings| {
+        settings.trusted_header
+    })?;
+    let (proxy_protocol, m) = pick(sources, "proxy_protocol", |settings| {
+        settings.proxy_protocol
+    })?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
@@ -153,7 +165,10 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
         identity_provider: identity_provider.map_or_else(Vec::new, |listed| listed.0),
         cors: cors.map_or_else(Vec::new, |listed| listed.0),
         limits: limits.unwrap_or_default(),
-        origins: [a, b, c, d, e, f, g, h, i, j],
+        trusted_proxies: trusted_proxies.map_or_else(Vec::new, |listed| listed.0),
+        trusted_header: trusted_header.unwrap_or_default(),
+        proxy_protocol: proxy_protocol.unwrap_or(false),
+        origins: [a, b, c, d, e, f, g, h, i, j, k, l, m],
     })
 }
 
@@ -280,6 +295,9 @@ impl Chosen {
             && self.max_body == other.max_body
             && self.identity_provider == other.identity_provider
             && self.cors == other.cors
+            && self.trusted_proxies == other.trusted_proxies
+            && self.trusted_header == other.trusted_header
+            && self.proxy_protocol == other.proxy_protocol
     }
 
     /// What somebody has wished for and does not have here, for people; empty when all is as
@@ -305,7 +323,7 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 10] {
+    fn values(&self) -> [(&'static str, String); 13] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
@@ -323,6 +341,9 @@ impl Chosen {
             ("identity_provider", listed(&self.identity_provider)),
             ("cors", listed(&self.cors)),
             (LIMITS, self.limits.to_string()),
+            ("trusted_proxies", listed(&self.trusted_proxies)),
+            ("trusted_header", self.trusted_header.to_string()),
+            ("proxy_protocol", self.proxy_protocol.to_string()),
         ]
     }
 
@@ -395,178 +416,31 @@ pub(super) fn from_environment(
             ..Settings::default()
         })
     })?;
+    let networks = "networks such as `127.0.0.1,10.0.0.0/8`";
+    add("MCPM_TRUSTED_PROXIES", networks, |text| {
+        let trusted_proxies = Some(daemon_settings::networks(text)?);
+        Some(Settings {
+            trusted_proxies,
+            ..Settings::default()
+        })
+    })?;
+    let words = "`x-forwarded-for` or `forwarded`";
+    add("MCPM_TRUSTED_HEADER", words, |text| {
+        let trusted_header = Some(TrustedHeader::parse(text)?);
+        Some(Settings {
+            trusted_header,
+            ..Settings::default()
+        })
+    })?;
+    add("MCPM_PROXY_PROTOCOL", "`true` or `false`", |text| {
+        let proxy_protocol = Some(text.parse().ok()?);
+        Some(Settings {
+            proxy_protocol,
+            ..Settings::default()
+        })
+    })?;
     Ok(sources)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(name: &str, listen: &str) -> Source {
-        let settings = Settings {
-            listen: Some(listen.parse().unwrap()),
-            ..Settings::default()
-        };
-        Source {
-            name: name.into(),
-            settings,
-        }
-    }
-
-    #[test]
-    fn the_stronger_source_wins_and_is_named() {
-        let sources = Sources {
-            strong: vec![
-                source("flag", "127.0.0.1:1"),
-                source("MCPM_LISTEN", "127.0.0.1:2"),
-            ],
-            files: vec![source("/e.json", "127.0.0.1:3")],
-        };
-        let chosen = choose(&sources).unwrap();
-        assert_eq!(chosen.listen.port(), 1);
-        assert_eq!(chosen.rows("u")[0].source, "flag");
-        assert_eq!(chosen.rows("u")[1].source, "default");
-    }
-
-    #[test]
-    fn a_start_that_loses_is_told_and_one_that_agrees_is_not() {
-        let mut sources = Sources {
-            strong: vec![source("MCPM_LISTEN", "127.0.0.1:2")],
-            files: Vec::new(),
-        };
-        let now = choose(&sources).unwrap();
-        let wish = |by: &str, listen: &str| {
-            choose(&Sources {
-                strong: vec![source(by, listen)],
-                files: Vec::new(),
-            })
-            .unwrap()
-        };
-        let said = now.refused(&wish("/e.json", "127.0.0.1:3"));
-        assert_eq!(
-            said,
-            "`listen` is `127.0.0.1:2` (MCPM_LISTEN), /e.json says `127.0.0.1:3`"
-        );
-        assert_eq!(now.refused(&wish("/e.json", "127.0.0.1:2")), "");
-        assert_eq!(now.refused(&choose(&Sources::default()).unwrap()), "");
-        // An idle daemon takes the shell's word for its own environment's, not for a flag.
-        sources.take_shell(&[source("MCPM_LISTEN", "127.0.0.1:4")]);
-        assert_eq!(choose(&sources).unwrap().listen.port(), 4);
-        assert_eq!(sources.strong.len(), 1);
-        sources.strong.insert(0, source(FLAG, "127.0.0.1:5"));
-        sources.take_shell(&[source("MCPM_LISTEN", "127.0.0.1:6")]);
-        let now = choose(&sources).unwrap();
-        assert_eq!(now.listen.port(), 5);
-        assert_ne!(now.refused(&wish("MCPM_LISTEN", "127.0.0.1:6")), "");
-    }
-
-    #[test]
-    fn books_are_kept_as_long_as_somebody_says() {
-        let shown = |retention| {
-            let settings = Settings {
-                retention,
-                ..Settings::default()
-            };
-            let file = Source {
-                name: "/e.json".into(),
-                settings,
-            };
-            let sources = Sources {
-                strong: Vec::new(),
-                files: vec![file],
-            };
-            let rows = choose(&sources).unwrap().rows("u");
-            let row = rows.into_iter().find(|row| row.name == "retention");
-            let row = row.unwrap();
-            (row.name, row.value, row.source)
-        };
-        let row = |value: &str, source: &str| {
-            ("retention".to_owned(), value.to_owned(), source.to_owned())
-        };
-        assert_eq!(shown(None), row("usage 180d, audit 365d", "default"));
-        let spec = RetentionSpec {
-            usage_days: Some(0),
-            audit_days: None,
-        };
-        assert_eq!(
-            shown(Some(spec)),
-            row("usage for ever, audit 365d", "/e.json")
-        );
-    }
-
-    #[test]
-    fn files_may_not_differ() {
-        let files = vec![
-            source("/e.json", "127.0.0.1:3"),
-            source("/h/mcpm.json", "127.0.0.1:4"),
-        ];
-        let error = choose(&Sources {
-            strong: Vec::new(),
-            files,
-        })
-        .unwrap_err()
-        .to_string();
-        assert!(
-            error.contains("/e.json") && error.contains("/h/mcpm.json"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_webhook_is_shown_without_its_path_and_another_path_is_another_one() {
-        let said = |url: &str| {
-            let settings = Settings {
-                audit_webhook: Some(url.to_owned()),
-                ..Settings::default()
-            };
-            let file = Source {
-                name: "/e.json".into(),
-                settings,
-            };
-            choose(&Sources {
-                strong: Vec::new(),
-                files: vec![file],
-            })
-            .unwrap()
-        };
-        let one = said("https://hooks.example.com/T0/hunter2");
-        let shown = one.rows("u");
-        let row = shown.iter().find(|row| row.name == "audit.webhook");
-        assert_eq!(row.unwrap().value, "https://hooks.example.com/…");
-        let other = said("https://hooks.example.com/T0/hunter3");
-        assert!(one.same_values(&one) && !one.same_values(&other));
-        assert!(!other.difference(&one).contains("hunter"));
-        assert_eq!(one.webhook().unwrap().path(), "/T0/hunter2");
-    }
-
-    #[test]
-    fn the_environment_is_read_as_a_file_is() {
-        let read = |name: &'static str, text: &'static str| {
-            from_environment(move |asked| (asked == name).then(|| text.to_owned()))
-        };
-        let one = |name, text| read(name, text).unwrap().remove(0).settings;
-        let local = "127.0.0.1:8080".parse().ok();
-        assert_eq!(one("MCPM_LISTEN", "8080").listen, local);
-        assert_eq!(one("MCPM_LISTEN", "localhost:8080").listen, local);
-        let url = one("MCPM_PUBLIC_URL", "https://a.example/").public_url;
-        assert_eq!(url.as_deref(), Some("https://a.example"));
-        assert_eq!(one("MCPM_MAX_BODY", "2M").max_body, Some(2 << 20));
-        assert_eq!(one("MCPM_REQUIRE_AUTH", "true").require_auth, Some(true));
-        for (name, text, write) in [
-            ("MCPM_LISTEN", "example.com:80", "127.0.0.1:8080"),
-            (
-                "MCPM_PUBLIC_URL",
-                "https://a.example/path",
-                "without a path",
-            ),
-            ("MCPM_PUBLIC_URL", "https://u:p@a.example", "an origin"),
-            ("MCPM_REQUIRE_AUTH", "yes", "`true`"),
-            ("MCPM_MAX_BODY", "0", "`8M`"),
-        ] {
-            let said = read(name, text).unwrap_err();
-            assert!(said.starts_with(&format!("{name} is `{text}`")), "{said}");
-            assert!(said.contains(write), "{said}");
-        }
-        assert!(read("MCPM_LISTEN", "").unwrap().is_empty());
-    }
-}
+mod tests;

@@ -22,9 +22,9 @@ const SERVICE: HeaderName = HeaderName::from_static("x-mcpm-service");
 /// Also set on answers, so that a user can name a request to support.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-mcpm-request-id");
 const ROUTER_SECRET: HeaderName = HeaderName::from_static("x-mcpm-router-secret");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Everything but RFC 3986's unreserved characters: user ids may hold any letters, and a header

@@ -1,7 +1,8 @@
 //! The router: from an instance URL to the one shared process of its service.
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
-//! (`origin.rs`; `cors.rs` for pages from elsewhere), parse the path (`path.rs`), find the instance,
+//! (`origin.rs`; `cors.rs` for pages from elsewhere), who asks
+//! (`proxies.rs`, `proxy_protocol.rs`), parse the path (`path.rs`), find the instance,
 //! access (`access.rs`; `resource.rs` says where a token is to be had), admission (`admission.rs`: limits, and
 //! an OAuth token that has expired is waited for), wait for a service that restarts (`hold.rs`), headers
 //! (`headers.rs`, `template.rs`, `tokens.rs`), forward (`upstream.rs`), answer (`stream.rs`, `refusal.rs`), count. All that
@@ -19,8 +20,11 @@
 pub mod path;
 mod origin;
 mod cors;
+mod proxies;
+pub mod proxy_protocol;
 mod access;
 mod resource;
+mod discovery;
 mod template;
 mod tokens;
 pub mod headers;
@@ -43,5 +47,6 @@ mod tests;
 
 pub use mcp::Sessions;
 pub use origin::Names;
+pub use proxies::Proxies;
 pub use serve::{Router, RouterConfig, RouterRooms};
 pub use tables::{Routable, Run, ServiceEntry, ServiceTable, Services};

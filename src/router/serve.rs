@@ -1,10 +1,12 @@
 //! Accepts connections and speaks HTTP with clients; the handle to the router.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -14,13 +16,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::drain::{Flight, Phase, Traffic};
 use super::mcp::Sessions;
 use super::origin::Names;
+use super::proxies::Proxies;
+use super::proxy_protocol::{self, BadHeader, Said};
 use super::service::Service;
 use super::tables::Services;
 use crate::audit::Audit;
@@ -68,6 +73,8 @@ pub struct RouterConfig {
     pub names: Names,
     /// Origin of handed-out URLs, without a final slash.
     pub public_url: String,
+    /// Whose word about clients counts.
+    pub proxies: Proxies,
 }
 
 /// What the router reads, and whom it tells.
@@ -115,6 +122,7 @@ impl Router {
             sessions,
             api,
             flight: Flight::new(),
+            complained: AtomicBool::new(false),
         }))
     }
 
@@ -198,7 +206,7 @@ async fn accept(
 }
 
 /// One connection, to its end.
-async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) {
+async fn connection(service: Arc<Service>, mut stream: TcpStream, peer: SocketAddr) {
     // Events are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
     // A peer that is gone without a word is noticed even where nothing is sent to it.
@@ -207,6 +215,19 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
         .with_interval(KEEPALIVE / 4);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&alive);
     let (mut phase, head_timeout) = (service.flight.phase(), service.config.head_timeout);
+    let mut peer = peer.ip();
+    if service.config.proxies.introduce(peer) {
+        let introduced = tokio::select! {
+            introduced = timeout(head_timeout, introduction(&mut stream)) => introduced,
+            // One that has begun before another daemon took over is still served.
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+        };
+        match introduced {
+            Ok(Ok(client)) => peer = client.unwrap_or(peer),
+            Ok(Err(why)) => return service.complain(peer, &why),
+            Err(_) => return service.complain(peer, &"it sends no PROXY header"),
+        }
+    }
     // It may have gone on since this connection was accepted.
     phase.mark_changed();
     let traffic = Traffic::new();
@@ -245,6 +266,49 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     if let Err(error) = until(phase, &traffic, head_timeout, serving).await {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Why a proxy has not said for whom it speaks.
+#[derive(Debug, thiserror::Error)]
+enum NotIntroduced {
+    #[error("its connection ended before its PROXY header did")]
+    Gone(#[from] std::io::Error),
+    #[error(transparent)]
+    Bad(#[from] BadHeader),
+}
+
+/// Reads a proxy's header and not one byte more; `None` when it speaks for itself.
+async fn introduction(stream: &mut TcpStream) -> Result<Option<IpAddr>, NotIntroduced> {
+    let mut bytes = Vec::new();
+    loop {
+        match proxy_protocol::read(&bytes)? {
+            Said::Client(client) => return Ok(client),
+            Said::More(more) => {
+                let had = bytes.len();
+                bytes.resize(had + more, 0);
+                let read = stream.read(&mut bytes[had..]).await?;
+                if read == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+                bytes.truncate(had + read);
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Tells of a proxy whose connection is closed; of the first one so that an operator sees it.
+    fn complain(&self, proxy: IpAddr, why: &dyn fmt::Display) {
+        if self.complained.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%proxy, "not served: {why}");
+        } else {
+            tracing::warn!(
+                %proxy,
+                "not served: {why}; with `proxy_protocol` each connection of `trusted_proxies` must \
+                 begin with one. Further ones are not told of"
+            );
+        }
     }
 }
 

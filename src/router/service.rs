@@ -1,13 +1,11 @@
 //! The life of a request, one function per phase.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING,
-};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Uri, Version, request, response};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
@@ -23,6 +21,7 @@ use super::mcp::Sessions;
 use super::origin::{self, Stranger};
 use super::pass::Pass;
 use super::path::{self, Route, Target};
+use super::proxies::Scheme;
 use super::refusal::Refusal;
 use super::resource::{self, Fault};
 use super::serve::RouterConfig;
@@ -32,7 +31,7 @@ use super::upgrade;
 use super::upstream::{Lease, SendError};
 use crate::audit::{Audit, Visit, words};
 use crate::config::spec::Protocol;
-use crate::ids::{ServiceType, Timestamp};
+use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::limits::{Admitted, Limits, Seat, Slot};
 use crate::oauth::OAuth;
@@ -54,6 +53,8 @@ pub(super) struct Service {
     pub(super) sessions: Sessions,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
+    /// A proxy that does not introduce its connections has been told of.
+    pub(super) complained: AtomicBool,
 }
 
 /// Why a request has no answer of its service.
@@ -90,18 +91,23 @@ impl Service {
     /// Answers one request. Whatever is wrong becomes an answer.
     pub(super) async fn answer(
         self: &Arc<Self>,
-        request: Request<Incoming>,
-        peer: SocketAddr,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
     ) -> Response<Body> {
         let id = HeaderValue::try_from(problem::request_id()).expect("base32 is visible");
         let names = &self.config.names;
         let page = names.page(request.headers()).cloned();
-        let mut response = match self.route(request, &id, peer.ip()).await {
+        let client = self.config.proxies.client(peer, request.headers());
+        if let Some(scheme) = client.scheme {
+            request.extensions_mut().insert(scheme);
+        }
+        let peer = client.address;
+        let mut response = match self.route(request, &id, peer).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
                 if refusal.is_audited() {
-                    let visit = visit(peer.ip(), &id);
+                    let visit = visit(peer, &id);
                     self.audit
                         .refused(words::ROUTER_REFUSED, refusal.code(), visit);
                 }
@@ -155,33 +161,6 @@ impl Service {
                 answered
             }
         }
-    }
-
-    /// What an instance of this service is as an OAuth resource. Nobody looks whether there is such an
-    /// instance.
-    fn metadata(
-        &self,
-        method: &Method,
-        target: &Target<'_>,
-        id: &HeaderValue,
-    ) -> Result<Response<Body>, Refusal> {
-        let asked = ServiceType::parse(target.service).ok();
-        let services = self.services.load();
-        let service = asked.and_then(|service| services.get(&service));
-        let demands =
-            service.is_some_and(|it| self.config.require_auth_all || it.spec.require_auth);
-        let resource = self.users.identity().resource();
-        let reads = matches!(*method, Method::GET | Method::HEAD);
-        let Some(resource) = resource.filter(|_| demands && reads) else {
-            return Err(Refusal::NoDiscovery);
-        };
-        let text = resource::metadata(&self.config.public_url, target, &resource);
-        let mut response = Response::new(Body::fixed(Bytes::from(text)));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(REQUEST_ID, id.clone());
-        Ok(response)
     }
 
     async fn api(
@@ -512,6 +491,7 @@ impl Service {
         }
         .map_err(|_| Refusal::BadPath)?;
         parts.version = Version::HTTP_11;
+        let scheme = parts.extensions.get().map(|Scheme(scheme)| *scheme);
         parts.extensions.clear();
         let facts = Facts {
             instance: instance.public.as_str(),
@@ -519,7 +499,7 @@ impl Service {
             request_id: errand.id,
             peer: errand.peer,
             host,
-            scheme: self.config.names.scheme(),
+            scheme: scheme.unwrap_or(self.config.names.scheme()),
         };
         let made = service
             .injection

@@ -21,8 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Names, Routable, Router, RouterConfig, RouterRooms, Run, ServiceEntry, ServiceTable, Services,
-    Sessions,
+    Names, Proxies, Routable, Router, RouterConfig, RouterRooms, Run, ServiceEntry, ServiceTable,
+    Services, Sessions,
 };
 use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
@@ -43,6 +43,7 @@ mod audited;
 mod draining;
 mod holding;
 mod limits;
+mod proxies;
 mod streams;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -244,6 +245,11 @@ fn demo() -> ServiceType {
 
 impl World {
     async fn new(spec: ServiceSpec) -> Self {
+        Self::behind(spec, Proxies::default()).await
+    }
+
+    /// One that trusts these.
+    async fn behind(spec: ServiceSpec, proxies: Proxies) -> Self {
         let store: StoreHandle = Arc::new(Memory::new());
         let vault = Vault::new(&MasterKey::from_bytes([7; 32]));
         let users = Users::new(store.clone(), vault.clone());
@@ -270,6 +276,7 @@ impl World {
             head_timeout: HEAD_TIMEOUT,
             names: Names::new(true, Some("https://mcp.example.com")),
             public_url: "https://mcp.example.com".to_owned(),
+            proxies,
         };
         let rooms = RouterRooms {
             services: services.clone(),

@@ -339,3 +339,37 @@ fn a_request_whose_service_dies_is_told_and_the_url_answers_again() {
     let after = mcpm.get(&url).json()["pid"].clone();
     assert_ne!(before, after);
 }
+
+#[test]
+fn a_client_behind_a_trusted_proxy_is_known_by_its_own_address() {
+    let mcpm = Mcpm::new();
+    let settings = json!({ "mcpm": { "trusted_proxies": ["127.0.0.1"] } }).to_string();
+    mcpm.ok(&["start", &mcpm.write("settings.json", &settings)]);
+    let file = mcpm.ecosystem([keyed("demo")]);
+    mcpm.ok(&["start", &file]);
+    let url = mcpm.instance("alice", "demo");
+    let said = [
+        ("X-Forwarded-For", "1.1.1.1, 192.0.2.1"),
+        ("X-Forwarded-Proto", "https"),
+    ];
+    let seen: Value = mcpm
+        .send("GET", &format!("{url}/a"), &said, b"")
+        .read()
+        .json();
+    assert_eq!(seen["headers"]["x-forwarded-for"], "192.0.2.1");
+    assert_eq!(seen["headers"]["x-forwarded-proto"], "https");
+    let told = mcpm.ok(&["audit", "--json"]);
+    assert!(
+        told.contains("192.0.2.1") && !told.contains("1.1.1.1"),
+        "{told}"
+    );
+    let config = mcpm.ok(&["config"]);
+    assert!(config.contains("trusted_proxies"), "{config}");
+
+    let wrong = json!({ "mcpm": { "trusted_proxies": ["10.0.0.1/8"] } }).to_string();
+    let said = mcpm.fails(&["start", &mcpm.write("wrong.json", &wrong)]);
+    assert!(
+        said.contains("`10.0.0.1/8` in `trusted_proxies` is no network"),
+        "{said}"
+    );
+}

@@ -66,6 +66,24 @@ pub static DAEMON: Table = Table::new(
         .but(NotYet),
         Key::new("tls", Kind::Any, "", "certificate and key").but(NotYet),
         Key::new(
+            "trusted_proxies",
+            Kind::Texts,
+            "none",
+            "proxies whose word about a client's address and scheme counts: addresses, or networks such as `10.0.0.0/8`",
+        ),
+        Key::new(
+            "trusted_header",
+            Kind::Word(&["x-forwarded-for", "forwarded"]),
+            "`x-forwarded-for`",
+            "the header in which they say the address; the other one is not read",
+        ),
+        Key::new(
+            "proxy_protocol",
+            Kind::Flag,
+            "`false`",
+            "their connections begin with a header of the PROXY protocol, version 1 or 2",
+        ),
+        Key::new(
             "identity_provider",
             Kind::Blocks(&IDENTITY_PROVIDER),
             "none",
