@@ -22,6 +22,7 @@ use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
 use super::child_env::{self, PROCESS_VARIABLE};
 use super::elsewhere::Elsewhere;
+use super::exits;
 use super::journal::{Journal, Mark};
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
@@ -294,7 +295,7 @@ fn spawn(
     failpoint::reach("spawn.forked");
     cgroups.check(run, pid);
     let handle = match Handle::open(pid, None) {
-        Ok(handle) => handle.as_child(),
+        Ok(handle) => handle.as_child(exits::own_peak()),
         // Out of descriptors: one that cannot be watched must not run beside the next try.
         Err(error) => {
             launch::end(pid);
