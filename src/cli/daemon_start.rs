@@ -3,7 +3,7 @@
 //! What holds: the daemon inherits no descriptor but the pipe it reports on and its log (else
 //! `$(mcpm start)` would hang until the daemon ends), and nothing is polled: the daemon says when
 //! it is ready. Two commands may do this at once; the daemon's lock decides, the loser's daemon
-//! says so and ends, and both use the winner's.
+//! waits until the winner listens, says so and ends, and both use the winner's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,11 +13,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::client::{Client, ClientError, OnSkew};
 use crate::control::readiness::{READY_FD, Word};
@@ -32,11 +32,28 @@ const RIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines of the daemon's log that are shown when it died without a word.
 const LOG_LINES: usize = 10;
 
+/// Starts a daemon for this home and connects to it, or to another command's that was quicker. When that
+/// one is gone by then, once more: the daemon itself waits for what is left of a killed one.
+///
+/// # Errors
+/// When none can start, or none answers in time.
+pub(crate) async fn up(home: &Home, on_skew: impl Fn() -> OnSkew) -> anyhow::Result<Client> {
+    let deadline = Instant::now() + RIVAL_TIMEOUT;
+    loop {
+        start(home).await?;
+        match Client::connect(&home.socket(), on_skew()).await {
+            Err(ClientError::NoDaemon { .. }) if Instant::now() < deadline => {}
+            Err(ClientError::NoDaemon { .. }) => return Err(nobody_listens(home)),
+            answer => return Ok(answer?),
+        }
+    }
+}
+
 /// Starts a daemon for this home, and returns when it answers or when another one does.
 ///
 /// # Errors
 /// When it cannot start: with its own words, or with the end of its log.
-pub(crate) async fn start(home: &Home) -> anyhow::Result<()> {
+async fn start(home: &Home) -> anyhow::Result<()> {
     home.create()?;
     let log = open_log(home)?;
     let log_before = log.metadata().map_or(0, |m| m.len());
@@ -62,8 +79,7 @@ pub(crate) async fn start(home: &Home) -> anyhow::Result<()> {
     }
 }
 
-/// Connects to a daemon that is up or about to be: another command's may have the lock and not yet
-/// the socket. This race is the only place that asks again.
+/// Connects to a daemon that is up or about to be: one that hands over has no socket for a moment.
 pub(crate) async fn connect(home: &Home, on_skew: impl Fn() -> OnSkew) -> anyhow::Result<Client> {
     let mut pause = Duration::from_millis(2);
     let tries = async {
@@ -77,12 +93,16 @@ pub(crate) async fn connect(home: &Home, on_skew: impl Fn() -> OnSkew) -> anyhow
     };
     match timeout(RIVAL_TIMEOUT, tries).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => bail!(
-            "a daemon holds `{}` and does not listen on its socket; see `{}`",
-            home.path().display(),
-            home.log().display()
-        ),
+        Err(_) => Err(nobody_listens(home)),
     }
+}
+
+fn nobody_listens(home: &Home) -> anyhow::Error {
+    anyhow!(
+        "a daemon holds `{}` and does not listen on its socket; see `{}`",
+        home.path().display(),
+        home.log().display()
+    )
 }
 
 fn open_log(home: &Home) -> anyhow::Result<File> {

@@ -1,6 +1,6 @@
 //! What every command that asks the daemon holds: where to print, and how to reach it.
 
-use crate::control::client::{Client, ClientError, OnSkew};
+use crate::control::client::{Client, ClientError, OnSkew, OnStopped};
 use crate::home::{Home, HomeError};
 
 use super::daemon_start;
@@ -31,18 +31,25 @@ impl Session {
 
     /// The daemon that runs, or an error when none does.
     pub(crate) async fn running_daemon(&self) -> Result<Client, ClientError> {
-        Client::connect(&self.home.socket(), self.on_skew()).await
+        let daemon = Client::connect(&self.home.socket(), self.on_skew()).await?;
+        Ok(daemon.telling_of_stops(self.on_stopped()))
     }
 
     /// The daemon, started when none runs.
     pub(crate) async fn daemon(&self) -> anyhow::Result<Client> {
         match self.running_daemon().await {
             Err(ClientError::NoDaemon { .. }) => {
-                daemon_start::start(&self.home).await?;
-                daemon_start::connect(&self.home, || self.on_skew()).await
+                let daemon = daemon_start::up(&self.home, || self.on_skew()).await?;
+                Ok(daemon.telling_of_stops(self.on_stopped()))
             }
             answer => Ok(answer?),
         }
+    }
+
+    /// An order that waits for a daemon that is stopped says so on stderr.
+    fn on_stopped(&self) -> OnStopped {
+        let output = self.output;
+        Box::new(move |why| output.warning(format_args!("waiting: {why}")))
     }
 
     /// Versions that differ are told on stderr: stdout may be read by a program.

@@ -162,9 +162,11 @@ fn headline(exit: &PastExit) -> String {
     let after = exit.uptime_ms.map_or_else(String::new, |ms| {
         format!(" after {}", lasted(Duration::from_millis(ms)))
     });
-    let peak = exit.peak_memory.map_or_else(String::new, |bytes| {
-        format!(" · peak {}", units::memory(bytes))
-    });
+    let peak = match exit.peak_memory {
+        Some(bytes) => format!(" · peak {}", units::memory(bytes)),
+        None if exit.asked_by == Who::Unwatched => String::new(),
+        None => " · peak -".to_owned(),
+    };
     format!("{how}{after}{peak} · {}", who(exit))
 }
 
@@ -277,7 +279,7 @@ web (3) · online for 2m, 5 restarts
     standard output
     | one
     | two
- 2. 2026-11-25 10:14:02  was ended by SIGINT after 2h · asked by `stop`
+ 2. 2026-11-25 10:14:02  was ended by SIGINT after 2h · peak - · asked by `stop`
     → stopped, as asked
 ";
         assert_eq!(told(&two(), false, LINES_MAX), expected);

@@ -5,7 +5,7 @@
 //! for the first request. Prints nothing: a version that differs goes to the caller's callback.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::api::Problem;
 use crate::api::daemon::{DaemonInfo, StopRequest};
+use crate::control::presence;
 use crate::control::version::{self, Skew};
 use crate::supervisor::proc;
 
@@ -134,11 +135,15 @@ fn home(socket: &Path) -> &Path {
 /// Called at most once, when the daemon is of another version.
 pub type OnSkew = Box<dyn FnOnce(&Skew) + Send>;
 
+/// Called at most once, when an order waits for a daemon that is stopped.
+pub type OnStopped = Box<dyn FnOnce(&ClientError) + Send>;
+
 /// Asks one daemon.
 pub struct Client {
     socket: PathBuf,
     first: Option<UnixStream>,
     on_skew: Option<OnSkew>,
+    on_stopped: Option<OnStopped>,
 }
 
 impl Client {
@@ -151,7 +156,18 @@ impl Client {
             first: Some(open(socket).await?),
             socket: socket.to_owned(),
             on_skew: Some(on_skew),
+            on_stopped: None,
         })
+    }
+
+    /// Has this called when an order waits for a daemon that is stopped. The order goes on waiting: it
+    /// may have been read, and a second one would be one too many.
+    #[must_use]
+    pub fn telling_of_stops(self, on_stopped: OnStopped) -> Self {
+        Self {
+            on_stopped: Some(on_stopped),
+            ..self
+        }
     }
 
     /// Asks a question that changes nothing.
@@ -177,7 +193,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.ask(Method::POST, path, encode(body)?).await
+        self.order(Method::POST, path, encode(body)?).await
     }
 
     /// Changes what is named of something, and waits until it is done.
@@ -189,7 +205,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.ask(Method::PATCH, path, encode(body)?).await
+        self.order(Method::PATCH, path, encode(body)?).await
     }
 
     /// Removes something.
@@ -206,7 +222,7 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] lists them.
     pub async fn delete_for<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::DELETE, path, Bytes::new()).await
+        self.order(Method::DELETE, path, Bytes::new()).await
     }
 
     /// Opens an answer that goes on: one JSON value per line.
@@ -266,6 +282,30 @@ impl Client {
             let _ = timeout(EXIT_TIMEOUT, ended(process)).await;
         }
         Ok(())
+    }
+
+    /// Asks for as long as it takes, and says when nobody is there to answer.
+    async fn order<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let (socket, mut on_stopped) = (self.socket.clone(), self.on_stopped.take());
+        let answer = {
+            let mut answer = std::pin::pin!(self.ask(method, path, body));
+            tokio::select! {
+                answer = &mut answer => answer,
+                pid = stopped(&socket), if on_stopped.is_some() => {
+                    if let Some(on_stopped) = on_stopped.take() {
+                        on_stopped(&ClientError::Stopped { pid });
+                    }
+                    answer.await
+                }
+            }
+        };
+        self.on_stopped = on_stopped;
+        answer
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -486,17 +526,20 @@ async fn ended(process: OwnedFd) -> io::Result<()> {
 }
 
 async fn open(socket: &Path) -> Result<UnixStream, ClientError> {
-    UnixStream::connect(socket)
-        .await
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon {
-                socket: socket.to_owned(),
-            },
+    let nobody = || ClientError::NoDaemon {
+        socket: socket.to_owned(),
+    };
+    match UnixStream::connect(socket).await {
+        Ok(stream) if presence::is_of_the_killed(stream.as_fd()) => Err(nobody()),
+        Ok(stream) => Ok(stream),
+        Err(source) => Err(match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => nobody(),
             _ => ClientError::Connect {
                 socket: socket.to_owned(),
                 source,
             },
-        })
+        }),
+    }
 }
 
 async fn collect(body: Incoming, socket: &Path) -> Result<Bytes, ClientError> {

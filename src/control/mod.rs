@@ -5,5 +5,6 @@ pub mod version;
 pub mod readiness;
 pub mod service_manager;
 pub mod descriptor_store;
+pub mod presence;
 pub mod client;
 pub mod server;

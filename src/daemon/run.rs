@@ -36,6 +36,7 @@ use super::sources;
 use crate::api::state::{InForce, Rooms};
 use crate::api::{Api, Door, Gate, routes};
 use crate::audit::{Audit, By, words};
+use crate::control::presence;
 use crate::control::readiness::{Starter, Word};
 use crate::control::{server, service_manager};
 use crate::health;
@@ -62,6 +63,8 @@ use crate::vault::{KeyError, KeySource, UnlockError, unlock};
 
 /// Orders to the daemon that may wait; they are few.
 const ORDERS: usize = 16;
+/// How long what is left of a killed daemon may hold its home, and one that starts may take to answer.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(10);
 /// Times of last use are written this often; a crash loses that much of them.
 const LAST_USED_EVERY: Duration = Duration::from_secs(30);
 /// Limits of calls that check a credential.
@@ -187,7 +190,7 @@ fn up(
     home.create()?;
     let lock = match passed {
         Some(_) => None,
-        None => Some(lock::take(&home.lock()).map_err(|error| match error {
+        None => Some(own(&home).map_err(|error| match error {
             LockError::Held(_) => {
                 kept.leave_router();
                 DaemonError::Running(error.to_string())
@@ -231,6 +234,12 @@ fn up(
     // Blocking work that hangs (a dead disk) must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// The home, or that another daemon is up there.
+fn own(home: &Home) -> Result<Lock, LockError> {
+    let socket = home.socket();
+    lock::take_within(HOLDER_PATIENCE, &home.lock(), || presence::listens(&socket))
 }
 
 async fn live(

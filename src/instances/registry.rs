@@ -156,6 +156,16 @@ impl Rooms {
     }
 }
 
+/// Returns when all have ended, and panics when one of them did. One that was cancelled has ended: at
+/// the daemon's end the runtime drops its tasks in any order, and this one may see others go first.
+async fn all_ended(mut tasks: JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 /// All instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Instances {
@@ -208,9 +218,7 @@ impl Instances {
             let weak = lanes.iter().map(mpsc::Sender::downgrade).collect();
             tasks.spawn(filling::run(Arc::clone(&rooms), weak, rest));
         }
-        let all = tokio::spawn(async move {
-            tasks.join_all().await;
-        });
+        let all = tokio::spawn(all_ended(tasks));
         Ok((Self { rooms, lanes }, all))
     }
 

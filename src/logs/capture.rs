@@ -112,7 +112,7 @@ pub(super) enum Order {
     },
     Begin {
         id: PmId,
-        done: oneshot::Sender<()>,
+        done: std::sync::mpsc::SyncSender<()>,
     },
     Extents {
         id: PmId,
@@ -217,8 +217,9 @@ impl Logs {
 
     /// A run begins: what its process writes is its own from when something comes from the receiver,
     /// or its end.
-    pub fn begin(&self, id: PmId) -> oneshot::Receiver<()> {
-        let (done, wait) = oneshot::channel();
+    pub fn begin(&self, id: PmId) -> std::sync::mpsc::Receiver<()> {
+        // Never waited for by the logs: there is room for what they say.
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
         self.order(Order::Begin { id, done });
         wait
     }

@@ -7,15 +7,16 @@
 //! an OAuth token that has expired is waited for), wait for a service that restarts (`hold.rs`), headers
 //! (`headers.rs`, `template.rs`, `tokens.rs`), forward (`upstream.rs`), answer (`stream.rs`, `refusal.rs`), count. All that
 //! it needs lies in two tables, [`ServiceTable`] and `instances::InstanceTable`: nothing is asked and nothing
-//! is locked on the way of a request that is let through, and no body is collected; but for such a token.
+//! is locked on the way of a request that is let through, but for such a token; and no body is collected, but
+//! for messages of MCP.
 //!
 //! * Refusals of strangers take the same steps whatever the reason, so that time tells nothing.
 //! * No client header under a name that the router sets ever reaches a service, and no token of ours.
-//! * A request that was written to a service is never sent a second time. One that was not waits
-//!   while its service restarts (`hold.rs`).
+//! * A request that a service may have read is never sent a second time, but for what MCP calls safe. One
+//!   that was not written waits while its service restarts (`hold.rs`).
 //!
-//! What belongs to MCP alone (sessions, ids, replaying) has its place beside `stream.rs`; today a
-//! message of MCP is a request like any other.
+//! For services that speak MCP, `mcp` does more with both directions: sessions, ids, and streams that a
+//! restart does not end.
 
 pub mod path;
 mod origin;

@@ -18,13 +18,17 @@ use super::machine::Exit;
 use super::{pidfd_info, proc};
 use crate::failpoint;
 
+/// What the kernel may not have counted yet of a process's memory: 64 pages on some processors.
+const PEAK_MARGIN: u64 = 1 << 20;
+
 /// How a root process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Its status.
     pub exit: Exit,
     /// The most memory that it, or a child that it has waited for, had at a time, in bytes; `None`
-    /// when it was not our child.
+    /// when it was not our child, or had less than the daemon had at its start: the kernel counts what
+    /// a process had before it executed its program, and that was our memory.
     pub peak_memory: Option<u64>,
 }
 
@@ -67,7 +71,7 @@ fn collect(handle: &Handle) -> Ended {
     let mut peak_memory = None;
     if let Ok(Some(status)) = status {
         // It is our child and a zombie: until here nobody else can have got its number.
-        peak_memory = let_go(handle.pid());
+        peak_memory = let_go(handle.pid()).filter(|&peak| is_its_own(peak, handle.floor()));
         let code = status.exit_status().map(Exit::Code);
         if let Some(exit) = code.or(status.terminating_signal().map(Exit::Signal)) {
             return Ended { exit, peak_memory };
@@ -98,6 +102,25 @@ fn let_go(pid: u32) -> Option<u64> {
     };
     let kib = u64::try_from(usage.ru_maxrss).ok()?;
     Some(kib.saturating_mul(1024))
+}
+
+/// Whether a child's peak can't be what the daemon had when the child was started. Counters of other
+/// processors come in late, hence the margin.
+fn is_its_own(peak: u64, floor: u64) -> bool {
+    peak > floor.saturating_add(PEAK_MARGIN)
+}
+
+/// The most memory that this process had so far, in bytes: what a child that starts now has on its
+/// account before it is its program.
+pub(super) fn own_peak() -> u64 {
+    // SAFETY: a structure of our own, which the kernel fills.
+    #[expect(unsafe_code, reason = "no library tells what we have used")]
+    let usage = unsafe {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    u64::try_from(usage.ru_maxrss).map_or(0, |kib| kib.saturating_mul(1024))
 }
 
 /// As `WIFEXITED` and its kin read it (wait(2)).
@@ -137,6 +160,19 @@ mod tests {
         let peak = ended.peak_memory.unwrap();
         assert!((40_000_000..4_000_000_000).contains(&peak), "{peak}");
         assert_eq!(proc::stat(handle.pid()), None);
+    }
+
+    #[tokio::test]
+    async fn what_the_daemon_had_is_not_told_as_the_peak_of_a_small_child() {
+        // Sixty-four megabytes that this process, in the daemon's place, has touched.
+        let ballast = vec![1_u8; 64 << 20];
+        assert!(own_peak() >= 64 << 20);
+        let small = root(&sh("exit 0").as_child(own_peak())).await;
+        assert_eq!(small.peak_memory, None);
+        let large = "x=$(head -c 200000000 /dev/zero | tr '\\0' a); exit 0";
+        let large = root(&sh(large).as_child(own_peak())).await;
+        assert!(large.peak_memory.is_some());
+        drop(ballast);
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub struct Handle {
     pid: u32,
     start_time: u64,
     pidfd: Arc<OwnedFd>,
-    is_child: bool,
+    /// The most memory that the daemon had when it started this child; `None` when it was another.
+    floor: Option<u64>,
     /// The leader's number may be given to someone else from here on.
     reaped: Arc<AtomicBool>,
     left_behind: Arc<SetOnce<String>>,
@@ -115,23 +116,28 @@ impl Handle {
             pid,
             start_time: stat.start_time,
             pidfd: Arc::new(pidfd),
-            is_child: false,
+            floor: None,
             reaped: Arc::default(),
             left_behind: Arc::default(),
         })
     }
 
-    /// This daemon has started it.
-    pub fn as_child(self) -> Self {
+    /// This daemon has started it, and had so much memory at the most by then.
+    pub fn as_child(self, floor: u64) -> Self {
         Self {
-            is_child: true,
+            floor: Some(floor),
             ..self
         }
     }
 
+    /// A peak of memory that is not above this may be that of the daemon which has started it.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.unwrap_or(0)
+    }
+
     /// This daemon has started it, so that its orphans come to this daemon.
     pub fn is_child(&self) -> bool {
-        self.is_child
+        self.floor.is_some()
     }
 
     /// Root process, leader of its own session and group.
@@ -188,7 +194,7 @@ impl Handle {
     /// The same on kernels that know no groups of pidfds. The number of our own child is nobody else's
     /// until we have collected it.
     fn signal_group_by_number(&self, signal: Signal) -> bool {
-        if self.is_child && !self.reaped.load(Ordering::Acquire) {
+        if self.is_child() && !self.reaped.load(Ordering::Acquire) {
             return raw(self.pid)
                 .is_ok_and(|group| rustix::process::kill_process_group(group, signal).is_ok());
         }
@@ -292,7 +298,7 @@ mod tests {
         assert!(is_left);
 
         let (mut leader, handle, member) = group();
-        let handle = handle.as_child();
+        let handle = handle.as_child(0);
         assert!(handle.signal_group_by_number(Signal::KILL));
         leader.wait().unwrap();
         member.wait(std::time::Duration::from_secs(20));

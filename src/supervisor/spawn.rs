@@ -11,16 +11,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rustix::process::Rlimit;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use self::launch::{Inheritance, Launcher, Program};
 use super::cgroup::Cgroups;
 use super::channel::{self, End, Ends};
 use super::child_env::{self, PROCESS_VARIABLE};
 use super::elsewhere::Elsewhere;
+use super::exits;
 use super::journal::{Journal, Mark};
 use super::kill::Handle;
 use super::run_lock::{self, Reserved, RunLock};
@@ -35,6 +37,11 @@ mod launch;
 /// How long a start waits for its intent to be written before it goes on without; the end of a run
 /// that another has taken over from likewise.
 pub(super) const JOURNAL_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long a start waits for the logs before it goes on without them.
+const LOGS_PATIENCE: Duration = Duration::from_millis(200);
+/// The same while they have not answered another start: enough when they are well again.
+const LOGS_PATIENCE_LOST: Duration = Duration::from_millis(1);
 
 /// One process to start.
 #[derive(Debug)]
@@ -54,7 +61,7 @@ pub struct Order {
     /// What must be in the journal before it is started.
     pub intent: Mark,
     /// Says, or ends, when what it writes counts as its own; `None`: from the start.
-    pub begun: Option<oneshot::Receiver<()>>,
+    pub begun: Option<Receiver<()>>,
     /// Where its pid is written; `None` for a run that is not its process's main one yet.
     pub pid_file: Option<PathBuf>,
 }
@@ -180,6 +187,7 @@ pub fn start(
     let thread = std::thread::Builder::new().name("mcpm-spawn".into());
     thread.spawn(move || {
         let mut number = Reserved::default();
+        let mut logs = Patience::default();
         while let Some(mut order) = orders.blocking_recv() {
             let (id, generation) = (order.id, order.generation);
             // Five microseconds; a port that is taken fails the service before it is started.
@@ -192,7 +200,7 @@ pub fn start(
             failpoint::reach("spawn.intended");
             journal.flush_to(order.intent, JOURNAL_PATIENCE);
             if let Some(begun) = order.begun.take() {
-                let _ = begun.blocking_recv();
+                logs.wait(&begun);
             }
             number.keep();
             let outcome = match elsewhere.copy_of(id, &order.spec.name) {
@@ -210,6 +218,29 @@ pub fn start(
         }
     })?;
     Ok(())
+}
+
+/// How long the next start waits until what its process writes counts as its own.
+#[derive(Debug, Default)]
+struct Patience {
+    /// The logs did not answer in time; the starts behind that one shall not all wait as long.
+    is_lost: bool,
+}
+
+impl Patience {
+    fn wait(&mut self, begun: &Receiver<()>) {
+        let limit = match self.is_lost {
+            false => LOGS_PATIENCE,
+            true => LOGS_PATIENCE_LOST,
+        };
+        let timed_out = begun.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+        if timed_out && !self.is_lost {
+            tracing::warn!(
+                "the logs are busy: starts go on without them, `why` may miss first lines"
+            );
+        }
+        self.is_lost = timed_out;
+    }
 }
 
 fn spawn(
@@ -264,7 +295,7 @@ fn spawn(
     failpoint::reach("spawn.forked");
     cgroups.check(run, pid);
     let handle = match Handle::open(pid, None) {
-        Ok(handle) => handle.as_child(),
+        Ok(handle) => handle.as_child(exits::own_peak()),
         // Out of descriptors: one that cannot be watched must not run beside the next try.
         Err(error) => {
             launch::end(pid);
@@ -362,4 +393,30 @@ pub(super) fn write_pid(file: &Path, pid: u32) -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
     }
     std::fs::write(file, pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn logs_that_do_not_answer_delay_one_start_and_not_those_behind_it() {
+        let mut patience = Patience::default();
+        let (done, begun) = sync_channel(1);
+        patience.wait(&begun);
+        assert!(patience.is_lost);
+        let began = tokio::time::Instant::now();
+        (0..50).for_each(|_| patience.wait(&begun));
+        assert!(began.elapsed() < LOGS_PATIENCE * 40);
+        done.send(()).unwrap();
+        patience.wait(&begun);
+        assert!(!patience.is_lost);
+        drop(done);
+        patience.wait(&begun);
+        assert!(
+            !patience.is_lost,
+            "a run without a capture has nothing to wait for"
+        );
+    }
 }

@@ -1,6 +1,8 @@
 //! `mcpm daemon`: the daemon itself, as systemd or a container runs it.
 
-use crate::harness::{Mcpm, PROGRAM, Running, demo, is_alive, job, kill, sh, wait_for};
+use crate::harness::{
+    Mcpm, PROGRAM, Running, demo, eventually, is_alive, job, kill, processes_of, sh, wait_for,
+};
 
 #[test]
 fn a_daemon_in_the_foreground_serves_and_ends_in_order() {
@@ -143,6 +145,54 @@ fn a_daemon_that_is_stopped_is_named_with_what_to_do() {
         "{refused}"
     );
     assert!(mcpm.list()["web"].is_up());
+}
+
+#[test]
+fn an_order_that_waits_for_a_stopped_daemon_says_so_and_is_done_when_it_goes_on() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let daemon = mcpm.daemon_pid();
+    let errors = mcpm.folder().join("errors");
+    kill(daemon, "STOP");
+    let mut order = mcpm.command(&["restart", "web"]);
+    order.stderr(std::fs::File::create(&errors).unwrap());
+    let mut order = order.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let wanted = format!("`kill -CONT {daemon}`");
+    let said = || std::fs::read_to_string(&errors).unwrap().contains(&wanted);
+    let is_told = eventually(said);
+    kill(daemon, "CONT");
+    let status = order.wait().unwrap();
+    assert!(is_told, "{:?}", std::fs::read_to_string(&errors));
+    assert!(status.success(), "{status}");
+    assert!(mcpm.list()["web"].is_up());
+}
+
+#[test]
+fn a_command_waits_for_what_is_left_of_a_killed_daemon() {
+    let mcpm = Mcpm::new();
+    std::fs::create_dir(mcpm.home()).unwrap();
+    // In the place of its last threads: the lock is held, and nobody listens.
+    let lock = std::fs::File::create(mcpm.home().join("mcpm.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut asks = mcpm.spawn(&["ls"]);
+    // The command, and the daemon that it has started.
+    wait_for(
+        || (processes_of(&mcpm.home()).len() > 1).then_some(()),
+        "a daemon that waits",
+    );
+    drop(lock);
+    assert_eq!(asks.code(), Some(0), "{}", asks.complaints());
+}
+
+#[test]
+fn commands_right_after_the_daemons_violent_death_just_work() {
+    let mcpm = Mcpm::start([sh("web", "exec sleep 1000")]);
+    let web = mcpm.list()["web"].pid;
+    for _ in 0..10 {
+        let daemon = i32::try_from(mcpm.daemon_pid()).unwrap();
+        let daemon = nix::unistd::Pid::from_raw(daemon);
+        nix::sys::signal::kill(daemon, nix::sys::signal::SIGKILL).unwrap();
+        assert_eq!(mcpm.list()["web"].pid, web);
+    }
 }
 
 #[test]

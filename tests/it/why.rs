@@ -40,7 +40,7 @@ fn a_crash_loop_is_told_with_code_lines_and_decisions() {
     for part in [
         "bad (0) · errored, 2 restarts",
         "exited with code 3 after ",
-        " · peak ",
+        " · peak - ",
         " · by itself",
         "→ started again at once: it ran less than `min_uptime`",
         "→ started again at once: 2nd unstable exit in a row",
@@ -61,7 +61,8 @@ fn a_crash_loop_is_told_with_code_lines_and_decisions() {
         (&json!(3), &Value::Null, &json!("itself"))
     );
     assert_eq!(newest["errorLines"], json!(["going down"]));
-    assert!(newest["peakMemory"].as_u64().unwrap() > 0, "{newest}");
+    // A shell has less than the daemon, whose memory the kernel counts as its: nobody can know.
+    assert_eq!(newest["peakMemory"], Value::Null, "{newest}");
     assert!(newest["uptimeMs"].is_u64(), "{newest}");
     let none = mcpm.ok(&["why", "bad", "--lines", "0"]);
     assert!(!none.contains("going down"), "{none}");

@@ -451,3 +451,16 @@ async fn what_was_confirmed_is_there_for_the_next_daemon() {
         assert!(!found, "a secret lies open in the file");
     }
 }
+
+#[tokio::test]
+async fn tasks_that_the_runtime_drops_first_are_no_bug_of_ours() {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(std::future::pending());
+    tasks.abort_all();
+    all_ended(tasks).await;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { panic!("a bug in a lane") });
+    let ended = tokio::spawn(all_ended(tasks)).await;
+    assert!(ended.unwrap_err().is_panic());
+}

@@ -234,7 +234,11 @@ async fn what_each_run_has_written_is_told_apart() {
     let mut child = File::from(it.pipes.child_ends(None).unwrap().stdout);
     let mut ends = Vec::new();
     for said in ["one\n", "two\nno end"] {
-        it.logs.begin(PmId(0)).await.unwrap();
+        let begun = it.logs.begin(PmId(0));
+        tokio::task::spawn_blocking(move || begun.recv())
+            .await
+            .unwrap()
+            .unwrap();
         child.write_all(said.as_bytes()).unwrap();
         it.logs.settle(PmId(0)).await;
         let mut extents = it.logs.extents(PmId(0)).await;
