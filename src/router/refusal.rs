@@ -330,7 +330,6 @@ impl Refusal {
             Self::UpstreamTimeout => rpc::UPSTREAM_TIMEOUT,
             Self::RateLimited(_) | Self::Guessing(_) => rpc::RATE_LIMITED,
             Self::CredentialsExpired { .. } | Self::BadCredential => rpc::CREDENTIALS_EXPIRED,
-            Self::BodyTooLarge(_) => rpc::BODY_TOO_LARGE,
             Self::UpstreamFailed | Self::AnswerTooLarge => rpc::UPSTREAM_FAILED,
             Self::CredentialUnavailable(_) => rpc::CREDENTIALS_UNAVAILABLE,
             Self::UnknownSession(_) => rpc::UNKNOWN_SESSION,

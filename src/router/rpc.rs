@@ -27,8 +27,6 @@ pub(super) const UPSTREAM_TIMEOUT: i32 = -33002;
 pub(super) const RATE_LIMITED: i32 = -33003;
 /// The credential is taken no longer.
 pub(super) const CREDENTIALS_EXPIRED: i32 = -33004;
-/// More than a body may hold.
-pub(super) const BODY_TOO_LARGE: i32 = -33005;
 /// It ended before it answered, or spoke nonsense.
 pub(super) const UPSTREAM_FAILED: i32 = -33006;
 /// A token cannot be refreshed just now.
