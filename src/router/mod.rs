@@ -13,8 +13,8 @@
 //! * A request that was written to a service is never sent a second time. One that was not waits
 //!   while its service restarts (`hold.rs`).
 //!
-//! What belongs to MCP alone (sessions, ids, replaying) has its place beside `stream.rs`; today a
-//! message of MCP is a request like any other.
+//! What belongs to MCP alone (sessions, ids, what a new run is told) has its place in `mcp/`; with
+//! `protocol: http` a message of MCP is a request like any other.
 
 pub mod path;
 mod origin;
@@ -35,7 +35,7 @@ mod counted;
 mod upgrade;
 mod service;
 mod admission;
-mod mcp;
+pub mod mcp;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,7 @@ mod audited;
 mod draining;
 mod holding;
 mod limits;
+mod mcp;
 mod streams;
 
 const PATIENCE: Duration = Duration::from_secs(20);

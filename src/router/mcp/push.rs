@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::event;
 use super::names::Names;
-use super::renew::LAST_EVENT_ID;
 use super::send::{LAST_WORDS, Letter};
 use super::session::Session;
 use super::translate::Translator;
@@ -116,14 +115,14 @@ impl Push {
     /// The stream of the next run; `None` when there is none.
     async fn reopen(&mut self) -> Option<(Incoming, Lease)> {
         let session = self.session.clone()?;
-        // The next run does not know what this one has told.
-        self.head.headers.remove(LAST_EVENT_ID);
         let until = Instant::now() + PATIENCE;
-        while Instant::now() < until && self.service.flight.takes_requests() {
+        while Instant::now() < until && self.service.flight.takes_requests() && !session.is_over() {
             let letter = Letter {
                 head: &self.head,
                 body: Bytes::new(),
                 session: Some(&session),
+                // The next run does not know what this one has told.
+                last: None,
                 is_safe: true,
                 instance: &self.instance,
                 target: Target {
@@ -182,7 +181,7 @@ impl Pushing {
     async fn translate(&mut self, chunk: &Bytes) -> Result<Bytes, BoxError> {
         if self.is_new && self.push.session.is_none() {
             self.reader.push(chunk);
-            let Some(first) = self.reader.next() else {
+            let Some(first) = self.reader.event() else {
                 return Ok(Bytes::new());
             };
             self.is_new = false;

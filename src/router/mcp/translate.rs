@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::Uri;
 use serde_json::Value;
 
-use super::names::{Kind as Sealed, Names, Seals, is_name};
+use super::names::{EventId, Kind as Sealed, Names, Seals, is_name};
 use super::session::Session;
 use super::sessions::Sessions;
 use super::wire::endpoint;
@@ -400,7 +400,7 @@ impl Translator {
         let mut news = News::default();
         let mut written = BytesMut::new();
         let mut only = None;
-        while let Some(event) = reader.next() {
+        while let Some(event) = reader.event() {
             let translated = self.event(&event?, &mut news);
             // Mostly there is one.
             match (only.take(), written.is_empty()) {
@@ -449,13 +449,20 @@ impl Translator {
         if let Some(names) = names {
             self.names = names;
         }
-        let id = first.id().map(|id| seals.seal(Sealed::Event, id));
+        let id = first.id().map(|id| self.event_id(id));
         Ok(first.with(Some(rewritten.as_bytes()), id.as_deref()).into())
+    }
+
+    /// What the client calls an event.
+    fn event_id(&self, id: &str) -> String {
+        let epoch = self.session.as_ref().map_or(0, |session| session.epoch());
+        let seals = self.sessions.seals(&self.instance);
+        seals.seal(Sealed::Event, &EventId { epoch, own: id }.to_string())
     }
 
     fn event(&self, event: &Event, news: &mut News) -> Bytes {
         let id = event.id().filter(|id| !id.is_empty());
-        let id = id.map(|id| self.sessions.seals(&self.instance).seal(Sealed::Event, id));
+        let id = id.map(|id| self.event_id(id));
         let data = event.data();
         let down = match &data {
             Some(data) if !data.is_empty() => self.down(data, news),

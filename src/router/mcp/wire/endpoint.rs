@@ -6,7 +6,7 @@ use crate::ids::Port;
 const PARAMETERS: [&str; 2] = ["sessionId", "session_id"];
 
 /// The session that a query names, and where its name stands.
-pub(in crate::router::mcp) fn session(query: &str) -> Option<(&str, std::ops::Range<usize>)> {
+pub fn session(query: &str) -> Option<(&str, std::ops::Range<usize>)> {
     let mut at = 0;
     for pair in query.split('&') {
         if let Some((name, value)) = pair.split_once('=')
@@ -24,7 +24,7 @@ pub(in crate::router::mcp) fn session(query: &str) -> Option<(&str, std::ops::Ra
 ///
 /// `public` is the path of the instance; `head` is what stands in its place in paths that the service
 /// sees; `name` gives the client's name for the session that the service names.
-pub(in crate::router::mcp) fn public(
+pub fn public(
     address: &str,
     (public, head): (&str, &str),
     port: Port,

@@ -14,11 +14,11 @@ const EVENT_MAX: usize = 64 * 1024 * 1024;
 /// An event is longer than [`EVENT_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event is longer than 64 MiB")]
-pub(in crate::router::mcp) struct Overlong;
+pub struct Overlong;
 
 /// Cuts a stream into events.
 #[derive(Debug, Default)]
-pub(in crate::router::mcp) struct Reader {
+pub struct Reader {
     buffer: BytesMut,
     /// So far no event ends, and the line begins there.
     looked: usize,
@@ -29,18 +29,18 @@ pub(in crate::router::mcp) struct Reader {
 
 /// One event, or comments that stand between events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::router::mcp) struct Event {
+pub struct Event {
     raw: Bytes,
 }
 
 impl Reader {
     /// More of the stream.
-    pub(in crate::router::mcp) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next event that is whole.
-    pub(in crate::router::mcp) fn next(&mut self) -> Option<Result<Event, Overlong>> {
+    pub fn event(&mut self) -> Option<Result<Event, Overlong>> {
         if self.after_return && self.looked == 0 && !self.buffer.is_empty() {
             self.after_return = false;
             if self.buffer[0] == b'\n' {
@@ -74,12 +74,12 @@ impl Reader {
     }
 
     /// Does nothing wait for its end?
-    pub(in crate::router::mcp) fn is_between(&self) -> bool {
+    pub fn is_between(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// What has no end.
-    pub(in crate::router::mcp) fn rest(&mut self) -> Bytes {
+    pub fn rest(&mut self) -> Bytes {
         (self.looked, self.line) = (0, 0);
         self.buffer.split().freeze()
     }
@@ -87,22 +87,22 @@ impl Reader {
 
 impl Event {
     /// As it came.
-    pub(in crate::router::mcp) fn raw(&self) -> &Bytes {
+    pub fn raw(&self) -> &Bytes {
         &self.raw
     }
 
     /// Its name.
-    pub(in crate::router::mcp) fn name(&self) -> Option<&[u8]> {
+    pub fn name(&self) -> Option<&[u8]> {
         self.last("event")
     }
 
     /// Its id.
-    pub(in crate::router::mcp) fn id(&self) -> Option<&str> {
+    pub fn id(&self) -> Option<&str> {
         std::str::from_utf8(self.last("id")?).ok()
     }
 
     /// Its data; `None` when it has none.
-    pub(in crate::router::mcp) fn data(&self) -> Option<Cow<'_, [u8]>> {
+    pub fn data(&self) -> Option<Cow<'_, [u8]>> {
         let mut whole: Option<Cow<'_, [u8]>> = None;
         for (name, value, _) in self.lines() {
             if name != b"data" {
@@ -122,7 +122,7 @@ impl Event {
     }
 
     /// The same with other data, another id, or both.
-    pub(in crate::router::mcp) fn with(&self, data: Option<&[u8]>, id: Option<&str>) -> Vec<u8> {
+    pub fn with(&self, data: Option<&[u8]>, id: Option<&str>) -> Vec<u8> {
         let mut written = Vec::with_capacity(self.raw.len() + 64);
         let mut data = data.map(|data| (data, true));
         for (name, value, line) in self.lines() {
@@ -196,7 +196,7 @@ mod tests {
         let mut events = Vec::new();
         for chunk in chunks {
             reader.push(chunk);
-            while let Some(event) = reader.next() {
+            while let Some(event) = reader.event() {
                 events.push(event.unwrap());
             }
         }
@@ -249,7 +249,7 @@ mod tests {
             ("\n", true),
         ] {
             reader.push(piece.as_bytes());
-            let event = reader.next();
+            let event = reader.event();
             assert_eq!(event.is_some(), ends, "{piece:?}");
             if let Some(event) = event {
                 let data = event.unwrap().data().unwrap().into_owned();
