@@ -143,7 +143,13 @@ impl Event {
                     }
                 }
                 (b"id", _, Some(id)) if !value.is_empty() => put(b"id", id.as_bytes()),
-                _ => written.extend_from_slice(line),
+                _ => {
+                    // Of lines that ended differently one is gone: both ends would be read as one.
+                    if line.starts_with(b"\n") && written.ends_with(b"\r") {
+                        written.push(b'\n');
+                    }
+                    written.extend_from_slice(line);
+                }
             }
         }
         written
@@ -233,6 +239,8 @@ mod tests {
             "id: 7\r\nretry: 5\r\ndata: a\r\ndata: b\r\n\r\n"
         );
         assert_eq!(changed(None, None), "id: 7\r\nretry: 5\r\ndata: {}\r\n\r\n");
+        let mixed = event("data: a\rdata: b\n\n");
+        assert_eq!(mixed.with(Some(b"c"), None), b"data: c\r\n\n");
         let bare = event("data:a\ndata:b\nid\n\n");
         assert_eq!(bare.with(Some(b"c"), Some("x")), b"data: c\nid\n\n");
     }
