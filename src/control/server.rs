@@ -43,6 +43,16 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Takes over a listener: who connects from now on sees this process at the other end, and no more the
+/// one that has made it (`control/presence.rs`).
+///
+/// # Errors
+/// It is none.
+pub fn passed(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    rustix::net::listen(&listener, BACKLOG)?;
+    UnixListener::from_std(listener)
+}
+
 /// Serves until the task is dropped or another daemon has taken over. While the gate is closed commands
 /// wait where the next daemon can take them. Tells `called` of each command. After a hand-over it
 /// returns when the last answers are given.

@@ -396,7 +396,7 @@ async fn live(
     )
     .await;
     let socket = match commands {
-        Some(passed) => UnixListener::from_std(passed),
+        Some(passed) => server::passed(passed),
         None => server::bind(&home.socket()),
     };
     let socket = socket.map_err(system("open its socket"))?;

@@ -41,7 +41,7 @@ mod counted;
 mod upgrade;
 mod service;
 mod admission;
-mod mcp;
+pub mod mcp;
 mod serve;
 #[cfg(test)]
 mod tests;

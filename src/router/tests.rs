@@ -43,6 +43,7 @@ mod audited;
 mod draining;
 mod holding;
 mod limits;
+mod mcp;
 mod proxies;
 mod streams;
 

@@ -38,6 +38,7 @@ mod limits;
 mod lock_descriptor;
 mod cgroups;
 mod mcp_clients;
+mod mcp_sessions;
 mod restarting;
 mod why;
 mod triggers;

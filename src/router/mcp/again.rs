@@ -97,7 +97,7 @@ impl Push {
 
 async fn next_event(answer: &mut Answer, reader: &mut Reader) -> Result<Event, &'static str> {
     loop {
-        if let Some(event) = reader.next() {
+        if let Some(event) = reader.event() {
             return event.map_err(|_| "an event is too large");
         }
         match answer.next().await {

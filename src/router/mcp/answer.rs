@@ -164,7 +164,7 @@ pub(super) async fn read_answer(
     let mut reader = Reader::default();
     while let Ok(Some(chunk)) = answer.next().await {
         reader.push(&chunk);
-        while let Some(event) = reader.next() {
+        while let Some(event) = reader.event() {
             let Ok(event) = event else {
                 return Err("its answer is too large");
             };

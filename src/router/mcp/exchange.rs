@@ -9,13 +9,13 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::answer::{self, Stream, collect};
-use super::names::{Kind, Names};
+use super::names::{EventId, Kind, Names};
 use super::older::{Older, Thread};
 use super::push::Push;
-use super::renew::LAST_EVENT_ID;
-use super::send::{Letter, Reply, plain};
+use super::send::{LAST_EVENT_ID, Last, Letter, Reply, plain};
 use super::session::{Place, Session};
 use super::translate::{self, Heard, Translator, Upward};
+use super::wire::endpoint;
 use crate::router::headers;
 use crate::router::origin;
 use crate::router::refusal::Refusal;
@@ -64,6 +64,9 @@ impl Service {
         })?;
         let heard = translate::hear(&text)?;
         let call = heard.call(&text);
+        // Its clients read no body: an error in one would be an answer that never comes.
+        let is_older = !parts.headers.contains_key(SESSION_ID)
+            && endpoint::session(parts.uri.query().unwrap_or_default()) != Ok(None);
         let exchanged = self.exchange(parts, host.as_deref(), &text, heard, errand);
         exchanged.await.map_err(|refusal| {
             let is_plain = match &refusal {
@@ -72,7 +75,7 @@ impl Service {
                 | Refusal::BadMessage { .. }
                 | Refusal::UnknownInstance
                 | Refusal::Token { .. } => true,
-                _ => call.as_ref().is_none_or(|call| call.opens()),
+                _ => is_older || call.as_ref().is_none_or(|call| call.opens()),
             };
             refusal.of(call.filter(|_| !is_plain))
         })
@@ -119,6 +122,7 @@ impl Service {
             body,
             session: session.as_ref(),
             thread: thread.as_deref(),
+            last: None,
             is_safe: heard.is_safe(),
             instance: &errand.instance,
             target: errand.target,
@@ -167,6 +171,7 @@ impl Service {
             let place = Place {
                 run: Some(by.upstream.run()),
                 id: given.to_str().ok().map(str::to_owned),
+                epoch: 0,
             };
             let begun = self
                 .sessions
@@ -212,19 +217,17 @@ impl Service {
         errand: Errand<'_>,
     ) -> Result<Response<Body>, Refusal> {
         let host = origin::host(&request).map(str::to_owned);
-        let (mut parts, _) = request.into_parts();
+        let (parts, _) = request.into_parts();
         let session = self.session(&parts.headers, false, &errand).await;
         let session = session.map_err(|()| Refusal::UnknownSession(None))?;
-        if let Some(last) = parts.headers.get(LAST_EVENT_ID) {
-            let seals = self.sessions.seals(&errand.instance);
-            let own = last
-                .to_str()
-                .ok()
-                .and_then(|last| seals.open(Kind::Event, last))
-                .and_then(|own| HeaderValue::try_from(own).ok());
-            let own = own.ok_or(Refusal::UnknownSession(None))?;
-            parts.headers.insert(LAST_EVENT_ID, own);
-        }
+        let last = parts
+            .headers
+            .get(LAST_EVENT_ID)
+            .map(|last| {
+                self.last(last, &errand)
+                    .ok_or(Refusal::UnknownSession(None))
+            })
+            .transpose()?;
         let is_end = parts.method == Method::DELETE;
         let mut head = self.head(parts, host.as_deref(), &errand)?;
         plain(&mut head);
@@ -233,6 +236,7 @@ impl Service {
             body: Bytes::new(),
             session: session.as_ref(),
             thread: None,
+            last: last.as_ref(),
             is_safe: true,
             instance: &errand.instance,
             target: errand.target,
@@ -275,6 +279,15 @@ impl Service {
         }
         let answer = Answer::finite(inner, lease, errand.instance, errand.meter);
         Ok(Response::from_parts(parts, Body::whole(answer)))
+    }
+
+    /// The event that a client has seen last, if this instance was told of it.
+    fn last(&self, sealed: &HeaderValue, errand: &Errand<'_>) -> Option<Last> {
+        let seals = self.sessions.seals(&errand.instance);
+        let event = seals.open(Kind::Event, sealed.to_str().ok()?)?;
+        let EventId { epoch, own } = EventId::parse(event)?;
+        let id = HeaderValue::try_from(own).ok()?;
+        Some(Last { epoch, id })
     }
 
     /// The session that a request names. Where there are none any more a name is no mistake.

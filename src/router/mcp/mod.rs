@@ -12,7 +12,7 @@
 //! it changes nothing.
 //! Nothing of this is done for `protocol: http`.
 
-mod wire;
+pub mod wire;
 mod names;
 mod session;
 mod sessions;

@@ -9,6 +9,8 @@
 //! The other way round, what a service gives to one instance (ids of its own requests, of its events,
 //! `requestState`) comes back from that instance or from nobody: it passes behind a seal.
 
+use std::fmt;
+
 use data_encoding::BASE32_NOPAD;
 
 use crate::ids::PublicId;
@@ -162,6 +164,30 @@ impl<'a> Seals<'a> {
     }
 }
 
+/// An event of a stream, so that it is told from those of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EventId<'a> {
+    /// Of the session when it came; 0 outside of sessions.
+    pub(super) epoch: u32,
+    /// What the service calls it.
+    pub(super) own: &'a str,
+}
+
+impl<'a> EventId<'a> {
+    /// What was sealed.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let (epoch, own) = text.split_once('.')?;
+        let epoch = epoch.parse().ok()?;
+        Some(Self { epoch, own })
+    }
+}
+
+impl fmt::Display for EventId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.own)
+    }
+}
+
 /// 16 letters and digits.
 fn letters(bytes: &[u8; 10]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
@@ -236,6 +262,19 @@ mod tests {
             let sealed = a.seal_id(id.as_bytes()).unwrap();
             assert_eq!(a.open_id(sealed.as_bytes()).as_deref(), Some(id));
             assert_eq!(b.open_id(sealed.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn an_event_is_told_from_those_of_an_earlier_run() {
+        let event = EventId {
+            epoch: 7,
+            own: "a.b_1",
+        };
+        assert_eq!(event.to_string(), "7.a.b_1");
+        assert_eq!(EventId::parse("7.a.b_1"), Some(event));
+        for none in ["", "7", "x.1", "-1.x"] {
+            assert_eq!(EventId::parse(none), None, "{none}");
         }
     }
 

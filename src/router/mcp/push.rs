@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answer::{COMMENT, SILENCE_MAX, event};
 use super::names::Names;
 use super::older::Thread;
-use super::renew::LAST_EVENT_ID;
 use super::send::{LAST_WORDS, Letter};
 use super::session::Session;
 use super::translate::Translator;
@@ -126,6 +125,8 @@ impl Push {
             body: Bytes::new(),
             session,
             thread: None,
+            // The next run does not know what this one has told.
+            last: None,
             is_safe: true,
             instance: &self.instance,
             target: Target {
@@ -140,10 +141,9 @@ impl Push {
     /// The stream of the next run; `None` when there is none.
     async fn reopen(&mut self) -> Option<(Incoming, Lease)> {
         let session = self.session.clone();
-        // The next run does not know what this one has told.
-        self.head.headers.remove(LAST_EVENT_ID);
+        let is_over = || session.as_ref().is_some_and(|session| session.is_over());
         let until = Instant::now() + PATIENCE;
-        while Instant::now() < until && self.service.flight.takes_requests() {
+        while Instant::now() < until && self.service.flight.takes_requests() && !is_over() {
             match self.service.deliver(&self.letter(session.as_ref())).await {
                 Ok(reply) => {
                     let response = reply.response;
@@ -209,7 +209,7 @@ impl Pushing {
             return Ok(translated.bytes);
         }
         self.reader.push(chunk);
-        let Some(first) = self.reader.next() else {
+        let Some(first) = self.reader.event() else {
             return Ok(Bytes::new());
         };
         self.is_new = false;

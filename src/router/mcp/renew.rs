@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
 use hyper::body::Incoming;
@@ -27,8 +27,6 @@ use crate::router::upstream::{Lease, SendError};
 
 /// A service that was found to be ready answers `initialize` in so long.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Ids of events are of the run that has ended.
-pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What became of it.
 pub(super) enum Renewal {
@@ -88,7 +86,6 @@ impl Service {
         head.method = Method::POST;
         let headers = &mut head.headers;
         headers.remove(PROTOCOL_VERSION);
-        headers.remove(LAST_EVENT_ID);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let both = HeaderValue::from_static("application/json, text/event-stream");
         headers.insert(ACCEPT, both);
@@ -146,6 +143,7 @@ impl Service {
             body,
             session: None,
             thread: None,
+            last: None,
             ..*letter
         };
         match by.upstream.send(ours.request(None)).await {

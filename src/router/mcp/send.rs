@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -31,6 +31,8 @@ use crate::router::tables::ServiceEntry;
 use crate::router::upstream::{Lease, SendError};
 use crate::sockets::Taken;
 
+/// `Last-Event-ID`.
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// A process that was killed closes its connections first, and has ended this much later.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How often what is safe, or was not read, is sent again.
@@ -44,11 +46,19 @@ pub(super) struct Letter<'a> {
     pub(super) session: Option<&'a Arc<Session>>,
     /// The open stream on which it is answered, in the older transport.
     pub(super) thread: Option<&'a Thread>,
+    /// The event behind which a stream is to go on.
+    pub(super) last: Option<&'a Last>,
     /// To be sent again although it was written.
     pub(super) is_safe: bool,
     pub(super) instance: &'a Pass,
     pub(super) target: Target<'a>,
     pub(super) meter: &'a Meter,
+}
+
+/// An event that its service knows as long as the session is the same for it.
+pub(super) struct Last {
+    pub(super) epoch: u32,
+    pub(super) id: HeaderValue,
 }
 
 /// What came back.
@@ -66,6 +76,7 @@ pub(super) fn plain(head: &mut Parts) {
         headers.remove(name);
     }
     headers.remove(SESSION_ID);
+    headers.remove(LAST_EVENT_ID);
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
@@ -78,6 +89,10 @@ impl Letter<'_> {
         }
         if let Some(id) = self.session.and_then(|session| session.id()) {
             head.headers.insert(SESSION_ID, id);
+        }
+        let epoch = self.session.map_or(0, |session| session.epoch());
+        if let Some(last) = self.last.filter(|last| last.epoch == epoch) {
+            head.headers.insert(LAST_EVENT_ID, last.id.clone());
         }
         let body = RequestBody::known(self.body.clone(), self.instance.clone(), self.meter.clone());
         Request::from_parts(head, body)

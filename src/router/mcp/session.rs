@@ -1,7 +1,7 @@
 //! One session of a client: what was agreed, and where its service knows it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -32,6 +32,7 @@ pub(super) struct Session {
     pub(super) renewal: tokio::sync::Mutex<()>,
     agreed: Mutex<Agreed>,
     used: AtomicI64,
+    is_over: AtomicBool,
 }
 
 /// Where a session is known, and by which id.
@@ -41,6 +42,9 @@ pub(super) struct Place {
     pub(super) run: Option<RunId>,
     /// The service's own id for it, if that has given one.
     pub(super) id: Option<String>,
+    /// How often it was made known anew: what a service has said before means nothing now.
+    #[serde(default)]
+    pub(super) epoch: u32,
 }
 
 /// What both sides know, and a run that has just begun must be told.
@@ -93,6 +97,7 @@ impl Session {
             renewal: tokio::sync::Mutex::default(),
             agreed: Mutex::default(),
             used: AtomicI64::new(now.as_millis()),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -139,21 +144,37 @@ impl Session {
         HeaderValue::try_from(place.id.as_deref()?).ok()
     }
 
+    /// How often it was made known anew.
+    pub(super) fn epoch(&self) -> u32 {
+        self.place.load().epoch
+    }
+
     /// A run knows it under this id.
     pub(super) fn moved(&self, run: RunId, id: Option<String>) {
+        let epoch = self.epoch().wrapping_add(1);
         let run = Some(run);
-        self.place.store(Arc::new(Place { run, id }));
+        self.place.store(Arc::new(Place { run, id, epoch }));
     }
 
     /// Its run knows it no longer.
     pub(super) fn forgotten(&self) {
-        let id = None;
-        self.place.store(Arc::new(Place { run: None, id }));
+        let (run, id, epoch) = (None, None, self.epoch());
+        self.place.store(Arc::new(Place { run, id, epoch }));
     }
 
     /// What was agreed. Nobody holds it for long.
     pub(super) fn agreed(&self) -> MutexGuard<'_, Agreed> {
         self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its client has ended it, and whoever still holds it may not bring it back.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Has its client ended it?
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
     }
 
     /// It is used.

@@ -176,12 +176,21 @@ impl Sessions {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "a session will not outlive this daemon"),
         }
+        // Its end may have overtaken this.
+        if session.is_over() {
+            self.forget(session).await;
+        }
     }
 
     /// A session is over.
     pub(super) async fn end(&self, instance: &InstanceEntry, session: &Session) {
+        session.end();
         self.shard(&instance.public)
             .remove(&instance.public, &session.key);
+        self.forget(session).await;
+    }
+
+    async fn forget(&self, session: &Session) {
         if let Err(error) = self.0.store.end_session(&session.key).await {
             tracing::warn!(%error, "a session that has ended is still stored");
         }

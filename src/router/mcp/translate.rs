@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
-use super::names::{Kind as Sealed, Names, Seals, is_name};
+use super::names::{EventId, Kind as Sealed, Names, Seals, is_name};
 use super::session::{Agreed, Session};
 use super::sessions::Sessions;
 use super::wire::endpoint;
@@ -411,7 +411,7 @@ impl Translator {
         let mut news = News::default();
         let mut written = BytesMut::new();
         let mut only = None;
-        while let Some(event) = reader.next() {
+        while let Some(event) = reader.event() {
             let translated = self.event(&event?, &mut news);
             // Mostly there is one.
             match (only.take(), written.is_empty()) {
@@ -459,7 +459,7 @@ impl Translator {
             tracing::warn!(%service, "it sends its clients elsewhere, in its `endpoint` event");
             return Err("the service sends its clients elsewhere".into());
         };
-        let id = first.id().map(|id| seals.seal(Sealed::Event, id));
+        let id = first.id().map(|id| self.event_id(id));
         let written = first.with(Some(rewritten.as_bytes()), id.as_deref());
         let name = names.map(|(names, name)| {
             self.names = names;
@@ -468,9 +468,16 @@ impl Translator {
         Ok((written.into(), name))
     }
 
+    /// What the client calls an event.
+    fn event_id(&self, id: &str) -> String {
+        let epoch = self.session.as_ref().map_or(0, |session| session.epoch());
+        let seals = self.sessions.seals(&self.instance);
+        seals.seal(Sealed::Event, &EventId { epoch, own: id }.to_string())
+    }
+
     fn event(&self, event: &Event, news: &mut News) -> Bytes {
         let id = event.id().filter(|id| !id.is_empty());
-        let id = id.map(|id| self.sessions.seals(&self.instance).seal(Sealed::Event, id));
+        let id = id.map(|id| self.event_id(id));
         let data = event.data();
         let down = match &data {
             Some(data) if !data.is_empty() => self.down(data, news),

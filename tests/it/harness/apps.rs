@@ -105,3 +105,10 @@ pub(crate) fn service(name: &str) -> App {
         port: Some(port),
     }
 }
+
+/// The same, as an MCP service whose sessions end with its process.
+pub(crate) fn stateful(name: &str) -> App {
+    service(name)
+        .with("/mcp/mcp_path", "/sessions")
+        .with_api_key()
+}

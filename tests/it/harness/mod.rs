@@ -26,7 +26,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub(crate) use apps::{App, demo, job, server, service, sh};
+pub(crate) use apps::{App, demo, job, server, service, sh, stateful};
 pub(crate) use command::{Ran, Running, in_terminal, run};
 pub(crate) use consent::{CLIENT_SECRET, Provider};
 pub(crate) use http::{Answer, Body, raw, request};

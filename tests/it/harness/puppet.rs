@@ -9,7 +9,10 @@
 //! | `/echo` | answers with the body it got |
 //! | `/events` | an SSE stream: `first` at once, `second` after the next `/release`, then the end |
 //! | `/release` | lets the streams go on |
+//! | `/sessions` | speaks MCP: sessions that only this process knows, a tool that says which process that is and how often it was called in the session, and a stream on GET |
 //! | anything else | answers with what it got: `{pid, method, path, headers, body}` |
+
+mod mcp;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -78,6 +81,7 @@ fn serve(stream: TcpStream) -> Option<()> {
                 NEWS.notify_all();
                 answer(&mut writer, 204, "text/plain", b"");
             }
+            "/sessions" => mcp::answer(&mut writer, &request)?,
             path if path.starts_with("/status/") => {
                 let status = path.strip_prefix("/status/")?.parse().ok()?;
                 answer(&mut writer, status, "text/plain", b"as told");

@@ -18,7 +18,8 @@ type Named<'a> = (&'a str, Range<usize>);
 ///
 /// # Errors
 /// It names several: a service may read the first one or the last one.
-pub(in crate::router::mcp) fn session(query: &str) -> Result<Option<Named<'_>>, ()> {
+#[expect(clippy::result_unit_err, reason = "there is nothing more to say of it")]
+pub fn session(query: &str) -> Result<Option<Named<'_>>, ()> {
     let mut at = 0;
     let mut found = None;
     for pair in query.split('&') {
@@ -39,7 +40,7 @@ pub(in crate::router::mcp) fn session(query: &str) -> Result<Option<Named<'_>>, 
 ///
 /// `public` is the path of the instance; `head` is what stands in its place in paths that the service
 /// sees; `name` gives the client's name for the session that the service names.
-pub(in crate::router::mcp) fn public(
+pub fn public(
     address: &str,
     (public, head): (&str, &str),
     port: Port,
@@ -84,7 +85,7 @@ pub(in crate::router::mcp) fn public(
 }
 
 /// Path and query of that address, as the service sees them.
-pub(in crate::router::mcp) fn own(address: &str, port: Port) -> Option<&str> {
+pub fn own(address: &str, port: Port) -> Option<&str> {
     if address.starts_with('/') {
         return Some(address);
     }

@@ -9,16 +9,16 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
 /// Largest event: a tool may answer with a picture.
-pub(in crate::router::mcp) const EVENT_MAX: usize = 16 * 1024 * 1024;
+pub const EVENT_MAX: usize = 16 * 1024 * 1024;
 
 /// An event is longer than [`EVENT_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event is longer than 16 MiB")]
-pub(in crate::router::mcp) struct Overlong;
+pub struct Overlong;
 
 /// Cuts a stream into events.
 #[derive(Debug, Default)]
-pub(in crate::router::mcp) struct Reader {
+pub struct Reader {
     buffer: BytesMut,
     /// So far no event ends, and the line begins there.
     looked: usize,
@@ -36,7 +36,7 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One event, or comments that stand between events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::router::mcp) struct Event {
+pub struct Event {
     raw: Bytes,
     /// Bytes before its first line.
     mark: usize,
@@ -44,7 +44,7 @@ pub(in crate::router::mcp) struct Event {
 
 impl Reader {
     /// More of the stream.
-    pub(in crate::router::mcp) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
         let may_be_mark = self.buffer.len() < MARK.len() && MARK.starts_with(&self.buffer);
         if !self.has_begun && !may_be_mark {
@@ -57,7 +57,7 @@ impl Reader {
     }
 
     /// The next event that is whole.
-    pub(in crate::router::mcp) fn next(&mut self) -> Option<Result<Event, Overlong>> {
+    pub fn event(&mut self) -> Option<Result<Event, Overlong>> {
         if self.after_return && self.looked == 0 && !self.buffer.is_empty() {
             self.after_return = false;
             if self.buffer[0] == b'\n' {
@@ -92,12 +92,12 @@ impl Reader {
     }
 
     /// Does nothing wait for its end?
-    pub(in crate::router::mcp) fn is_between(&self) -> bool {
+    pub fn is_between(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// What has no end.
-    pub(in crate::router::mcp) fn rest(&mut self) -> Bytes {
+    pub fn rest(&mut self) -> Bytes {
         (self.looked, self.line, self.mark) = (0, 0, 0);
         self.after_return = false;
         self.buffer.split().freeze()
@@ -106,24 +106,24 @@ impl Reader {
 
 impl Event {
     /// As it came.
-    pub(in crate::router::mcp) fn raw(&self) -> &Bytes {
+    pub fn raw(&self) -> &Bytes {
         &self.raw
     }
 
     /// Its name.
-    pub(in crate::router::mcp) fn name(&self) -> Option<&[u8]> {
+    pub fn name(&self) -> Option<&[u8]> {
         self.last("event")
     }
 
     /// Its id.
-    pub(in crate::router::mcp) fn id(&self) -> Option<&str> {
+    pub fn id(&self) -> Option<&str> {
         let id = std::str::from_utf8(self.last("id")?).ok()?;
         // Clients pass over such a one.
         (!id.contains('\0')).then_some(id)
     }
 
     /// Its data; `None` when it has none.
-    pub(in crate::router::mcp) fn data(&self) -> Option<Cow<'_, [u8]>> {
+    pub fn data(&self) -> Option<Cow<'_, [u8]>> {
         let mut whole: Option<Cow<'_, [u8]>> = None;
         for (name, value, _) in self.lines() {
             if name != b"data" {
@@ -143,7 +143,7 @@ impl Event {
     }
 
     /// The same with other data, another id, or both.
-    pub(in crate::router::mcp) fn with(&self, data: Option<&[u8]>, id: Option<&str>) -> Vec<u8> {
+    pub fn with(&self, data: Option<&[u8]>, id: Option<&str>) -> Vec<u8> {
         let mut written = Vec::with_capacity(self.raw.len() + 64);
         written.extend_from_slice(&self.raw[..self.mark]);
         let mut data = data.map(|data| (data, true));
@@ -165,7 +165,13 @@ impl Event {
                     }
                 }
                 (b"id", _, Some(id)) if !value.is_empty() => put(b"id", id.as_bytes()),
-                _ => written.extend_from_slice(line),
+                _ => {
+                    // Of lines that ended differently one is gone: both ends would be read as one.
+                    if line.starts_with(b"\n") && written.ends_with(b"\r") {
+                        written.push(b'\n');
+                    }
+                    written.extend_from_slice(line);
+                }
             }
         }
         written
@@ -216,7 +222,7 @@ mod tests {
         let mut events = Vec::new();
         for chunk in chunks {
             reader.push(chunk);
-            while let Some(event) = reader.next() {
+            while let Some(event) = reader.event() {
                 events.push(event.unwrap());
             }
         }
@@ -253,6 +259,8 @@ mod tests {
             "id: 7\r\nretry: 5\r\ndata: a\r\ndata: b\r\n\r\n"
         );
         assert_eq!(changed(None, None), "id: 7\r\nretry: 5\r\ndata: {}\r\n\r\n");
+        let mixed = event("data: a\rdata: b\n\n");
+        assert_eq!(mixed.with(Some(b"c"), None), b"data: c\r\n\n");
         let bare = event("data:a\ndata:b\nid\n\n");
         assert_eq!(bare.with(Some(b"c"), Some("x")), b"data: c\nid\n\n");
     }
@@ -281,7 +289,7 @@ mod tests {
             ("\n", true),
         ] {
             reader.push(piece.as_bytes());
-            let event = reader.next();
+            let event = reader.event();
             assert_eq!(event.is_some(), ends, "{piece:?}");
             if let Some(event) = event {
                 let data = event.unwrap().data().unwrap().into_owned();

@@ -10,7 +10,7 @@ use std::ops::Range;
 use memchr::memchr2;
 
 /// Where something stands.
-pub(in crate::router::mcp) type Span = Range<usize>;
+pub type Span = Range<usize>;
 
 /// Objects and arrays in each other; the SDKs' parsers take as many.
 const DEPTH_MAX: usize = 128;
@@ -24,15 +24,16 @@ const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// What a body holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::router::mcp) struct Scan {
+pub struct Scan {
     /// It is an array of messages.
-    pub(in crate::router::mcp) is_batch: bool,
-    pub(in crate::router::mcp) messages: Vec<Message>,
+    pub is_batch: bool,
+    /// In their order.
+    pub messages: Vec<Message>,
 }
 
 /// What kind of message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::router::mcp) enum Kind {
+pub enum Kind {
     /// Wants an answer.
     Request,
     /// Wants none.
@@ -47,17 +48,17 @@ pub(in crate::router::mcp) enum Kind {
 
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::router::mcp) struct Message {
+pub struct Message {
     /// All of it.
-    pub(in crate::router::mcp) span: Span,
+    pub span: Span,
     /// `id`, whatever it is.
-    pub(in crate::router::mcp) id: Option<Span>,
+    pub id: Option<Span>,
     /// `method`, decoded.
-    pub(in crate::router::mcp) method: Option<String>,
+    pub method: Option<String>,
     /// `params`.
-    pub(in crate::router::mcp) params: Inner,
+    pub params: Inner,
     /// `result`.
-    pub(in crate::router::mcp) result: Option<Inner>,
+    pub result: Option<Inner>,
     has_error: bool,
     /// `id` is a text or a number.
     has_id: bool,
@@ -65,30 +66,30 @@ pub(in crate::router::mcp) struct Message {
 
 /// What is read of `params` and of `result`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::router::mcp) struct Inner {
+pub struct Inner {
     /// `_meta.progressToken`: what progress is told under.
-    pub(in crate::router::mcp) token: Option<Span>,
+    pub token: Option<Span>,
     /// `_meta`'s subscription: the id of the call that asked to hear of it.
-    pub(in crate::router::mcp) subscription: Option<Span>,
+    pub subscription: Option<Span>,
     /// `progressToken`: what progress is told of.
-    pub(in crate::router::mcp) progress: Option<Span>,
+    pub progress: Option<Span>,
     /// `requestId`: what is cancelled.
-    pub(in crate::router::mcp) cancelled: Option<Span>,
+    pub cancelled: Option<Span>,
     /// `requestState`.
-    pub(in crate::router::mcp) state: Option<Span>,
+    pub state: Option<Span>,
     /// `protocolVersion`.
-    pub(in crate::router::mcp) revision: Option<Span>,
+    pub revision: Option<Span>,
     /// `_meta`'s revision, which each request names where there are no sessions.
-    pub(in crate::router::mcp) own_revision: Option<Span>,
+    pub own_revision: Option<Span>,
     /// `uri`.
-    pub(in crate::router::mcp) uri: Option<Span>,
+    pub uri: Option<Span>,
     /// `capabilities`.
-    pub(in crate::router::mcp) capabilities: Option<Span>,
+    pub capabilities: Option<Span>,
 }
 
 /// Why a body is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::router::mcp) enum Bad {
+pub enum Bad {
     /// Not JSON.
     #[error("the body is not JSON: {0} at byte {1}")]
     Json(&'static str, usize),
@@ -104,7 +105,7 @@ pub(in crate::router::mcp) enum Bad {
 
 impl Bad {
     /// As JSON-RPC numbers it.
-    pub(in crate::router::mcp) fn number(&self) -> i32 {
+    pub fn number(&self) -> i32 {
         match self {
             Self::Json(..) => -32700,
             Self::Message { .. } => -32600,
@@ -112,7 +113,7 @@ impl Bad {
     }
 
     /// The id of the message, when it was read.
-    pub(in crate::router::mcp) fn id(&self) -> Option<Span> {
+    pub fn id(&self) -> Option<Span> {
         match self {
             Self::Json(..) => None,
             Self::Message { id, .. } => id.clone(),
@@ -122,7 +123,7 @@ impl Bad {
 
 impl Message {
     /// What it is.
-    pub(in crate::router::mcp) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match (&self.method, self.has_id, &self.result, self.has_error) {
             (Some(_), true, _, _) => Kind::Request,
             (Some(_), false, _, _) => Kind::Notification,
@@ -133,7 +134,7 @@ impl Message {
     }
 
     /// What is wrong with it, though it is JSON.
-    pub(in crate::router::mcp) fn fault(&self) -> Option<&'static str> {
+    pub fn fault(&self) -> Option<&'static str> {
         let is_answer = self.result.is_some() || self.has_error;
         if self.method.is_some() && is_answer {
             return Some("a message is a call or an answer, and not both");
@@ -146,7 +147,7 @@ impl Message {
     }
 
     /// Is it this method?
-    pub(in crate::router::mcp) fn is(&self, method: &str) -> bool {
+    pub fn is(&self, method: &str) -> bool {
         self.method.as_deref() == Some(method)
     }
 }
@@ -155,7 +156,7 @@ impl Message {
 ///
 /// # Errors
 /// It is not JSON, or not one that everybody reads alike.
-pub(in crate::router::mcp) fn scan(text: &[u8]) -> Result<Scan, Bad> {
+pub fn scan(text: &[u8]) -> Result<Scan, Bad> {
     if let Err(error) = std::str::from_utf8(text) {
         return Err(Bad::Json("it is not UTF-8", error.valid_up_to()));
     }
@@ -521,7 +522,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The bytes with other ones at these places, which stand in their order and do not overlap.
-pub(in crate::router::mcp) fn splice(text: &[u8], changes: &[(Span, String)]) -> Vec<u8> {
+pub fn splice(text: &[u8], changes: &[(Span, String)]) -> Vec<u8> {
     let more: usize = changes.iter().map(|(_, new)| new.len()).sum();
     let mut spliced = Vec::with_capacity(text.len() + more);
     let mut at = 0;

@@ -1,5 +1,5 @@
-//! MCP on the wire: messages, events and addresses, on their bytes. Pure.
+//! MCP on the wire: messages, events and addresses, on their bytes. Pure, and open to `fuzz/`.
 
-pub(super) mod endpoint;
-pub(super) mod events;
-pub(super) mod message;
+pub mod endpoint;
+pub mod events;
+pub mod message;
