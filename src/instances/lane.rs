@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::failpoint;
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::asker::Asker;
 use crate::instances::change::Change;
 use crate::instances::endings::Ending;
 use crate::instances::entry::InstanceEntry;
@@ -50,6 +51,8 @@ pub(super) enum Order {
         fields: Credential,
         /// What a new one is under; one that is there keeps its terms.
         terms: NewTerms,
+        /// Who must still be there.
+        asker: Asker,
         /// Who waits.
         caller: oneshot::Sender<Answer<Granted>>,
     },
@@ -187,9 +190,10 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 prefix,
                 fields,
                 terms,
+                asker,
                 caller,
             } => {
-                let granted = rooms.grant(&user, &service, &prefix, &fields, &terms);
+                let granted = rooms.grant(&user, &service, &prefix, &fields, &terms, &asker);
                 let _ = caller.send(granted.await);
             }
             Order::Rotate {
@@ -283,7 +287,10 @@ impl Rooms {
         prefix: &InstancePrefix,
         fields: &Credential,
         terms: &NewTerms,
+        asker: &Asker,
     ) -> Answer<Granted> {
+        // Users go and are switched off in this lane, too: what is seen here holds until it is done.
+        asker.judge(user, self.store.user(user).await?.as_ref())?;
         for _ in 0..TRIES {
             let granted = match self.store.instance_of(user, service).await? {
                 Some(stored) if stored.row.owner_disabled => {

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::asker::Asker;
 use crate::instances::doubt::Doubts;
 use crate::instances::endings::{Ending, News};
 use crate::instances::ends::Ends;
@@ -253,7 +254,8 @@ impl Instances {
         prefix: &InstancePrefix,
         fields: Credential,
     ) -> Result<Granted, InstanceError> {
-        self.grant_under(user, service, prefix, fields, NewTerms::default())
+        let (terms, asker) = (NewTerms::default(), Asker::default());
+        self.grant_under(user, service, prefix, fields, terms, asker)
             .await
     }
 

@@ -67,7 +67,14 @@ async fn the_next_daemon_keeps_the_ends_of_the_one_before() {
     let fields = Credential::new(Fields::new());
     let granted = world
         .instances
-        .grant_under(&user("alice"), &service("figma"), &prefix(), fields, terms)
+        .grant_under(
+            &user("alice"),
+            &service("figma"),
+            &prefix(),
+            fields,
+            terms,
+            Asker::default(),
+        )
         .await
         .unwrap();
     let again = World::open(Arc::clone(&world.store)).await;
