@@ -22,7 +22,7 @@ use crate::ids::{InstanceId, Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::validate::Verdict;
 use crate::instances::{Asker, Instances, NewTerms, OwnInstance, Version, credentials};
 use crate::secret::Secret;
-use crate::store::{AuditEntry, InstanceFilter, InstanceRow};
+use crate::store::{AuditEntry, InstanceFilter, InstanceRow, Stays};
 use crate::users::{LiveToken, UserError};
 use crate::vault::Fields;
 
@@ -282,7 +282,11 @@ async fn grant_under(
         .record(told(by, action, user, &spec.service, &granted.public));
     let name = &spec.display_name;
     let message = match (granted.created, granted.active) {
-        (true, _) => format!("{name} is ready: paste the instance URL into your MCP client"),
+        (true, true) => format!("{name} is ready: paste the instance URL into your MCP client"),
+        (true, false) => format!(
+            "the credential of {name} is stored; your operator has disabled your instance, or it has \
+             expired, so that its URL does not answer"
+        ),
         (false, true) => {
             format!("the credential of your {name} instance was replaced; its URL is the same")
         }
@@ -378,7 +382,9 @@ pub(super) async fn remove(
     let row = row.ok_or_else(none)?;
     seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &user, &service).await;
-    if !api.instances.remove_seen(&row, seen.0).await? {
+    // What an operator has laid down is not undone by removing it.
+    let stays = Stays::Terms;
+    if !api.instances.remove_seen(&row, seen.0, stays).await? {
         return Err(none());
     }
     oauth::revoke(&api, consent);
@@ -567,7 +573,8 @@ pub(super) async fn admin_remove(
     let row = row.ok_or_else(|| unknown(&id))?;
     seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &row.user, &row.service).await;
-    if !api.instances.remove_seen(&row, seen.0).await? {
+    let stays = Stays::Nothing;
+    if !api.instances.remove_seen(&row, seen.0, stays).await? {
         return Err(unknown(&id));
     }
     oauth::revoke(&api, consent);

@@ -31,7 +31,7 @@ use crate::instances::recheck::Waiting;
 use crate::instances::table::{InstanceTable, SHARDS};
 use crate::instances::tally::{Tallies, Tally};
 use crate::instances::version::Version;
-use crate::store::{CredentialState, InstanceRow, StoreError, StoreHandle, StoredInstance};
+use crate::store::{CredentialState, InstanceRow, Stays, StoreError, StoreHandle, StoredInstance};
 use crate::vault::{Credential, Vault};
 
 /// Tasks that own the rows: as many changes share a commit of the store.
@@ -308,12 +308,13 @@ impl Instances {
         service: &ServiceType,
     ) -> Result<bool, InstanceError> {
         let service = service.clone();
-        let (public, seen) = (None, None);
+        let (public, seen, stays) = (None, None, Stays::Nothing);
         self.ask(user, |user, caller| Order::Remove {
             user,
             service,
             public,
             seen,
+            stays,
             caller,
         })
         .await
@@ -327,10 +328,11 @@ impl Instances {
         let Some(row) = self.rooms.store.instance_by_public(public).await? else {
             return Ok(false);
         };
-        self.remove_seen(&row, None).await
+        self.remove_seen(&row, None, Stays::Nothing).await
     }
 
-    /// Removes this instance, with `seen` only if it is in one of these states. `false` when it is gone.
+    /// Removes this instance, with `seen` only if it is in one of these states; what stays of it holds for
+    /// the next one of its user and service. `false` when it is gone.
     ///
     /// # Errors
     /// As [`Instances::remove`], or it is in another state than was seen.
@@ -338,6 +340,7 @@ impl Instances {
         &self,
         row: &InstanceRow,
         seen: Option<Vec<Version>>,
+        stays: Stays,
     ) -> Result<bool, InstanceError> {
         let (service, public) = (row.service.clone(), Some(row.public.clone()));
         self.ask(&row.user, |user, caller| Order::Remove {
@@ -345,6 +348,7 @@ impl Instances {
             service,
             public,
             seen,
+            stays,
             caller,
         })
         .await
