@@ -251,6 +251,17 @@ impl FromRequestParts<Api> for UserToken {
     }
 }
 
+/// The token that was shown. Stands behind [`Admin`], which finds out; nothing over the socket.
+pub struct ShownToken(pub Option<Arc<LiveToken>>);
+
+impl FromRequestParts<Api> for ShownToken {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        let shown = parts.extensions.get::<Shown>();
+        Ok(Self(shown.and_then(|shown| shown.token.clone())))
+    }
+}
+
 impl FromRequestParts<Api> for Known {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {

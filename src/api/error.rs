@@ -132,6 +132,9 @@ impl From<InstanceError> for ApiError {
             InstanceError::UserDisabled(_) => {
                 Self::new(StatusCode::CONFLICT, "user_disabled", error.to_string())
             }
+            InstanceError::Withdrawn => {
+                Self::new(StatusCode::CONFLICT, "withdrawn", error.to_string())
+            }
             InstanceError::Store(error) => error.into(),
             InstanceError::Stopped => Self::stopping(),
             InstanceError::Contended => Self::later("contended", error.to_string()),

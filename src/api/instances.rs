@@ -1,13 +1,14 @@
 //! Instances: one user's access to one service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::door::{Admin, Json, Query, Reply, User};
+use super::door::{Admin, Json, Query, Reply, ShownToken, User};
 use super::error::{Answer, ApiError};
 use super::oauth;
 use super::paging::PageQuery;
@@ -19,9 +20,10 @@ use crate::audit::{By, words};
 use crate::config::spec::{AuthKind, ServiceSpec};
 use crate::ids::{InstanceId, Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::instances::validate::Verdict;
-use crate::instances::{Instances, NewTerms, OwnInstance, Version, credentials};
+use crate::instances::{Asker, Instances, NewTerms, OwnInstance, Version, credentials};
 use crate::secret::Secret;
-use crate::store::{AuditEntry, InstanceFilter, InstanceRow};
+use crate::store::{AuditEntry, InstanceFilter, InstanceRow, Stays};
+use crate::users::{LiveToken, UserError};
 use crate::vault::Fields;
 
 /// Answer of `authenticate`, of `rotate` and of `POST /api/v1/admin/instances`. Its first two
@@ -211,19 +213,33 @@ pub(super) fn none() -> ApiError {
 pub(super) async fn grant(
     api: &Api,
     by: &By,
-    user: &UserId,
+    owner: (&UserId, Asker),
     service: &str,
     api_key: Option<String>,
     additional: BTreeMap<String, String>,
 ) -> Answer<Reply<InstanceGrant>> {
     let terms = NewTerms::default();
-    grant_under(api, by, user, service, api_key, additional, terms).await
+    grant_under(api, by, owner, service, api_key, additional, terms).await
+}
+
+/// Who asks with this token for something of this user's, as they are now.
+pub(super) async fn asker(
+    api: &Api,
+    user: &UserId,
+    token: Option<Arc<LiveToken>>,
+) -> Answer<Asker> {
+    let owner = api.users.get(user).await?;
+    let owner = owner.ok_or_else(|| UserError::Unknown(user.clone()))?;
+    Ok(Asker {
+        owner_since: Some(owner.created_at),
+        token,
+    })
 }
 
 async fn grant_under(
     api: &Api,
     by: &By,
-    user: &UserId,
+    (user, asker): (&UserId, Asker),
     service: &str,
     api_key: Option<String>,
     additional: BTreeMap<String, String>,
@@ -254,6 +270,7 @@ async fn grant_under(
             &spec.prefix,
             Secret::new(fields),
             terms,
+            asker,
         )
         .await?;
     let action = if granted.created {
@@ -265,7 +282,11 @@ async fn grant_under(
         .record(told(by, action, user, &spec.service, &granted.public));
     let name = &spec.display_name;
     let message = match (granted.created, granted.active) {
-        (true, _) => format!("{name} is ready: paste the instance URL into your MCP client"),
+        (true, true) => format!("{name} is ready: paste the instance URL into your MCP client"),
+        (true, false) => format!(
+            "the credential of {name} is stored; your operator has disabled your instance, or it has \
+             expired, so that its URL does not answer"
+        ),
         (false, true) => {
             format!("the credential of your {name} instance was replaced; its URL is the same")
         }
@@ -361,7 +382,9 @@ pub(super) async fn remove(
     let row = row.ok_or_else(none)?;
     seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &user, &service).await;
-    if !api.instances.remove_seen(&row, seen.0).await? {
+    // What an operator has laid down is not undone by removing it.
+    let stays = Stays::Terms;
+    if !api.instances.remove_seen(&row, seen.0, stays).await? {
         return Err(none());
     }
     oauth::revoke(&api, consent);
@@ -484,6 +507,7 @@ pub(super) async fn admin_list(
               (status = 502, body = Problem)))]
 pub(super) async fn admin_create(
     _: Admin,
+    ShownToken(token): ShownToken,
     by: By,
     State(api): State<Api>,
     Json(request): Json<AdminCreateInstance>,
@@ -505,13 +529,11 @@ pub(super) async fn admin_create(
         return Err(ApiError::bad_request(detail));
     }
     let user = UserId::parse(&user).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    if !api.users.exists(&user).await? {
-        return Err(crate::users::UserError::Unknown(user).into());
-    }
+    let asker = asker(&api, &user, token).await?;
     grant_under(
         &api,
         &by,
-        &user,
+        (&user, asker),
         &service,
         api_key,
         additional_credentials,
@@ -551,7 +573,8 @@ pub(super) async fn admin_remove(
     let row = row.ok_or_else(|| unknown(&id))?;
     seen.admits(&row)?;
     let consent = oauth::before_removal(&api, &row.user, &row.service).await;
-    if !api.instances.remove_seen(&row, seen.0).await? {
+    let stays = Stays::Nothing;
+    if !api.instances.remove_seen(&row, seen.0, stays).await? {
         return Err(unknown(&id));
     }
     oauth::revoke(&api, consent);

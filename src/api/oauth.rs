@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use super::door::{Json, Query, Reply, User, Visitor};
+use super::door::{Json, Query, Reply, UserToken, Visitor};
 use super::error::{Answer, ApiError};
-use super::instances::{bad_credentials, check, told};
+use super::instances::{asker, bad_credentials, check, told};
 use super::pages::{Page, wants_html};
 use super::services::find;
 use super::state::Api;
@@ -25,7 +25,7 @@ use crate::audit::{By, words};
 use crate::config::daemon_settings::origin;
 use crate::config::spec::{AuthKind, OauthSpec, ServiceSpec};
 use crate::ids::{ServiceType, Timestamp, UserId};
-use crate::instances::credentials;
+use crate::instances::{NewTerms, credentials};
 use crate::oauth::{
     BeginError, Begun, LIFE, OpenError, Opened, ProviderError, Returned, Unfit, is_issuer, refusal,
 };
@@ -96,7 +96,7 @@ pub(super) struct CallbackQuery {
     responses((status = 200, body = OauthStart), (status = 400, body = Problem),
               (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn start(
-    User(user): User,
+    UserToken { user, token }: UserToken,
     by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
@@ -126,6 +126,7 @@ pub(super) async fn start(
     let expires_at = later(Timestamp::now());
     let begun = Begun {
         user: user.clone(),
+        asker: asker(&api, &user, token).await?,
         service: spec.service.clone(),
         fields: Secret::new(fields),
         return_to,
@@ -255,7 +256,9 @@ async fn finish(
     returned: &Returned,
     query: &CallbackQuery,
 ) -> Answer<OauthConnected> {
-    let user = &returned.begun.user;
+    let Begun { user, asker, .. } = &returned.begun;
+    // Before the provider is asked for anything, and once more when it is stored.
+    asker.judge(user, api.users.get(user).await?.as_ref())?;
     let spec = of(api, &returned.begun.service)?;
     let name = &spec.display_name;
     let oauth = spec.auth.oauth.as_ref().ok_or_else(unconfigured)?;
@@ -266,7 +269,14 @@ async fn finish(
     let (service, prefix) = (&spec.service, &spec.prefix);
     let granted = api
         .instances
-        .grant(user, service, prefix, Secret::new(fields))
+        .grant_under(
+            user,
+            service,
+            prefix,
+            Secret::new(fields),
+            NewTerms::default(),
+            asker.clone(),
+        )
         .await?;
     let action = if granted.created {
         words::INSTANCE_CREATE

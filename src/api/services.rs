@@ -7,9 +7,9 @@ use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::door::{Admin, Json, Known, Query, Reply, User};
+use super::door::{Admin, Json, Known, Query, Reply, UserToken};
 use super::error::{Answer, ApiError};
-use super::instances::InstanceGrant;
+use super::instances::{InstanceGrant, asker};
 use super::paging::PageQuery;
 use super::processes::Health;
 use super::state::Api;
@@ -207,7 +207,7 @@ pub(super) async fn admin_list(_: Admin, State(api): State<Api>) -> Reply<List<A
               (status = 404, body = Problem), (status = 409, body = Problem),
               (status = 502, body = Problem)))]
 pub(super) async fn authenticate(
-    User(user): User,
+    UserToken { user, token }: UserToken,
     by: By,
     State(api): State<Api>,
     Path(service): Path<String>,
@@ -217,5 +217,6 @@ pub(super) async fn authenticate(
         api_key,
         additional_credentials,
     } = request;
-    super::instances::grant(&api, &by, &user, &service, api_key, additional_credentials).await
+    let owner = (&user, asker(&api, &user, token).await?);
+    super::instances::grant(&api, &by, owner, &service, api_key, additional_credentials).await
 }

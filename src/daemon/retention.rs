@@ -188,6 +188,7 @@ mod tests {
             created_at,
             label: None,
             expires_at: None,
+            disabled_at: None,
         };
         let added = store.add_instances(vec![new], Some(created_at)).await;
         assert_eq!(added.unwrap(), [Added::Done]);

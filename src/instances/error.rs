@@ -13,6 +13,11 @@ pub enum InstanceError {
     /// What they would get would not answer.
     #[error("user `{0}` is switched off; `mcpm users enable` switches them on")]
     UserDisabled(UserId),
+    /// Who has asked for it is gone, or may not any more.
+    #[error(
+        "the user was removed, or the token revoked, after this was asked for: nothing was done"
+    )]
+    Withdrawn,
     /// Not read, or not written.
     #[error("the instance could not be read or written")]
     Store(#[from] StoreError),

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::failpoint;
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::asker::Asker;
 use crate::instances::change::Change;
 use crate::instances::endings::Ending;
 use crate::instances::entry::InstanceEntry;
@@ -28,7 +29,7 @@ use crate::instances::error::InstanceError;
 use crate::instances::id::{instance_id, public_id};
 use crate::instances::registry::{Granted, Rooms};
 use crate::instances::version::{self, Version};
-use crate::store::{Added, InstanceRow, NewInstance, Rotation, StoredInstance};
+use crate::store::{Added, InstanceRow, NewInstance, Rotation, Stays, StoredInstance};
 use crate::vault::{Credential, Fields, Place, Purpose, random};
 
 type Answer<T> = Result<T, InstanceError>;
@@ -50,6 +51,8 @@ pub(super) enum Order {
         fields: Credential,
         /// What a new one is under; one that is there keeps its terms.
         terms: NewTerms,
+        /// Who must still be there.
+        asker: Asker,
         /// Who waits.
         caller: oneshot::Sender<Answer<Granted>>,
     },
@@ -128,6 +131,8 @@ pub(super) enum Order {
         public: Option<PublicId>,
         /// Only if it is in one of these states.
         seen: Option<Vec<Version>>,
+        /// What holds for the next one.
+        stays: Stays,
         /// Who waits.
         caller: oneshot::Sender<Answer<bool>>,
     },
@@ -187,9 +192,10 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 prefix,
                 fields,
                 terms,
+                asker,
                 caller,
             } => {
-                let granted = rooms.grant(&user, &service, &prefix, &fields, &terms);
+                let granted = rooms.grant(&user, &service, &prefix, &fields, &terms, &asker);
                 let _ = caller.send(granted.await);
             }
             Order::Rotate {
@@ -247,10 +253,11 @@ pub(super) async fn run(rooms: Arc<Rooms>, lane: usize, mut orders: mpsc::Receiv
                 service,
                 public,
                 seen,
+                stays,
                 caller,
             } => {
                 let only = (public.as_ref(), seen.as_deref());
-                let _ = caller.send(rooms.remove(&user, &service, only).await);
+                let _ = caller.send(rooms.remove(&user, &service, only, stays).await);
             }
             Order::Switch { user, off, caller } => {
                 let _ = caller.send(rooms.switch(&user, off).await);
@@ -283,7 +290,10 @@ impl Rooms {
         prefix: &InstancePrefix,
         fields: &Credential,
         terms: &NewTerms,
+        asker: &Asker,
     ) -> Answer<Granted> {
+        // Users go and are switched off in this lane, too: what is seen here holds until it is done.
+        asker.judge(user, self.store.user(user).await?.as_ref())?;
         for _ in 0..TRIES {
             let granted = match self.store.instance_of(user, service).await? {
                 Some(stored) if stored.row.owner_disabled => {
@@ -310,7 +320,12 @@ impl Rooms {
     ) -> Answer<Option<Granted>> {
         let id = self.new_id(user, prefix)?;
         let now = Timestamp::now();
-        let new = self.sealed(user, service, &id, fields.expose(), terms, now)?;
+        let mut new = self.sealed(user, service, &id, fields.expose(), terms, now)?;
+        // What was laid down for the one that its owner has removed: nobody undoes that so.
+        if let Some(kept) = self.store.kept_terms(user, service).await? {
+            new.expires_at = new.expires_at.or(kept.expires_at);
+            new.disabled_at = kept.disabled_at;
+        }
         failpoint::reach("instance.before_add");
         match self.store.add_instance(new.clone()).await? {
             Added::NoUser => return Err(InstanceError::UnknownUser(user.clone())),
@@ -361,6 +376,7 @@ impl Rooms {
             created_at,
             label: terms.label.clone(),
             expires_at: terms.expires_at,
+            disabled_at: None,
             public,
         })
     }
@@ -415,13 +431,17 @@ impl Rooms {
         user: &UserId,
         service: &ServiceType,
         (only, seen): (Option<&PublicId>, Option<&[Version]>),
+        stays: Stays,
     ) -> Answer<bool> {
         let Some(stored) = self.meant(user, service, only).await? else {
             return Ok(false);
         };
         version::admits(seen, &stored.row)?;
         failpoint::reach("instance.before_remove");
-        let gone = self.store.remove_instance(&stored.row.public).await?;
+        let gone = self
+            .store
+            .remove_instance(&stored.row.public, stays)
+            .await?;
         failpoint::reach("instance.removed");
         if let Some(row) = &gone {
             self.hide(&row.hash);

@@ -10,7 +10,8 @@
 //! `endings.rs` tells a daemon that has handed over which of them have ended.
 //! `tally.rs` is where the router counts an instance's requests, for `usage` to collect.
 //! `change.rs` and `version.rs` (both pure) say what a change makes of an instance and whether it is
-//! still the one that was seen, `alias.rs` (pure) which ids of another system go on here.
+//! still the one that was seen, `alias.rs` (pure) which ids of another system go on here, `asker.rs` (pure)
+//! whether who has asked for something slow may still have it.
 //!
 //! Invariants: what was answered is durable, and the table changes after the commit and before the
 //! answer. One user has at most one instance of a service. No two users share a credential: each
@@ -23,6 +24,7 @@ mod checker;
 mod doubt;
 mod endings;
 mod recheck;
+mod asker;
 mod change;
 mod ends;
 mod entry;
@@ -36,6 +38,7 @@ mod table;
 mod tally;
 mod version;
 
+pub use asker::Asker;
 pub use change::Change;
 pub use checker::Checker;
 pub use endings::Ending;

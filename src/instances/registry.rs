@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ids::{InstanceId, InstancePrefix, Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::instances::asker::Asker;
 use crate::instances::doubt::Doubts;
 use crate::instances::endings::{Ending, News};
 use crate::instances::ends::Ends;
@@ -30,7 +31,7 @@ use crate::instances::recheck::Waiting;
 use crate::instances::table::{InstanceTable, SHARDS};
 use crate::instances::tally::{Tallies, Tally};
 use crate::instances::version::Version;
-use crate::store::{CredentialState, InstanceRow, StoreError, StoreHandle, StoredInstance};
+use crate::store::{CredentialState, InstanceRow, Stays, StoreError, StoreHandle, StoredInstance};
 use crate::vault::{Credential, Vault};
 
 /// Tasks that own the rows: as many changes share a commit of the store.
@@ -261,7 +262,8 @@ impl Instances {
         prefix: &InstancePrefix,
         fields: Credential,
     ) -> Result<Granted, InstanceError> {
-        self.grant_under(user, service, prefix, fields, NewTerms::default())
+        let (terms, asker) = (NewTerms::default(), Asker::default());
+        self.grant_under(user, service, prefix, fields, terms, asker)
             .await
     }
 
@@ -314,12 +316,13 @@ impl Instances {
         service: &ServiceType,
     ) -> Result<bool, InstanceError> {
         let service = service.clone();
-        let (public, seen) = (None, None);
+        let (public, seen, stays) = (None, None, Stays::Nothing);
         self.ask(user, |user, caller| Order::Remove {
             user,
             service,
             public,
             seen,
+            stays,
             caller,
         })
         .await
@@ -333,10 +336,11 @@ impl Instances {
         let Some(row) = self.rooms.store.instance_by_public(public).await? else {
             return Ok(false);
         };
-        self.remove_seen(&row, None).await
+        self.remove_seen(&row, None, Stays::Nothing).await
     }
 
-    /// Removes this instance, with `seen` only if it is in one of these states. `false` when it is gone.
+    /// Removes this instance, with `seen` only if it is in one of these states; what stays of it holds for
+    /// the next one of its user and service. `false` when it is gone.
     ///
     /// # Errors
     /// As [`Instances::remove`], or it is in another state than was seen.
@@ -344,6 +348,7 @@ impl Instances {
         &self,
         row: &InstanceRow,
         seen: Option<Vec<Version>>,
+        stays: Stays,
     ) -> Result<bool, InstanceError> {
         let (service, public) = (row.service.clone(), Some(row.public.clone()));
         self.ask(&row.user, |user, caller| Order::Remove {
@@ -351,6 +356,7 @@ impl Instances {
             service,
             public,
             seen,
+            stays,
             caller,
         })
         .await

@@ -9,6 +9,7 @@ use super::refresh::OAuth;
 use super::tokens;
 use crate::config::spec::{OauthSpec, ServiceSpec};
 use crate::ids::{ServiceType, Timestamp, UserId};
+use crate::instances::Asker;
 use crate::secret::Secret;
 use crate::vault::{Credential, Fields, RandomError, base32, random};
 
@@ -25,6 +26,8 @@ const COOKIE_LETTERS: usize = 8;
 pub struct Begun {
     /// Whose instance it becomes.
     pub user: UserId,
+    /// Who they are, and by which token they have begun.
+    pub asker: Asker,
     /// Of what.
     pub service: ServiceType,
     /// What they have given themselves.

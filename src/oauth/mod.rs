@@ -28,4 +28,4 @@ pub use connect::{
 pub use pending::{LIFE, TooMany, Unfit};
 pub use provider::ProviderError;
 pub use refresh::{NotReady, OAuth, Worker};
-pub use tokens::Tokens;
+pub use tokens::{Tokens, lasting};

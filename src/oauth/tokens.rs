@@ -13,6 +13,7 @@ use crate::vault::Fields;
 const REFRESH_TOKEN: &str = "oauth.refresh_token";
 const OBTAINED_AT: &str = "oauth.obtained_at";
 const EXPIRES_AT: &str = "oauth.expires_at";
+const CONSENTED_AT: &str = "oauth.consented_at";
 
 /// Bytes of a token; the longest in use, which are JWTs with many claims, stay below.
 const TOKEN_MAX: usize = 16 * 1024;
@@ -59,6 +60,7 @@ pub(super) fn granted(own: &Fields, tokens: &Tokens, now: Timestamp) -> Fields {
     if let Some(refresh) = &tokens.refresh {
         fields.insert(REFRESH_TOKEN, refresh.expose());
     }
+    fields.insert(CONSENTED_AT, now.as_millis().to_string());
     put(&mut fields, tokens, now);
     fields
 }
@@ -95,6 +97,16 @@ pub(super) fn refresh_token(fields: &Fields) -> Option<&str> {
 pub(super) fn to_revoke(fields: &Fields) -> Option<(&str, bool)> {
     let refresh = refresh_token(fields).map(|token| (token, true));
     refresh.or_else(|| Some((fields.get(ACCESS_TOKEN)?, false)))
+}
+
+/// What of a credential stays as it is until its user gives another one: all of it, but for what a
+/// provider gives anew in a refresh.
+pub fn lasting(fields: &Fields) -> Fields {
+    let given_anew = [ACCESS_TOKEN, REFRESH_TOKEN, OBTAINED_AT, EXPIRES_AT];
+    let is_consent = fields.get(CONSENTED_AT).is_some();
+    let all = fields.iter();
+    let lasts = all.filter(|(name, _)| !is_consent || !given_anew.contains(name));
+    lasts.collect()
 }
 
 /// How it stands now.
@@ -183,6 +195,20 @@ mod tests {
         let bare = granted(&Fields::new(), &tokens("a", None, None), at(0));
         assert_eq!(to_revoke(&bare), Some(("a", false)));
         assert_eq!(to_revoke(&Fields::new()), None);
+    }
+
+    #[test]
+    fn a_refresh_changes_nothing_that_lasts_and_another_consent_does() {
+        let own: Fields = [("site", "acme")].into_iter().collect();
+        let first = granted(&own, &tokens("a1", Some("r1"), Some(60)), at(0));
+        let second = renewed(&first, &tokens("a2", Some("r2"), Some(60)), at(50));
+        assert!(lasting(&first) == lasting(&second));
+        assert_eq!(lasting(&second).get("site"), Some("acme"));
+        let other = granted(&own, &tokens("a1", Some("r1"), Some(60)), at(1));
+        assert!(lasting(&first) != lasting(&other));
+        // What is no consent lasts whole, whatever its fields are called.
+        let key: Fields = [(ACCESS_TOKEN, "key")].into_iter().collect();
+        assert!(lasting(&key) == key);
     }
 
     #[test]

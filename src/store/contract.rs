@@ -10,7 +10,7 @@ use life::{
     a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     instances_are_found_by_user_service_and_state, last_use_moves_forward_only,
     many_instances_are_added_in_one_call, terms_change_only_from_what_they_were,
-    what_stands_in_the_way_is_told,
+    terms_stay_for_the_next_instance_when_asked_to, what_stands_in_the_way_is_told,
 };
 
 use crate::ids::{AppName, Port, PublicId, ServiceType, Timestamp, UserId};
@@ -77,6 +77,7 @@ for_each_backend! {
     settings_are_swapped_all_at_once_or_not_at_all,
     last_use_moves_forward_only,
     terms_change_only_from_what_they_were,
+    terms_stay_for_the_next_instance_when_asked_to,
     many_instances_are_added_in_one_call,
     a_credential_is_marked_only_while_it_is_the_one_that_was_checked,
     what_stands_in_the_way_is_told,
@@ -160,6 +161,7 @@ fn instance(owner: &str, of: &str, n: u8) -> NewInstance {
         created_at: at(i64::from(n)),
         label: None,
         expires_at: None,
+        disabled_at: None,
     }
 }
 
@@ -387,9 +389,10 @@ async fn rotation_needs_the_id_it_replaces(store: StoreHandle) {
 async fn removing_an_instance_takes_its_credential(store: StoreHandle) {
     add_user(&store, "alice", 1).await;
     add(&store, "alice", "figma", 1).await;
-    let gone = store.remove_instance(&public(1)).await.unwrap().unwrap();
+    let remove = async || store.remove_instance(&public(1), Stays::Nothing).await;
+    let gone = remove().await.unwrap().unwrap();
     assert_eq!(gone.hash, [1; 32]);
-    assert_eq!(store.remove_instance(&public(1)).await.unwrap(), None);
+    assert_eq!(remove().await.unwrap(), None);
     assert!(
         !store
             .replace_credential(&public(1), vec![7], at(9))

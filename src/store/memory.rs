@@ -13,9 +13,9 @@ use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
     InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, Page, Proposal,
-    Reseal, Rotation, ServiceRow, SessionRow, Setting, Standing, Store, StoreError, StoredInstance,
-    Swap, TOKENS_MAX, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey,
-    UsageRow, UserRow,
+    Reseal, Rotation, ServiceRow, SessionRow, Setting, Standing, Stays, Store, StoreError,
+    StoredInstance, Swap, TOKENS_MAX, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow,
+    UsageFilter, UsageKey, UsageRow, UserRow,
 };
 use state::State;
 
@@ -89,6 +89,7 @@ impl Store for Memory {
             state.users.remove(id)?;
             state.disabled.remove(id);
             state.groups.remove(id);
+            state.kept.retain(|(user, _), _| user != id);
             state
                 .tokens
                 .retain(|_, token| token.owner != TokenOwner::User(id.clone()));
@@ -420,12 +421,12 @@ impl Store for Memory {
         })
     }
 
-    fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
-        self.run(|state| {
-            let (number, _) = state.row(|row| row.public == *public)?;
-            state.end_sessions(public);
-            state.instances.remove(&number).map(|stored| stored.row)
-        })
+    fn remove_instance(&self, public: &PublicId, stays: Stays) -> Answer<'_, Option<InstanceRow>> {
+        self.run(|state| state.remove(public, stays))
+    }
+
+    fn kept_terms(&self, user: &UserId, service: &ServiceType) -> Answer<'_, Option<Terms>> {
+        self.run(|state| state.kept.get(&(user.clone(), service.clone())).cloned())
     }
 
     fn touch_instances(&self, used: Vec<(PublicId, Timestamp)>) -> Answer<'_, ()> {

@@ -40,7 +40,7 @@ pub use records::{
 pub use records::{ENDED_TOKENS_KEPT, TOKENS_MAX, TokenAdded, TokenChoice};
 pub use sessions::{SESSIONS_MAX, SessionRow};
 pub use sqlite::Sqlite;
-pub use terms::{InstanceFilter, Proposal, Standing, Terms};
+pub use terms::{InstanceFilter, Proposal, Standing, Stays, Terms};
 pub use usage::{BadCursor, Usage, UsageFilter, UsageKey, UsageRow};
 
 /// The store as everybody holds it.
@@ -204,9 +204,13 @@ pub trait Store: Send + Sync + 'static {
     /// so that a change which came meanwhile stays. After a crash: all of the batch or nothing.
     fn reseal(&self, values: Vec<Reseal>) -> Answer<'_, ()>;
 
-    /// Removes an instance with its credential and sessions, and answers what was removed. After a
+    /// Removes an instance with its credential and sessions, and answers what was removed. What stays of
+    /// it is kept until an instance of that user and service is added, or the user removed. After a
     /// crash: all of it or nothing.
-    fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>>;
+    fn remove_instance(&self, public: &PublicId, stays: Stays) -> Answer<'_, Option<InstanceRow>>;
+
+    /// What stayed of an instance of this user and service that was removed. Changes nothing.
+    fn kept_terms(&self, user: &UserId, service: &ServiceType) -> Answer<'_, Option<Terms>>;
 
     /// Moves the time of last use forward, never back; instances that are gone are passed over.
     /// After a crash: all of the batch or nothing.

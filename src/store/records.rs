@@ -171,6 +171,8 @@ pub struct NewInstance {
     pub label: Option<Label>,
     /// From when on it is not active.
     pub expires_at: Option<Timestamp>,
+    /// Since when it is switched off.
+    pub disabled_at: Option<Timestamp>,
 }
 
 /// What became of an instance that was to be added.
@@ -308,7 +310,7 @@ impl From<NewInstance> for StoredInstance {
                 created_at: new.created_at,
                 last_used_at: None,
                 expires_at: new.expires_at,
-                disabled_at: None,
+                disabled_at: new.disabled_at,
                 // Nobody who is switched off gets one.
                 owner_disabled: false,
                 label: new.label,

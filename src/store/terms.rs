@@ -13,6 +13,15 @@ pub struct Terms {
     pub disabled_at: Option<Timestamp>,
 }
 
+/// What of an instance that is removed holds for the next one of its user and service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stays {
+    /// Nothing.
+    Nothing,
+    /// When it expires, and since when it is switched off.
+    Terms,
+}
+
 /// Which instances are meant; the default is all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceFilter {

@@ -43,6 +43,8 @@ pub(super) struct Hashes {
     pub(super) sessions: Hmac<Sha256>,
     /// Of what clients carry for the router and show again.
     pub(super) streams: Hmac<Sha256>,
+    /// Of credentials that sessions were begun with.
+    pub(super) stamps: Hmac<Sha256>,
 }
 
 impl Hashes {
@@ -82,6 +84,7 @@ impl Hashes {
             checks: later("checked credentials"),
             sessions: later("sessions"),
             streams: later("streams"),
+            stamps: later("stamps of credentials"),
             keys,
         }
     }

@@ -126,6 +126,15 @@ impl Vault {
         hash_parts(&self.0.hashes.sessions, &parts)
     }
 
+    /// Tells a credential of an instance from another one, beside what was begun with it. 64 bits: nobody
+    /// can choose it.
+    pub fn credential_stamp(&self, instance: &PublicId, fields: &Fields) -> [u8; 8] {
+        let fields = fields.encode();
+        let parts = [instance.as_str().as_bytes(), fields.as_slice()];
+        let hash = hash_parts(&self.0.hashes.stamps, &parts);
+        *hash.first_chunk().expect("a stamp is shorter than a hash")
+    }
+
     /// What binds a text that a client carries for us (an event's id, MCP's `requestState`) to one
     /// instance: the beginning of a keyed hash of both. 80 bits, which nobody can try out but by asking
     /// the router. A text says what it is for: a tag tells one use from another only by that.

@@ -87,6 +87,18 @@ fn a_disabled_instance_is_dead_at_once_and_lives_again() {
     mcpm.ok(&["instances", "enable", &id]);
     let seen = mcpm.get(&format!("{url}/x")).json();
     assert_eq!(seen["headers"]["authorization"], "Bearer another");
+
+    // Nor does its owner get it back by making it anew.
+    let remove = || mcpm.api("alice", "DELETE", "/api/v1/services/demo/instance", "");
+    mcpm.ok(&["instances", "disable", &id]);
+    assert_eq!(remove().status, 204);
+    let granted = mcpm.api("alice", "POST", "/api/v1/services/demo/authenticate", body);
+    let (url, said) = (granted.json()["instanceUrl"].clone(), granted.text());
+    assert!(said.contains("disabled"), "{said}");
+    let url = url.as_str().unwrap();
+    assert_dead(&mcpm.get(url));
+    mcpm.ok(&["instances", "enable", &number(&mcpm, "alice")]);
+    assert_eq!(mcpm.get(&format!("{url}/x")).status, 200);
 }
 
 #[test]

@@ -562,3 +562,27 @@ fn what_is_removed_is_revoked_at_the_provider() {
     mcpm.ok(&["users", "rm", "bob"]);
     revoked("refresh-1-0");
 }
+
+#[test]
+fn whoever_is_gone_meanwhile_is_not_connected() {
+    let provider = Provider::start();
+    let mcpm = start(&provider);
+    let way = |user: &str| go(&mcpm, &begin(&mcpm, user, &json!({})));
+    let (alice, bob, carol) = (way("alice"), way("bob"), way("carol"));
+    mcpm.ok(&["users", "rm", "alice"]);
+    mcpm.ok(&["users", "add", "alice"]);
+    mcpm.ok(&["users", "revoke", "bob", "--all"]);
+    mcpm.ok(&["users", "disable", "carol"]);
+    let asked = provider.asked();
+    for (way, wanted) in [
+        (alice, "withdrawn"),
+        (bob, "withdrawn"),
+        (carol, "user_disabled"),
+    ] {
+        let answer = arrive(&mcpm, &way);
+        assert_eq!((answer.status, code(&answer).as_str()), (409, wanted));
+    }
+    assert_eq!(provider.asked(), asked, "the code is not taken there");
+    let list = mcpm.ok(&["instances", "--json"]);
+    assert!(!list.contains("demo"), "{list}");
+}

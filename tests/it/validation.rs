@@ -375,3 +375,40 @@ fn without_a_rule_nothing_is_concluded_from_refusals_but_they_are_shown() {
         .json();
     assert_eq!(own["refusedSince"], Value::Null);
 }
+
+#[test]
+fn what_was_asked_for_before_a_removal_or_a_revocation_is_not_done_after_it() {
+    let external = External::start();
+    let mcpm = Mcpm::start([external.service()]);
+    let ends: [(&str, &[&[&str]]); 2] = [
+        (
+            "alice",
+            &[&["users", "rm", "alice"], &["users", "add", "alice"]],
+        ),
+        ("bob", &[&["users", "revoke", "bob", "--all"]]),
+    ];
+    for (asked, (user, commands)) in ends.iter().enumerate() {
+        let (token, origin) = (mcpm.token(user), mcpm.origin());
+        external.set(|state| state.holds = true);
+        let call = || {
+            let bearer = format!("Bearer {token}");
+            let url = format!("{origin}/api/v1/services/demo/authenticate");
+            let headers = [
+                ("Authorization", bearer.as_str()),
+                ("Content-Type", "application/json"),
+            ];
+            crate::harness::request("POST", &url, &headers, br#"{"apiKey":"good"}"#).read()
+        };
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(call);
+            assert!(eventually(|| external.asked() > asked));
+            for command in *commands {
+                mcpm.ok(command);
+            }
+            external.set(|state| state.holds = false);
+            assert_refused(&caller.join().unwrap(), 409, "withdrawn");
+        });
+    }
+    let list: Value = serde_json::from_str(&mcpm.ok(&["instances", "--json"])).unwrap();
+    assert!(!list.to_string().contains("demo"), "{list}");
+}

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Granted, Instances};
 use crate::ids::{InstanceId, InstancePrefix, PublicId, ServiceType, UserId};
+use crate::instances::asker::Asker;
 use crate::instances::change::Change;
 use crate::instances::error::InstanceError;
 use crate::instances::lane::{Imported, Incoming, NewTerms, Order};
@@ -17,10 +18,11 @@ use crate::store::{
 use crate::vault::Credential;
 
 impl Instances {
-    /// As [`Instances::grant`]; one that is made gets these terms, one that is there keeps its own.
+    /// As [`Instances::grant`]; one that is made gets these terms, one that is there keeps its own. It is
+    /// done only if who has asked may still have it.
     ///
     /// # Errors
-    /// There is no such user, or nothing could be written.
+    /// There is no such user, who has asked may not any more, or nothing could be written.
     pub async fn grant_under(
         &self,
         user: &UserId,
@@ -28,6 +30,7 @@ impl Instances {
         prefix: &InstancePrefix,
         fields: Credential,
         terms: NewTerms,
+        asker: Asker,
     ) -> Result<Granted, InstanceError> {
         let (service, prefix) = (service.clone(), prefix.clone());
         let make = |user, caller| Order::Grant {
@@ -36,6 +39,7 @@ impl Instances {
             prefix,
             fields,
             terms,
+            asker,
             caller,
         };
         self.ask(user, make).await

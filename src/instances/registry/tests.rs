@@ -1,5 +1,6 @@
 //! The registry against both a model (`orders.rs`) and a reopened store.
 
+mod askers;
 mod life;
 mod orders;
 mod renewal;

@@ -24,6 +24,8 @@ pub(super) struct Session {
     pub(super) key: [u8; 32],
     /// As it was when the session began, or was read from the store: with another one it is read anew.
     instance: Weak<InstanceEntry>,
+    /// Of the credential that its service sees with it.
+    stamp: Option<Stamp>,
     /// The client's `initialize`, as it came.
     pub(super) opening: Bytes,
     pub(super) names: Names,
@@ -34,6 +36,9 @@ pub(super) struct Session {
     used: AtomicI64,
     is_over: AtomicBool,
 }
+
+/// Tells the credential of a session from another one; none of one that does not open.
+pub(super) type Stamp = u64;
 
 /// Where a session is known, and by which id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,13 +81,16 @@ struct Kept<'a> {
     tag: std::borrow::Cow<'a, str>,
     place: Place,
     agreed: Agreed,
+    /// Of the credential that its service has seen with it.
+    #[serde(default)]
+    stamp: Option<Stamp>,
 }
 
 impl Session {
     /// A session that begins.
     pub(super) fn new(
         key: [u8; 32],
-        instance: &Arc<InstanceEntry>,
+        (instance, stamp): (&Arc<InstanceEntry>, Option<Stamp>),
         opening: Bytes,
         names: Names,
         place: Place,
@@ -91,6 +99,7 @@ impl Session {
         Self {
             key,
             instance: Arc::downgrade(instance),
+            stamp,
             opening,
             names,
             place: ArcSwap::from_pointee(place),
@@ -101,19 +110,22 @@ impl Session {
         }
     }
 
-    /// A session that was stored. It is to be made known anew where the instance has another
-    /// credential since, which nobody can say: services bind sessions to credentials.
+    /// A session that was stored. It is to be made known anew where the instance has another credential
+    /// since, or where nobody can say: services bind sessions to credentials.
     pub(super) fn read(
         key: [u8; 32],
-        instance: &Arc<InstanceEntry>,
+        (instance, stamp): (&Arc<InstanceEntry>, Option<Stamp>),
         data: &[u8],
         used: Timestamp,
     ) -> Option<Self> {
         let kept: Kept<'_> = serde_json::from_slice(data).ok()?;
         let opening = Bytes::from(kept.opening.into_owned());
         let names = Names::new(&kept.tag)?;
-        let session = Self::new(key, instance, opening, names, kept.place, used);
+        let session = Self::new(key, (instance, stamp), opening, names, kept.place, used);
         *session.agreed() = kept.agreed;
+        if stamp.is_none() || kept.stamp != stamp {
+            session.forgotten();
+        }
         Some(session)
     }
 
@@ -124,6 +136,7 @@ impl Session {
             tag: self.names.tag().into(),
             place: self.place.load().as_ref().clone(),
             agreed: self.agreed().clone(),
+            stamp: self.stamp,
         };
         serde_json::to_vec(&kept).expect("it holds texts only")
     }

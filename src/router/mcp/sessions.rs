@@ -13,9 +13,10 @@ use http::HeaderValue;
 
 use super::names::{Names, Seals};
 use super::older::Threads;
-use super::session::{Place, Session};
+use super::session::{Place, Session, Stamp};
 use crate::ids::{PublicId, Timestamp};
 use crate::instances::InstanceEntry;
+use crate::oauth::lasting;
 use crate::store::{SESSIONS_MAX, SessionRow, StoreHandle};
 use crate::vault::{RandomError, Vault, base32, random};
 
@@ -111,13 +112,8 @@ impl Sessions {
         let found = self.shard(&instance.public).sessions.get(&key).cloned();
         let found = match found {
             Some(session) if session.is_of(instance) => session,
-            known => {
-                let read = self.read(instance, key).await?;
-                if known.is_some() {
-                    // The credential is another one: its service may want to hear of it.
-                    read.forgotten();
-                }
-                let read = Arc::new(read);
+            _ => {
+                let read = Arc::new(self.read(instance, key).await?);
                 self.shard(&instance.public)
                     .put(&instance.public, read.clone());
                 read
@@ -130,7 +126,8 @@ impl Sessions {
     async fn read(&self, instance: &Arc<InstanceEntry>, key: [u8; 32]) -> Option<Session> {
         match self.0.store.session(&key).await {
             Ok(Some(row)) if row.instance == instance.public => {
-                Session::read(key, instance, &row.data, row.used_at)
+                let own = (instance, self.stamp(instance));
+                Session::read(key, own, &row.data, row.used_at)
             }
             Ok(_) => None,
             Err(error) => {
@@ -138,6 +135,14 @@ impl Sessions {
                 None
             }
         }
+    }
+
+    /// Of the credential that the instance has now: the same one as long as its user gives no other.
+    fn stamp(&self, instance: &InstanceEntry) -> Option<Stamp> {
+        let credential = instance.credential().ok()?;
+        let lasting = lasting(credential.expose());
+        let stamp = self.0.vault.credential_stamp(&instance.public, &lasting);
+        Some(Stamp::from_le_bytes(stamp))
     }
 
     /// A session begins: it, and the id that its client gets. It is stored when this answers, but on a
@@ -155,7 +160,8 @@ impl Sessions {
         let id = base32(&random::<ID>()?);
         let key = self.0.vault.session_hash(&instance.public, &id);
         let now = Timestamp::now();
-        let session = Arc::new(Session::new(key, instance, opening, names, place, now));
+        let own = (instance, self.stamp(instance));
+        let session = Arc::new(Session::new(key, own, opening, names, place, now));
         self.shard(&instance.public)
             .put(&instance.public, session.clone());
         self.keep(instance, &session).await;
@@ -241,5 +247,138 @@ impl Sessions {
         self.0.shards[sum % SHARDS]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{InstancePrefix, ServiceType, UserId};
+    use crate::instances::Instances;
+    use crate::router::tables::RunId;
+    use crate::store::Memory;
+    use crate::users::Users;
+    use crate::vault::{Credential, Fields, MasterKey};
+
+    /// What outlives a daemon.
+    struct World {
+        store: StoreHandle,
+        vault: Vault,
+        instances: Instances,
+        user: UserId,
+        service: ServiceType,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let store: StoreHandle = Arc::new(Memory::new());
+            let vault = Vault::new(&MasterKey::from_bytes([7; 32]));
+            let user = UserId::parse("alice").unwrap();
+            let users = Users::new(store.clone(), vault.clone());
+            users.add(&user).await.unwrap();
+            let opened = Instances::open(store.clone(), vault.clone()).await;
+            Self {
+                instances: opened.unwrap().0,
+                service: ServiceType::parse("demo").unwrap(),
+                store,
+                vault,
+                user,
+            }
+        }
+
+        /// The instance, with this credential.
+        async fn with(&self, fields: &[(&str, &str)]) -> Arc<InstanceEntry> {
+            let fields: Fields = fields.iter().copied().collect();
+            let prefix = InstancePrefix::parse("demo").unwrap();
+            let granted =
+                self.instances
+                    .grant(&self.user, &self.service, &prefix, Credential::new(fields));
+            let id = granted.await.unwrap().id;
+            let hash = self.instances.hash(id.expose());
+            self.instances.table().get(&hash).unwrap()
+        }
+
+        /// The sessions of the next daemon, which has none in memory.
+        fn next(&self) -> Sessions {
+            Sessions::new(self.store.clone(), self.vault.clone())
+        }
+    }
+
+    fn run() -> RunId {
+        serde_json::from_str(r#"{"generation":1,"number":2}"#).unwrap()
+    }
+
+    async fn begin(sessions: &Sessions, instance: &Arc<InstanceEntry>) -> HeaderValue {
+        let place = Place {
+            run: Some(run()),
+            id: Some("theirs".to_owned()),
+        };
+        let (opening, names) = (Bytes::from_static(b"{}"), Names::of([1; 10]));
+        let begun = sessions.begin(instance, opening, names, place).await;
+        begun.unwrap().1
+    }
+
+    #[tokio::test]
+    async fn a_session_goes_on_under_the_next_daemon_as_long_as_its_credential_is_the_same() {
+        let world = World::new().await;
+        let first = world.with(&[("api_key", "one")]).await;
+        let id = begin(&world.next(), &first).await;
+        let same = world.with(&[("api_key", "one")]).await;
+        let found = world.next().find(&same, &id).await.unwrap();
+        assert!(found.is_known_to(run()) && found.id().is_some());
+
+        // Another one is given while nobody has the session in memory.
+        let other = world.with(&[("api_key", "two")]).await;
+        let later = world.next();
+        let found = later.find(&other, &id).await.unwrap();
+        assert!(!found.is_known_to(run()) && found.id().is_none());
+        // Once it is known with that one, it goes on.
+        found.moved(run(), Some("new".to_owned()));
+        later.keep(&other, &found).await;
+        let found = world.next().find(&other, &id).await.unwrap();
+        assert!(found.is_known_to(run()));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_its_provider_refreshes_is_the_same_credential() {
+        let world = World::new().await;
+        let consent = |at, token| [("oauth.consented_at", at), ("access_token", token)];
+        let instance = world.with(&consent("1", "a")).await;
+        let id = begin(&world.next(), &instance).await;
+        let after = consent("1", "b").into_iter().collect::<Fields>();
+        let before = instance.credential().unwrap();
+        let renewed = world.instances.renew(
+            &world.user,
+            &world.service,
+            &instance.public,
+            &before,
+            Some(Credential::new(after)),
+        );
+        renewed.await.unwrap();
+        let found = world.next().find(&instance, &id).await.unwrap();
+        assert!(found.is_known_to(run()));
+        let other = world.with(&consent("2", "b")).await;
+        let found = world.next().find(&other, &id).await.unwrap();
+        assert!(!found.is_known_to(run()));
+    }
+
+    #[tokio::test]
+    async fn what_an_older_daemon_has_kept_is_made_known_anew() {
+        let world = World::new().await;
+        let instance = world.with(&[("api_key", "one")]).await;
+        let sessions = world.next();
+        let id = begin(&sessions, &instance).await;
+        let session = sessions.find(&instance, &id).await.unwrap();
+        let mut kept: serde_json::Value = serde_json::from_slice(&session.data()).unwrap();
+        assert!(kept.as_object_mut().unwrap().remove("stamp").is_some());
+        let older = SessionRow {
+            key: session.key,
+            instance: instance.public.clone(),
+            data: serde_json::to_vec(&kept).unwrap(),
+            used_at: session.used(),
+        };
+        world.store.put_session(older).await.unwrap();
+        let found = world.next().find(&instance, &id).await.unwrap();
+        assert!(!found.is_known_to(run()));
     }
 }

@@ -233,3 +233,46 @@ pub(super) async fn last_use_moves_forward_only(store: StoreHandle) {
     assert_eq!(used(&[(1, 50)]).await, Some(at(60)));
     assert_eq!(used(&[(1, 80)]).await, Some(at(80)));
 }
+
+pub(super) async fn terms_stay_for_the_next_instance_when_asked_to(store: StoreHandle) {
+    add_user(&store, "alice", 1).await;
+    let (alice, figma) = (user("alice"), service("figma"));
+    let kept = async || store.kept_terms(&alice, &figma).await.unwrap();
+    let dated = || NewInstance {
+        label: label("mine"),
+        expires_at: Some(at(50)),
+        disabled_at: Some(at(40)),
+        ..instance("alice", "figma", 1)
+    };
+    let add = async |new| assert_eq!(store.add_instance(new).await.unwrap(), Added::Done);
+    let remove = async |stays| store.remove_instance(&public(1), stays).await.unwrap();
+    add(dated()).await;
+    let row = remove(Stays::Nothing).await.unwrap();
+    assert_eq!(
+        (row.expires_at, row.disabled_at),
+        (Some(at(50)), Some(at(40)))
+    );
+    assert_eq!(kept().await, None);
+    add(dated()).await;
+    remove(Stays::Terms).await;
+    let terms = Terms {
+        label: None,
+        expires_at: Some(at(50)),
+        disabled_at: Some(at(40)),
+    };
+    assert_eq!(kept().await, Some(terms));
+    assert_eq!(
+        store.kept_terms(&alice, &service("other")).await.unwrap(),
+        None
+    );
+    // They are for one only, which says itself what holds for it.
+    add(instance("alice", "figma", 1)).await;
+    assert_eq!(kept().await, None);
+    remove(Stays::Terms).await;
+    assert_eq!(kept().await, None, "nothing was laid down");
+    add(dated()).await;
+    remove(Stays::Terms).await;
+    store.remove_user(&alice).await.unwrap();
+    add_user(&store, "alice", 2).await;
+    assert_eq!(kept().await, None);
+}

@@ -112,7 +112,11 @@ pub(super) async fn sessions_end_with_their_instance_and_its_url(store: StoreHan
     assert_eq!(left(&store, 0..6).await, [0, 1, 2, 3]);
     assert!(put(&store, session(4, 3, 5)).await, "those of the new URL");
 
-    store.remove_instance(&public(1)).await.unwrap().unwrap();
+    store
+        .remove_instance(&public(1), Stays::Nothing)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(left(&store, 0..6).await, [2, 3, 4]);
     assert!(!put(&store, session(0, 1, 5)).await);
     // Another instance of the same user and service is another one, even under the same number.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::ids::{GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, AuditEntry, Check, CheckKey, ENDED_TOKENS_KEPT, HealthRow, InstanceCursor, InstanceRow,
-    NewInstance, NewToken, NewUser, Page, ServiceRow, SessionRow, StoredInstance, TokenOwner,
-    TokenRow, Usage, UsageKey, UserRow,
+    NewInstance, NewToken, NewUser, Page, ServiceRow, SessionRow, Stays, StoredInstance, Terms,
+    TokenOwner, TokenRow, Usage, UsageKey, UserRow,
 };
 
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) disabled: BTreeMap<UserId, Timestamp>,
     pub(super) tokens: BTreeMap<i64, TokenRow>,
     pub(super) instances: BTreeMap<i64, StoredInstance>,
+    /// What stays of instances that were removed.
+    pub(super) kept: BTreeMap<(UserId, ServiceType), Terms>,
     pub(super) checks: BTreeMap<CheckKey, Check>,
     pub(super) sessions: BTreeMap<[u8; 32], SessionRow>,
     pub(super) services: Vec<ServiceRow>,
@@ -129,9 +131,25 @@ impl State {
         if self.row(clash).is_some() {
             return Added::Taken;
         }
+        self.kept.remove(&(new.user.clone(), new.service.clone()));
         let number = self.number();
         self.instances.insert(number, new.into());
         Added::Done
+    }
+
+    pub(super) fn remove(&mut self, public: &PublicId, stays: Stays) -> Option<InstanceRow> {
+        let (number, _) = self.row(|row| row.public == *public)?;
+        self.end_sessions(public);
+        let row = self.instances.remove(&number)?.row;
+        let terms = Terms {
+            label: None,
+            ..row.terms()
+        };
+        if stays == Stays::Terms && terms != Terms::default() {
+            let place = (row.user.clone(), row.service.clone());
+            self.kept.insert(place, terms);
+        }
+        Some(row)
     }
 
     pub(super) fn row_mut(&mut self, public: &PublicId) -> Option<&mut StoredInstance> {

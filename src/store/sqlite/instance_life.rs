@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{instances, users};
-use crate::ids::{Label, PublicId, Timestamp};
-use crate::store::{Added, NewInstance, Proposal, Standing, Terms};
+use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
+use crate::store::{Added, InstanceRow, NewInstance, Proposal, Standing, Terms};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -65,4 +65,45 @@ pub(super) fn change_terms(
         after.disabled_at.map(Timestamp::as_millis),
     ])?;
     Ok(changed > 0)
+}
+
+/// What an operator has laid down for an instance that goes.
+pub(super) fn keep_terms(conn: &Connection, gone: &InstanceRow) -> Result<()> {
+    if gone.expires_at.is_none() && gone.disabled_at.is_none() {
+        return Ok(());
+    }
+    let sql = "INSERT OR REPLACE INTO kept_terms (user_id, service, expires_at, disabled_at)
+               VALUES (?1, ?2, ?3, ?4)";
+    conn.prepare_cached(sql)?.execute(params![
+        gone.user.as_str(),
+        gone.service.as_str(),
+        gone.expires_at.map(Timestamp::as_millis),
+        gone.disabled_at.map(Timestamp::as_millis),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn kept_terms(
+    conn: &Connection,
+    user: &UserId,
+    service: &ServiceType,
+) -> Result<Option<Terms>> {
+    let sql = "SELECT expires_at, disabled_at FROM kept_terms WHERE user_id = ?1 AND service = ?2";
+    let mut query = conn.prepare_cached(sql)?;
+    let time = |at: Option<i64>| at.map(Timestamp::from_millis);
+    let found = query.query_row([user.as_str(), service.as_str()], |row| {
+        Ok(Terms {
+            label: None,
+            expires_at: time(row.get(0)?),
+            disabled_at: time(row.get(1)?),
+        })
+    });
+    found.optional()
+}
+
+pub(super) fn forget_terms(conn: &Connection, user: &UserId, service: &ServiceType) -> Result<()> {
+    let sql = "DELETE FROM kept_terms WHERE user_id = ?1 AND service = ?2";
+    conn.prepare_cached(sql)?
+        .execute([user.as_str(), service.as_str()])?;
+    Ok(())
 }

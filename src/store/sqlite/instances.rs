@@ -3,12 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::column::{column, optional_column, owner_disabled};
-use super::{sessions, users};
+use super::{instance_life, sessions, users};
 use crate::failpoint;
 use crate::ids::{Label, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, CredentialState, InstanceCursor, InstanceFilter, InstanceRow, NewInstance, Page, Reseal,
-    Rotation, StoredInstance,
+    Rotation, Stays, StoredInstance,
 };
 
 type Result<T> = rusqlite::Result<T>;
@@ -20,8 +20,9 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         Some(true) => {}
     }
     let sql = "INSERT INTO user_service_instances
-                   (public_id, user_id, service, hash, sealed_id, created_at, label, expires_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+                   (public_id, user_id, service, hash, sealed_id, created_at, label, expires_at,
+                    disabled_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
     let made = conn.prepare_cached(sql)?.execute(params![
         new.public.as_str(),
         new.user.as_str(),
@@ -31,6 +32,7 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         new.created_at.as_millis(),
         new.label.as_ref().map(Label::as_str),
         new.expires_at.map(Timestamp::as_millis),
+        new.disabled_at.map(Timestamp::as_millis),
     ])?;
     if made == 0 {
         return Ok(Added::Taken);
@@ -42,6 +44,7 @@ pub(super) fn add(conn: &Connection, new: &NewInstance) -> Result<Added> {
         new.sealed_credential,
         new.created_at.as_millis(),
     ])?;
+    instance_life::forget_terms(conn, &new.user, &new.service)?;
     Ok(Added::Done)
 }
 
@@ -315,8 +318,15 @@ fn cut<T>(mut rows: Vec<(InstanceCursor, T)>, limit: u32) -> Page<T, InstanceCur
     }
 }
 
-pub(super) fn remove(conn: &Connection, public: &PublicId) -> Result<Option<InstanceRow>> {
+pub(super) fn remove(
+    conn: &Connection,
+    public: &PublicId,
+    stays: Stays,
+) -> Result<Option<InstanceRow>> {
     let row = by_public(conn, public)?;
+    if let (Some(row), Stays::Terms) = (&row, stays) {
+        instance_life::keep_terms(conn, row)?;
+    }
     // The credential and the sessions go with it: ON DELETE CASCADE.
     conn.prepare_cached("DELETE FROM user_service_instances WHERE public_id = ?1")?
         .execute([public.as_str()])?;

@@ -28,9 +28,9 @@ use crate::ids::{Day, GroupName, PublicId, ServiceType, Timestamp, UserId};
 use crate::store::{
     Added, Answer, AuditEntry, AuditFilter, AuditRow, Check, CheckKey, CredentialState, HealthRow,
     InstanceCursor, InstanceFilter, InstanceRow, NewInstance, NewToken, NewUser, OpenError, Page,
-    Proposal, Reseal, Rotation, ServiceRow, SessionRow, Setting, Standing, Store, StoreError,
-    StoredInstance, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter, UsageKey,
-    UsageRow, UserRow,
+    Proposal, Reseal, Rotation, ServiceRow, SessionRow, Setting, Standing, Stays, Store,
+    StoreError, StoredInstance, Terms, TokenAdded, TokenChoice, TokenOwner, TokenRow, UsageFilter,
+    UsageKey, UsageRow, UserRow,
 };
 use queue::{Job, Order, QUEUE_MAX, Read};
 
@@ -298,9 +298,14 @@ impl Store for Sqlite {
         self.write(move |conn| instances::reseal(conn, &values))
     }
 
-    fn remove_instance(&self, public: &PublicId) -> Answer<'_, Option<InstanceRow>> {
+    fn remove_instance(&self, public: &PublicId, stays: Stays) -> Answer<'_, Option<InstanceRow>> {
         let public = public.clone();
-        self.write(move |conn| instances::remove(conn, &public))
+        self.write(move |conn| instances::remove(conn, &public, stays))
+    }
+
+    fn kept_terms(&self, user: &UserId, service: &ServiceType) -> Answer<'_, Option<Terms>> {
+        let (user, service) = (user.clone(), service.clone());
+        self.read(move |conn| instance_life::kept_terms(conn, &user, &service))
     }
 
     fn touch_instances(&self, used: Vec<(PublicId, Timestamp)>) -> Answer<'_, ()> {

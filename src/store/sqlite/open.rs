@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0046_credential_state.sql"),
     include_str!("migrations/0047_user_groups.sql"),
     include_str!("migrations/0048_mcp_sessions.sql"),
+    include_str!("migrations/0049_kept_terms.sql"),
 ];
 
 /// How long a statement waits for another program (a backup, a curious `sqlite3`) to let go.

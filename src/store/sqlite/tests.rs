@@ -108,6 +108,7 @@ async fn sessions_are_there_for_another_daemon_and_found_by_their_indexes() {
         created_at,
         label: None,
         expires_at: None,
+        disabled_at: None,
     };
     let added = store.add_instances(vec![new], Some(created_at)).await;
     assert_eq!(added.unwrap(), [Added::Done]);

@@ -67,7 +67,14 @@ async fn the_next_daemon_keeps_the_ends_of_the_one_before() {
     let fields = Credential::new(Fields::new());
     let granted = world
         .instances
-        .grant_under(&user("alice"), &service("figma"), &prefix(), fields, terms)
+        .grant_under(
+            &user("alice"),
+            &service("figma"),
+            &prefix(),
+            fields,
+            terms,
+            Asker::default(),
+        )
         .await
         .unwrap();
     let again = World::open(Arc::clone(&world.store)).await;
@@ -121,7 +128,10 @@ async fn of_two_editors_the_later_one_learns_of_the_first() {
     assert!(matches!(edit("second").await, Err(InstanceError::Changed)));
     let row = world.instances.by_public(&granted.public).await.unwrap();
     let (row, old) = (row.unwrap(), || Some(seen.clone()));
-    let removed = world.instances.remove_seen(&row, old()).await;
+    let removed = world
+        .instances
+        .remove_seen(&row, old(), Stays::Nothing)
+        .await;
     assert!(matches!(removed, Err(InstanceError::Changed)));
     let rotated = world.instances.rotate_public(&row, &prefix(), old()).await;
     assert!(matches!(rotated, Err(InstanceError::Changed)));
@@ -235,4 +245,38 @@ async fn a_daemon_that_has_handed_over_follows_what_the_other_one_says() {
     end_of(&now).await;
     assert!(before.entry(rotated.id.expose()).is_none());
     assert!(!other.is_revoked());
+}
+
+#[tokio::test]
+async fn what_an_operator_has_laid_down_is_not_undone_by_removing_it() {
+    let world = World::new().await;
+    let first = world.grant("alice", "figma", "key").await;
+    let end = Timestamp::from_millis(Timestamp::now().as_millis() + 3_600_000);
+    let off = Change {
+        disabled: Some(true),
+        expires_at: Some(Some(end)),
+        ..Change::default()
+    };
+    let row = world.change(&first, off).await.unwrap();
+    let remove = async |row: &InstanceRow, stays| {
+        let removed = world.instances.remove_seen(row, None, stays).await;
+        assert!(removed.unwrap());
+    };
+    remove(&row, Stays::Terms).await;
+    let next = world.grant("alice", "figma", "key").await;
+    assert!(next.created && !next.active);
+    assert!(world.entry(next.id.expose()).is_none());
+    let found = world.instances.by_public(&next.public).await.unwrap();
+    let found = found.unwrap();
+    assert_eq!(
+        (found.expires_at, found.disabled_at),
+        (row.expires_at, row.disabled_at)
+    );
+    // Nobody else's, and of no other service.
+    assert!(world.grant("alice", "other", "key").await.active);
+    assert!(world.grant("bob", "figma", "key").await.active);
+    // The operator's own removal is another matter.
+    remove(&found, Stays::Nothing).await;
+    let last = world.grant("alice", "figma", "key").await;
+    assert!(last.active && world.entry(last.id.expose()).is_some());
 }
