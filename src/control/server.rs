@@ -21,6 +21,8 @@ use crate::sockets::Reserve;
 
 /// Commands that may be under way at once; more of them wait.
 const CONNECTIONS_MAX: usize = 256;
+/// Commands that may wait to be taken; the system has a limit of its own (`net.core.somaxconn`).
+const BACKLOG: i32 = 1024;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait after an accept that failed for want of descriptors.
