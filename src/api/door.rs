@@ -132,8 +132,8 @@ pub struct User(pub UserId);
 pub struct UserToken {
     /// Who.
     pub user: UserId,
-    /// By which; `None` for a proof that is no token of ours.
-    pub token: Option<Arc<LiveToken>>,
+    /// By which.
+    pub token: Arc<LiveToken>,
 }
 
 /// Anyone who has shown who they are.
@@ -157,9 +157,8 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
     };
     match api.users.authenticate(token).await {
         Ok(shown) => {
-            let asked = parts.extensions.get::<AskedWith>();
-            if let (Some(asked), Some(token)) = (asked, &shown.token) {
-                asked.note(token);
+            if let Some(asked) = parts.extensions.get::<AskedWith>() {
+                asked.note(&shown.token);
             }
             parts.extensions.insert(shown.clone());
             Ok(Some(shown))
@@ -270,7 +269,7 @@ impl FromRequestParts<Api> for By {
         let actor = match parts.extensions.get::<Shown>() {
             Some(shown) => match &shown.caller {
                 Caller::User(user) => Actor::User(user.clone()),
-                Caller::Admin => Actor::AdminToken(shown.token.as_ref().map(|token| token.number)),
+                Caller::Admin => Actor::AdminToken(shown.token.number),
             },
             None if over_socket(parts) => Actor::Operator,
             None => Actor::Nobody,

@@ -312,7 +312,7 @@ impl Service {
         let _turn = self.users.suspects().turn(peer).await;
         match self.users.authenticate(token.unwrap_or_default()).await {
             Ok(shown) => match shown.caller {
-                Caller::User(user) => (Shown::User(user), shown.token),
+                Caller::User(user) => (Shown::User(user), Some(shown.token)),
                 Caller::Admin => (Shown::Invalid, None),
             },
             Err(AuthError::Unknown) => (Shown::Invalid, None),

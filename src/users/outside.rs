@@ -1,6 +1,7 @@
 //! Users who come with a JWT of an outside identity provider.
 
-use super::tokens::{AuthError, Caller, Users};
+use super::live::LiveToken;
+use super::tokens::{AuthError, Caller, Shown, Users};
 use crate::identity::{Denied, Identified, Identity};
 use crate::ids::Timestamp;
 use crate::store::NewUser;
@@ -15,7 +16,7 @@ impl Users {
     ///
     /// # Errors
     /// As [`Users::authenticate`]: what is wrong with a token is nobody's business.
-    pub(super) async fn authenticate_outside(&self, token: &str) -> Result<Caller, AuthError> {
+    pub(super) async fn authenticate_outside(&self, token: &str) -> Result<Shown, AuthError> {
         let identified = match self.identity.identify(token).await {
             Ok(identified) => identified,
             Err(Denied::NoKeys) => return Err(AuthError::Unchecked),
@@ -30,7 +31,10 @@ impl Users {
         if identified.lacks_scope {
             return Err(AuthError::LacksScope(identified.user));
         }
-        Ok(Caller::User(identified.user))
+        Ok(Shown {
+            caller: Caller::User(identified.user),
+            token: LiveToken::outside(identified.until),
+        })
     }
 
     /// Is the user of a good JWT one of ours? One look-up for each request, so that a user who was
