@@ -160,7 +160,10 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
             if let Some(asked) = parts.extensions.get::<AskedWith>() {
                 asked.note(&shown.token);
             }
-            parts.extensions.insert(shown.clone());
+            // A call that asks twice who it is counts once.
+            if parts.extensions.insert(shown.clone()).is_none() && peer.is_some() {
+                admit(parts, api, &shown.caller)?;
+            }
             Ok(Some(shown))
         }
         Err(AuthError::Unknown) => {
@@ -183,6 +186,22 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
             "the token lacks a scope that is needed here",
         )),
     }
+}
+
+/// Refuses a user's call, when there are too many of them.
+fn admit(parts: &Parts, api: &Api, caller: &Caller) -> Result<(), ApiError> {
+    let Caller::User(user) = caller else {
+        return Ok(());
+    };
+    api.limits.call(user).map_err(|wait| {
+        let detail = "there are too many calls of this user; come again after the time in \
+                      `Retry-After`";
+        let refused = ApiError::rate_limited(wait, detail);
+        if let Some(visit) = visit(parts) {
+            api.audit.refused(words::API_REFUSED, refused.code, visit);
+        }
+        refused
+    })
 }
 
 /// A user who has shown a token.
