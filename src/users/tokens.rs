@@ -40,6 +40,8 @@ pub struct Shown {
     pub caller: Caller,
     /// What goes on in its name ends with it.
     pub token: Arc<LiveToken>,
+    /// They were added just now, since they came with it.
+    pub is_new: bool,
 }
 
 /// A token that was made.
@@ -228,7 +230,11 @@ impl Users {
                     TokenOwner::User(user) => Caller::User(user),
                     TokenOwner::Admin => Caller::Admin,
                 };
-                return Ok(Shown { caller, token });
+                return Ok(Shown {
+                    caller,
+                    token,
+                    is_new: false,
+                });
             }
         }
     }

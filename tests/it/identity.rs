@@ -196,6 +196,12 @@ fn users_come_by_another_claim_and_on_first_sight_where_that_is_set() {
     assert!(!mcpm.ok(&["users"]).contains("carol"));
     assert_eq!(services(&mcpm, &token("other mcp")).status, 200);
     assert!(mcpm.ok(&["users"]).contains("corp:carol@example.com"));
+    let added = mcpm.ok(&["audit", "--json", "--action", "user.add"]);
+    let added: Value = serde_json::from_str(&added).unwrap();
+    assert_eq!(added["items"].as_array().unwrap().len(), 1, "{added}");
+    let carol = "corp:carol@example.com";
+    assert_eq!(added["items"][0]["user"], carol);
+    assert_eq!(added["items"][0]["actor"], format!("user:{carol}"));
     let lacks = services(&mcpm, &token("other"));
     assert_eq!(
         (lacks.status, code(&lacks).as_str()),
