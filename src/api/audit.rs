@@ -63,6 +63,8 @@ impl From<AuditRow> for AuditEvent {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
+    /// Who did it, as it stands in `actor`.
+    actor: Option<String>,
     /// Whose matter it was.
     user: Option<String>,
     /// Service type.
@@ -93,6 +95,7 @@ impl AuditQuery {
         let service = self.service.as_deref().map(ServiceType::parse).transpose();
         let public = self.instance.as_deref().map(PublicId::parse).transpose();
         Ok(AuditFilter {
+            actor: self.actor.clone(),
             user: user.map_err(wrong)?,
             service: service.map_err(wrong)?,
             public: public.map_err(wrong)?,
@@ -100,6 +103,20 @@ impl AuditQuery {
             since: parsed(&self.since, "since")?,
             until: parsed(&self.until, "until")?,
         })
+    }
+}
+
+impl AuditQuery {
+    /// The page begins after this number.
+    fn before(&self) -> Answer<Option<i64>> {
+        let Some(text) = self.cursor.as_deref() else {
+            return Ok(None);
+        };
+        // As we write them, and no other way to say the same.
+        let number = text.parse().ok();
+        let number = number.filter(|number: &i64| *number > 0 && number.to_string() == text);
+        let forged = || ApiError::bad_request("`cursor` is none of ours");
+        number.ok_or_else(forged).map(Some)
     }
 }
 
@@ -121,8 +138,7 @@ pub(super) async fn list(
     Query(query): Query<AuditQuery>,
 ) -> Answer<Reply<List<AuditEvent>>> {
     let filter = query.filter()?;
-    let before = query.cursor.map(|text| text.parse::<i64>()).transpose();
-    let before = before.map_err(|_| ApiError::bad_request("`cursor` is none of ours"))?;
+    let before = query.before()?;
     let page = PageQuery {
         cursor: None,
         limit: query.limit,
@@ -151,13 +167,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_that_is_none_of_ours_is_refused() {
+        let before = |text: &str| {
+            let uri = format!("/api/v1/admin/audit?cursor={text}");
+            let query = axum::extract::Query::<AuditQuery>::try_from_uri(&uri.parse().unwrap());
+            query.unwrap().0.before().map_err(|error| error.status)
+        };
+        assert_eq!(before("17"), Ok(Some(17)));
+        for forged in ["", "-1", "0", "%2B17", "017", "x", "99999999999999999999"] {
+            assert_eq!(
+                before(forged),
+                Err(http::StatusCode::BAD_REQUEST),
+                "{forged}"
+            );
+        }
+    }
+
+    #[test]
     fn a_query_becomes_a_filter_or_says_what_is_wrong() {
         assert_eq!(read("").unwrap(), AuditFilter::default());
         let filter = read(
-            "user=alice&service=demo&instance=ins_aaaabbbbcccc&action=instance.\
+            "actor=admin:7&user=alice&service=demo&instance=ins_aaaabbbbcccc&action=instance.\
              &since=2026-11-22T23:49:07Z&until=2026-11-23T00:49:07%2B01:00",
         );
         let expected = AuditFilter {
+            actor: Some("admin:7".to_owned()),
             user: UserId::parse("alice").ok(),
             service: ServiceType::parse("demo").ok(),
             public: PublicId::parse("ins_aaaabbbbcccc").ok(),

@@ -132,8 +132,8 @@ pub struct User(pub UserId);
 pub struct UserToken {
     /// Who.
     pub user: UserId,
-    /// By which; `None` for a proof that is no token of ours.
-    pub token: Option<Arc<LiveToken>>,
+    /// By which.
+    pub token: Arc<LiveToken>,
 }
 
 /// Anyone who has shown who they are.
@@ -157,11 +157,17 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
     };
     match api.users.authenticate(token).await {
         Ok(shown) => {
-            let asked = parts.extensions.get::<AskedWith>();
-            if let (Some(asked), Some(token)) = (asked, &shown.token) {
-                asked.note(token);
+            if let Some(asked) = parts.extensions.get::<AskedWith>() {
+                asked.note(&shown.token);
             }
-            parts.extensions.insert(shown.clone());
+            if let (true, Caller::User(user)) = (shown.is_new, &shown.caller) {
+                let actor = Actor::User(user.clone());
+                api.audit.first_seen(user, &by(parts, actor));
+            }
+            // A call that asks twice who it is counts once.
+            if parts.extensions.insert(shown.clone()).is_none() && peer.is_some() {
+                admit(parts, api, &shown)?;
+            }
             Ok(Some(shown))
         }
         Err(AuthError::Unknown) => {
@@ -178,12 +184,30 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Option<Shown>, ApiError>
             "identity_unavailable",
             "the keys of the identity provider cannot be had just now; try again later",
         )),
-        Err(AuthError::LacksScope(_)) => Err(ApiError::new(
-            http::StatusCode::FORBIDDEN,
-            "insufficient_scope",
-            "the token lacks a scope that is needed here",
-        )),
+        Err(AuthError::LacksScope(user)) => {
+            let refused = ApiError::new(
+                http::StatusCode::FORBIDDEN,
+                "insufficient_scope",
+                "the token lacks a scope that is needed here",
+            );
+            tell_refusal(parts, api, refused.code, Actor::User(user));
+            Err(refused)
+        }
     }
+}
+
+/// Refuses a user's call, when there are too many of them.
+fn admit(parts: &Parts, api: &Api, shown: &Shown) -> Result<(), ApiError> {
+    let Caller::User(user) = &shown.caller else {
+        return Ok(());
+    };
+    api.limits.call(user).map_err(|wait| {
+        let detail = "there are too many calls of this user; come again after the time in \
+                      `Retry-After`";
+        let refused = ApiError::rate_limited(wait, detail);
+        tell_refusal(parts, api, refused.code, actor(shown));
+        refused
+    })
 }
 
 /// A user who has shown a token.
@@ -213,10 +237,31 @@ fn visit(parts: &Parts) -> Option<Visit<'_>> {
 /// Refuses somebody who is known and may not.
 fn forbidden(parts: &Parts, api: &Api, detail: &str) -> ApiError {
     let refused = ApiError::forbidden(detail);
-    if let Some(visit) = visit(parts) {
-        api.audit.refused(words::API_REFUSED, refused.code, visit);
-    }
+    let who = parts.extensions.get::<Shown>();
+    let who = who.map_or(Actor::Nobody, actor);
+    tell_refusal(parts, api, refused.code, who);
     refused
+}
+
+/// A call over TCP was refused to somebody who is known.
+fn tell_refusal(parts: &Parts, api: &Api, code: &'static str, who: Actor) {
+    if visit(parts).is_some() {
+        let by = by(parts, who);
+        api.audit.refused_caller(words::API_REFUSED, code, &by);
+    }
+}
+
+fn actor(shown: &Shown) -> Actor {
+    match &shown.caller {
+        Caller::User(user) => Actor::User(user.clone()),
+        Caller::Admin => Actor::AdminToken(shown.token.number),
+    }
+}
+
+fn by(parts: &Parts, actor: Actor) -> By {
+    let request_id = parts.extensions.get::<RequestId>();
+    let request_id = request_id.map(|RequestId(id)| id.clone());
+    By::caller(actor, parts.extensions.get::<Peer>().copied(), request_id)
 }
 
 fn over_socket(parts: &Parts) -> bool {
@@ -276,18 +321,12 @@ impl FromRequestParts<Api> for Known {
 impl FromRequestParts<Api> for By {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
-        let request_id = parts.extensions.get::<RequestId>();
-        let request_id = request_id.map(|RequestId(id)| id.clone());
-        let actor = match parts.extensions.get::<Shown>() {
-            Some(shown) => match &shown.caller {
-                Caller::User(user) => Actor::User(user.clone()),
-                Caller::Admin => Actor::AdminToken(shown.token.as_ref().map(|token| token.number)),
-            },
+        let who = match parts.extensions.get::<Shown>() {
+            Some(shown) => actor(shown),
             None if over_socket(parts) => Actor::Operator,
             None => Actor::Nobody,
         };
-        let peer = parts.extensions.get::<Peer>().copied();
-        Ok(Self::caller(actor, peer, request_id))
+        Ok(by(parts, who))
     }
 }
 

@@ -64,10 +64,19 @@ impl ApiError {
     pub fn guessing(wait: Duration) -> Self {
         let detail = "too many wrong tokens and URLs have come from this address; one that is right \
                       passes, wrong ones are looked at again after the time in `Retry-After`";
+        Self::too_many(wait, "guessing", detail)
+    }
+
+    /// 429: too much of what is right.
+    pub fn rate_limited(wait: Duration, detail: impl Into<String>) -> Self {
+        Self::too_many(wait, "rate_limited", detail)
+    }
+
+    fn too_many(wait: Duration, code: &'static str, detail: impl Into<String>) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self {
             retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "guessing", detail)
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
         }
     }
 

@@ -328,7 +328,17 @@ pub(super) async fn check(
     spec: &ServiceSpec,
     fields: &Fields,
 ) -> Answer<()> {
-    match api.checker.check(user, spec, fields).await {
+    let checked = api.checker.check(user, spec, fields).await;
+    let verdict = checked.map_err(|wait| {
+        let name = &spec.display_name;
+        let detail = format!("{name} was asked about too many credentials of this user just now");
+        let refused = ApiError::rate_limited(wait, detail);
+        let (user, service) = (user, &spec.service);
+        api.audit
+            .refused_credential(by, user, service, refused.code);
+        refused
+    })?;
+    match verdict {
         Verdict::Good => Ok(()),
         Verdict::Wrong { why } => {
             let name = &spec.display_name;

@@ -35,16 +35,21 @@ pub struct Quota {
     pub streams: Option<u32>,
 }
 
+impl From<limits::Rate> for Rate {
+    fn from(rate: limits::Rate) -> Self {
+        Self {
+            per_minute: rate.per_minute,
+            burst: rate.burst,
+        }
+    }
+}
+
 impl From<limits::Quota> for Quota {
     fn from(quota: limits::Quota) -> Self {
         let quota = quota.in_force();
-        let rate = |rate: limits::Rate| Rate {
-            per_minute: rate.per_minute,
-            burst: rate.burst,
-        };
         Self {
-            requests: quota.requests.map(rate),
-            bytes: quota.bytes.map(rate),
+            requests: quota.requests.map(Rate::from),
+            bytes: quota.bytes.map(Rate::from),
             streams: quota.streams,
         }
     }
@@ -76,6 +81,10 @@ pub struct AllLimits {
     pub service: Quota,
     /// Of each user of a group.
     pub groups: BTreeMap<String, Quota>,
+    /// Calls of this API by each user; `null` where nothing limits them.
+    pub calls: Option<Rate>,
+    /// Credentials that an external service is asked about, of each user and service; the same.
+    pub validations: Option<Rate>,
     /// What has been refused since the daemon has started.
     pub refused: Vec<RefusedCount>,
 }
@@ -108,7 +117,10 @@ impl From<Refused> for RefusedCount {
 pub(super) async fn get(_: Admin, State(api): State<Api>) -> Answer<Reply<AllLimits>> {
     let spec = api.limits.spec();
     let group = |group: &GroupName| (group.to_string(), spec.of_user(Some(group)).into());
+    let rate = |rate: limits::Rate| rate.is_limit().then(|| rate.into());
     Ok(Reply(AllLimits {
+        calls: rate(spec.of_calls()),
+        validations: rate(spec.of_validations()),
         instance: spec.instance.into(),
         user: spec.user.into(),
         service: spec.service.into(),

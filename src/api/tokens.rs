@@ -339,13 +339,14 @@ pub(super) async fn add_mine(
 ) -> Answer<Reply<NewToken>> {
     let owner = own(user);
     // It would outlive what an identity provider says of its user, and ask for no scope.
-    let maker = maker.ok_or_else(|| ApiError::forbidden(NO_TOKEN_BY_JWT))?;
+    let by_jwt = || ApiError::forbidden(NO_TOKEN_BY_JWT);
+    let number = maker.number.ok_or_else(by_jwt)?;
     let wanted = request.wanted();
     let wanted = wanted.for_oneself(maker.expires_at, Timestamp::now());
     let wanted = wanted.map_err(UserError::from)?;
     let token = make(&api, &by, &owner, wanted).await?;
     let all = listed(&api, &owner).await?;
-    let maker = all.iter().find(|token| token.number == maker.number);
+    let maker = all.iter().find(|token| token.number == number);
     // Whoever has revoked all of them while this one was made has not seen it.
     if !maker.is_some_and(|maker| maker.active) {
         let this = TokenChoice::One(token.number);

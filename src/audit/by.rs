@@ -88,6 +88,11 @@ impl By {
         self
     }
 
+    /// A user whose request this is.
+    pub fn user(user: &UserId, visit: Visit<'_>) -> Self {
+        Self::visitor(Actor::User(user.clone()), visit)
+    }
+
     /// Somebody whose request this is.
     pub(super) fn visitor(actor: Actor, visit: Visit<'_>) -> Self {
         let Visit {
@@ -97,13 +102,13 @@ impl By {
         Self::caller(actor, Some(Peer(address)), Some(request_id.to_owned()))
     }
 
-    /// That they were refused this, about what is a user's.
-    pub(super) fn refused(&self, user: &UserId, service: &ServiceType) -> Known {
+    /// That they were refused something, and about what, if that is a user's.
+    pub(super) fn refused(&self, about: Option<(&UserId, &ServiceType)>) -> Known {
         Known {
             actor: self.actor.to_string(),
             address: self.address.clone(),
-            user: user.clone(),
-            service: service.clone(),
+            user: about.map(|(user, _)| user.clone()),
+            service: about.map(|(_, service)| service.clone()),
         }
     }
 

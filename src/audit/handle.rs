@@ -129,12 +129,27 @@ impl Audit {
         service: &ServiceType,
         reason: &'static str,
     ) {
-        let kind = Kind::known(words::INSTANCE_REFUSED, reason, by.refused(user, service));
+        let known = by.refused(Some((user, service)));
+        self.refuse_known(Kind::known(words::INSTANCE_REFUSED, reason, known), by);
+    }
+
+    /// Somebody who has shown who they are was refused, for a reason that has this code.
+    pub fn refused_caller(&self, action: &'static str, reason: &'static str, by: &By) {
+        self.refuse_known(Kind::known(action, reason, by.refused(None)), by);
+    }
+
+    fn refuse_known(&self, kind: Kind, by: &By) {
         let (at, now) = (Timestamp::now(), Instant::now());
         let is_news = self.0.shared.desk().refuse(kind, by.request_id(), at, now);
         if is_news {
             self.0.shared.news.notify_one();
         }
+    }
+
+    /// A user was added, since they came with a good JWT.
+    pub fn first_seen(&self, user: &UserId, by: &By) {
+        let added = by.entry(words::USER_ADD).with_user(user);
+        self.record(added.with_detail("on their first JWT"));
     }
 
     /// The credential of an instance is taken no longer.

@@ -35,7 +35,7 @@ pub(super) struct Kind {
 enum Whence {
     /// Somebody who is not known.
     Source(Source),
-    /// Somebody who has shown who they are, about what is theirs.
+    /// Somebody who has shown who they are.
     Known(Box<Known>),
 }
 
@@ -44,8 +44,8 @@ enum Whence {
 pub(super) struct Known {
     pub(super) actor: String,
     pub(super) address: Option<String>,
-    pub(super) user: UserId,
-    pub(super) service: ServiceType,
+    pub(super) user: Option<UserId>,
+    pub(super) service: Option<ServiceType>,
 }
 
 impl Kind {
@@ -164,8 +164,8 @@ fn row(kind: &Kind, count: &Count) -> AuditEntry {
         at: count.first,
         actor: known.map_or_else(|| Actor::Nobody.to_string(), |known| known.actor.clone()),
         action: kind.action.to_owned(),
-        user: known.map(|known| known.user.clone()),
-        service: known.map(|known| known.service.clone()),
+        user: known.and_then(|known| known.user.clone()),
+        service: known.and_then(|known| known.service.clone()),
         public: None,
         address: match &kind.from {
             Some(Whence::Source(source)) => Some(source.to_string()),
@@ -200,8 +200,8 @@ mod tests {
         let known = |name: &str| Known {
             actor: format!("user:{name}"),
             address: Some("192.0.2.1".to_owned()),
-            user: UserId::parse(name).unwrap(),
-            service: ServiceType::parse("figma").unwrap(),
+            user: UserId::parse(name).ok(),
+            service: ServiceType::parse("figma").ok(),
         };
         for name in ["alice", "alice", "bob"] {
             let kind = Kind::known("instance.refused", "wrong", known(name));

@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Before: the same
     #[arg(long, value_name = "TIME", value_parser = when::earlier)]
     until: Option<Timestamp>,
+    /// Who did it, as the column says: admin, admin:7, user:alice, nobody
+    #[arg(long, value_name = "WHO")]
+    actor: Option<String>,
     /// Whose matter it was
     #[arg(long, value_name = "ID")]
     user: Option<String>,
@@ -67,6 +70,7 @@ impl Args {
     fn pages(&self) -> Pages {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Pages::of("/api/v1/admin/audit")
+            .filter("actor", self.actor.as_deref())
             .filter("user", self.user.as_deref())
             .filter("service", self.service.as_deref())
             .filter("instance", self.instance.as_deref())

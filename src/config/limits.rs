@@ -17,6 +17,17 @@ const REQUESTS_MAX: i64 = 100_000_000;
 /// Greatest `per_minute` and `burst` of bytes: 1 PiB.
 const BYTES_MAX: u64 = 1 << 50;
 
+/// Calls of the REST API by one user: a page that polls twenty things a second is not in its way.
+const CALLS: Rate = Rate {
+    per_minute: 1200,
+    burst: 1200,
+};
+/// Questions to an external service for one user: somebody who pastes keys, and no program that tries them.
+const VALIDATIONS: Rate = Rate {
+    per_minute: 30,
+    burst: 30,
+};
+
 /// A token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,9 +146,25 @@ pub struct LimitsSpec {
     pub service: Quota,
     /// Of each user of a group, where that differs.
     pub groups: BTreeMap<GroupName, Quota>,
+    /// Calls of the REST API by each user; `None` for what holds where nothing is said.
+    #[serde(default)]
+    pub calls: Option<Rate>,
+    /// Credentials that an external service is asked about, of each user and service; the same.
+    #[serde(default)]
+    pub validations: Option<Rate>,
 }
 
 impl LimitsSpec {
+    /// What each user may call the REST API.
+    pub fn of_calls(&self) -> Rate {
+        self.calls.unwrap_or(CALLS)
+    }
+
+    /// How often an external service is asked for one user.
+    pub fn of_validations(&self) -> Rate {
+        self.validations.unwrap_or(VALIDATIONS)
+    }
+
     /// What holds for each user of this group, or for one of none. A group that is not there any
     /// more says nothing.
     pub fn of_user(&self, group: Option<&GroupName>) -> Quota {
@@ -167,6 +194,14 @@ impl fmt::Display for LimitsSpec {
         }
         let groups = self.groups.iter();
         said.extend(groups.map(|(name, quota)| format!("group {name}: {quota}")));
+        let rates = [("calls", self.calls), ("validations", self.validations)];
+        said.extend(rates.into_iter().filter_map(|(name, rate)| {
+            let rate = rate?;
+            Some(match rate.is_limit() {
+                false => format!("{name}: unlimited"),
+                true => format!("{name}: {}/min (burst {})", rate.per_minute, rate.burst),
+            })
+        }));
         if said.is_empty() {
             said.push("none".to_owned());
         }
@@ -215,7 +250,13 @@ pub(crate) fn read(node: Option<&Node>, report: &mut Report) -> Option<LimitsSpe
         user: quota(fields.raw("user"), report),
         service: quota(fields.raw("service"), report),
         groups,
+        calls: own_rate("calls", &fields, report),
+        validations: own_rate("validations", &fields, report),
     })
+}
+
+fn own_rate(name: &'static str, fields: &Fields, report: &mut Report) -> Option<Rate> {
+    requests(name, fields.raw(name)?, report)
 }
 
 /// Reads those of a service; what is not there says nothing.
@@ -247,24 +288,25 @@ fn quota(node: Option<&Node>, report: &mut Report) -> Quota {
     Quota {
         requests: fields
             .raw("requests")
-            .and_then(|node| requests(node, report)),
+            .and_then(|node| requests("requests", node, report)),
         bytes: fields.raw("bytes").and_then(|node| bytes(node, report)),
         streams: streams.and_then(|streams| u32::try_from(streams).ok()),
     }
 }
 
-fn requests(node: &Node, report: &mut Report) -> Option<Rate> {
+fn requests(of: &str, node: &Node, report: &mut Report) -> Option<Rate> {
     match &node.value {
         Value::Map(entries) => {
             let fields = fields::read(entries, node.at, &REQUEST_RATE, report);
             let count = |name| fields.count(name).and_then(|n| u64::try_from(n).ok());
-            rate("requests", &fields, count, report)
+            rate(of, &fields, count, report)
         }
         Value::Bool(false) => Some(Rate::UNLIMITED),
         Value::Number(_) => {
             let Some(per_minute) = typed::whole(node, 0, REQUESTS_MAX) else {
-                let message =
-                    "`requests` is requests in a minute; write a whole number, or 0 for no limit";
+                let message = format!(
+                    "`{of}` is how many {of} in a minute; write a whole number, or 0 for no limit"
+                );
                 report.mistake(node.at, message);
                 return None;
             };
@@ -349,7 +391,8 @@ mod tests {
     fn all_forms_are_read_and_shown() {
         let text = "{instance: {requests: 600}, user: {requests: {per_minute: 60, burst: 5}, bytes: '10M',
             streams: 3}, service: {bytes: {per_minute: '1G', burst: '2000'}},
-            groups: {free: {streams: 1, bytes: 1024}, pro: {requests: false, streams: 0}, own: false}}";
+            groups: {free: {streams: 1, bytes: 1024}, pro: {requests: false, streams: 0}, own: false},
+            calls: {per_minute: 5, burst: 2}, validations: 0}";
         let read = limits(text).unwrap();
         assert_eq!(read.instance.requests, rate(600, 600));
         assert_eq!(read.user.bytes, rate(10 << 20, 10 << 20));
@@ -359,11 +402,15 @@ mod tests {
             "instance: 600 requests/min (burst 600); user: 60 requests/min (burst 5), 10M bytes/min \
              (burst 10M), 3 streams; service: 1G bytes/min (burst 2000); group free: 1K bytes/min \
              (burst 1K), 1 stream; group own: requests unlimited, bytes unlimited, streams unlimited; \
-             group pro: requests unlimited, streams unlimited"
+             group pro: requests unlimited, streams unlimited; calls: 5/min (burst 2); \
+             validations: unlimited"
         );
         let json = serde_json::to_string(&read).unwrap();
         assert_eq!(serde_json::from_str::<LimitsSpec>(&json).unwrap(), read);
-        assert_eq!(LimitsSpec::default().to_string(), "none");
+        let none = LimitsSpec::default();
+        assert_eq!(none.to_string(), "none");
+        assert!(none.of_calls().is_limit() && none.of_validations().is_limit());
+        assert!(!read.of_validations().is_limit());
     }
 
     #[test]
@@ -387,7 +434,9 @@ mod tests {
     fn mistakes_are_told_with_their_place() {
         for (text, part) in [
             ("{user: {requests: {}}}", "`requests` has no `per_minute`"),
-            ("{user: {requests: -1}}", "requests in a minute"),
+            ("{user: {requests: -1}}", "how many requests in a minute"),
+            ("{calls: {}}", "`calls` has no `per_minute`"),
+            ("{validations: -1}", "how many validations in a minute"),
             ("{user: {requests: {per_minute: 0}}}", "from 1 to"),
             (
                 "{user: {bytes: 'many'}}",

@@ -354,7 +354,12 @@ async fn live(
     audit.set_webhook(chosen.webhook());
     let (public, private) = (outbound(false), outbound(true));
     let (oauth, refreshing) = OAuth::new(instances.clone(), audit.clone(), public, private);
-    let checker = Checker::new(instances.clone(), outbound(false), outbound(true));
+    let checker = Checker::new(
+        instances.clone(),
+        outbound(false),
+        outbound(true),
+        quotas.clone(),
+    );
     let api = Api::new(Rooms {
         home: home.clone(),
         is_container: options.is_container(),

@@ -16,6 +16,7 @@ use super::registry::Instances;
 use super::validate::{Verdict, asked, validate};
 use crate::config::spec::{ServiceSpec, ValidateSpec};
 use crate::ids::{Timestamp, UserId};
+use crate::limits::Limits;
 use crate::outbound::Outbound;
 use crate::problem::chain;
 use crate::store::{Check, CheckKey};
@@ -37,6 +38,7 @@ struct Inner {
     outbound: Outbound,
     /// For services that may reach private addresses.
     outbound_private: Outbound,
+    limits: Limits,
     under_way: Mutex<HashMap<CheckKey, Question>>,
 }
 
@@ -48,32 +50,50 @@ struct Question {
 
 impl Checker {
     /// Asks by these two, of which the first reaches public addresses only.
-    pub fn new(instances: Instances, outbound: Outbound, outbound_private: Outbound) -> Self {
+    pub fn new(
+        instances: Instances,
+        outbound: Outbound,
+        outbound_private: Outbound,
+        limits: Limits,
+    ) -> Self {
         Self(Arc::new(Inner {
             instances,
             outbound,
             outbound_private,
+            limits,
             under_way: Mutex::default(),
         }))
     }
 
     /// Is this credential right, that a user hands over? A service without a rule takes any. Cancel-safe:
     /// whoever waits for the same answer goes on when the one who asked first goes away.
-    pub async fn check(&self, user: &UserId, service: &ServiceSpec, fields: &Fields) -> Verdict {
+    ///
+    /// # Errors
+    /// The external service is not asked, since it was asked too often for this user: how long until it
+    /// may be again.
+    pub async fn check(
+        &self,
+        user: &UserId,
+        service: &ServiceSpec,
+        fields: &Fields,
+    ) -> Result<Verdict, Duration> {
         let Some(rule) = &service.auth.validate else {
-            return Verdict::Good;
+            return Ok(Verdict::Good);
         };
         let key = self.key(user, service, rule, fields);
         if let Some(known) = self.known(&key, rule, fields).await {
-            return known;
+            return Ok(known);
         }
         let Some(answer) = self.join(&key) else {
-            return Verdict::CouldNotCheck {
+            return Ok(Verdict::CouldNotCheck {
                 why: "too many credentials are being checked just now".to_owned(),
-            };
+            });
         };
-        let ask = || self.ask(key, service.allow_private, rule, fields);
-        answer.get_or_init(ask).await.clone()
+        let ask = || async {
+            self.0.limits.validation(user, &service.service)?;
+            Ok(self.ask(key, service.allow_private, rule, fields).await)
+        };
+        answer.get_or_try_init(ask).await.cloned()
     }
 
     /// The same of a credential that is in use, whatever is remembered of it. `None` when there is no rule

@@ -5,10 +5,12 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use super::bucket::Bucket;
 use super::usage::{Account, Denied, Quotas, Resource, Scope, Seat, Slot, Used};
 use crate::config::limits::{LimitsSpec, Quota, Rate};
 use crate::config::spec::ServiceSpec;
@@ -58,9 +60,10 @@ impl InForce {
 #[derive(Default)]
 struct Shard {
     users: HashMap<UserId, User>,
-    /// With so many seats it is time to forget some.
+    /// With so many it is time to forget some.
     forget_at: usize,
-    seats: usize,
+    /// Users and their seats.
+    kept: usize,
 }
 
 struct User {
@@ -129,24 +132,46 @@ impl Limits {
         {
             return Arc::clone(seat);
         }
-        if shard.seats >= shard.forget_at {
-            shard.forget(now);
-        }
-        let known = shard.users.entry(user.clone()).or_insert_with(|| User {
-            account: Arc::new(Account {
-                used: Used::default(),
-                member: self.0.groups.member(user),
-            }),
-            seats: HashMap::new(),
-        });
+        let known = shard.user(user, &self.0.groups, now);
         let seat = Arc::new(Seat {
             instance: Used::default(),
+            validations: Bucket::default(),
             account: Arc::clone(&known.account),
             service: of_service,
         });
         known.seats.insert(service.clone(), Arc::clone(&seat));
-        shard.seats += 1;
+        shard.kept += 1;
         seat
+    }
+
+    /// Takes a call of the REST API by this user.
+    ///
+    /// # Errors
+    /// It would be too much: how long until the next one may pass.
+    pub fn call(&self, user: &UserId) -> Result<(), Duration> {
+        let rate = self.0.in_force.load().spec.of_calls();
+        if !rate.is_limit() {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut shard = self.shard(user);
+        let calls = &shard.user(user, &self.0.groups, now).account.calls;
+        calls.settle(Some(rate), now);
+        calls.take_one(rate, now)
+    }
+
+    /// Takes a question to an external service, whether a credential of this user is right.
+    ///
+    /// # Errors
+    /// It would be too much: how long until the next one may pass.
+    pub fn validation(&self, user: &UserId, service: &ServiceType) -> Result<(), Duration> {
+        let rate = self.0.in_force.load().spec.of_validations();
+        if !rate.is_limit() {
+            return Ok(());
+        }
+        let (seat, now) = (self.seat(user, service), self.now());
+        seat.validations.settle(Some(rate), now);
+        seat.validations.take_one(rate, now)
     }
 
     /// Takes a request to this service, which counts there, and opens a stream where one is asked for;
@@ -249,17 +274,39 @@ impl Limits {
 }
 
 impl Shard {
+    /// This user, who is known from now on.
+    fn user(&mut self, user: &UserId, groups: &Groups, now: u64) -> &mut User {
+        if self.kept >= self.forget_at {
+            self.forget(now);
+        }
+        let kept = &mut self.kept;
+        self.users.entry(user.clone()).or_insert_with(|| {
+            *kept += 1;
+            User {
+                account: Arc::new(Account {
+                    used: Used::default(),
+                    calls: Bucket::default(),
+                    member: groups.member(user),
+                }),
+                seats: HashMap::new(),
+            }
+        })
+    }
+
     /// Forgets whoever is as good as new, and whom nobody else has in hand: while the shard is locked
     /// nobody gets it.
     fn forget(&mut self, now: u64) {
         let mut left = 0;
         self.users.retain(|_, user| {
             user.seats
-                .retain(|_, seat| Arc::strong_count(seat) > 1 || !seat.instance.is_nothing(now));
-            left += user.seats.len();
-            !user.seats.is_empty() || !user.account.used.is_nothing(now)
+                .retain(|_, seat| Arc::strong_count(seat) > 1 || !seat.is_nothing(now));
+            let account = &user.account;
+            let is_nothing = account.used.is_nothing(now) && account.calls.is_full(now);
+            let stays = !user.seats.is_empty() || !is_nothing;
+            left += user.seats.len() + usize::from(stays);
+            stays
         });
-        self.seats = left;
+        self.kept = left;
         self.forget_at = (left * 2).max(KNOWN_MIN);
     }
 }

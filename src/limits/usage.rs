@@ -144,6 +144,8 @@ impl Used {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) used: Used,
+    /// Calls of the REST API.
+    pub(super) calls: Bucket,
     pub(super) member: Arc<Member>,
 }
 
@@ -155,11 +157,18 @@ pub(super) struct Quotas(pub(super) [Quota; 3]);
 #[derive(Debug)]
 pub struct Seat {
     pub(super) instance: Used,
+    /// What the external service was asked about credentials.
+    pub(super) validations: Bucket,
     pub(super) account: Arc<Account>,
     pub(super) service: Arc<Used>,
 }
 
 impl Seat {
+    /// Is it as a new one?
+    pub(super) fn is_nothing(&self, now: u64) -> bool {
+        self.instance.is_nothing(now) && self.validations.is_full(now)
+    }
+
     fn all(&self) -> [(Scope, &Used); 3] {
         let used = [&self.instance, &self.account.used, &*self.service];
         let mut number = 0;

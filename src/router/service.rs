@@ -29,7 +29,7 @@ use super::stream::{self, Body, Cut, Fate, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
-use crate::audit::{Audit, Visit, words};
+use crate::audit::{Audit, By, Visit, words};
 use crate::config::spec::Protocol;
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances, Tally};
@@ -211,7 +211,7 @@ impl Service {
         let (shown, token) = if matches && !demands {
             (Shown::Nothing, None)
         } else {
-            self.shown(headers, visit.address).await
+            self.shown(headers, visit).await
         };
         if let Some(instance) = instance {
             let (owner, of) = (&instance.user, &instance.service);
@@ -283,15 +283,24 @@ impl Service {
     }
 
     /// Whose token a request shows, and the token when it is a user's.
-    async fn shown(&self, headers: &HeaderMap, peer: IpAddr) -> (Shown, Option<Arc<LiveToken>>) {
+    async fn shown(
+        &self,
+        headers: &HeaderMap,
+        visit: Visit<'_>,
+    ) -> (Shown, Option<Arc<LiveToken>>) {
         if !headers.contains_key(AUTHORIZATION) {
             return (Shown::Nothing, None);
         }
         let token = bearer(headers);
-        let _turn = self.users.suspects().turn(peer).await;
+        let _turn = self.users.suspects().turn(visit.address).await;
         match self.users.authenticate(token.unwrap_or_default()).await {
             Ok(shown) => match shown.caller {
-                Caller::User(user) => (Shown::User(user), shown.token),
+                Caller::User(user) => {
+                    if shown.is_new {
+                        self.audit.first_seen(&user, &By::user(&user, visit));
+                    }
+                    (Shown::User(user), Some(shown.token))
+                }
                 Caller::Admin => (Shown::Invalid, None),
             },
             Err(AuthError::Unknown) => (Shown::Invalid, None),

@@ -470,6 +470,8 @@ impl AuditEntry {
 /// Which entries of the audit log are asked for: those that are all of this.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
+    /// Who did it, as it stands there: `admin:7`, `user:alice`.
+    pub actor: Option<String>,
     /// Whose matter it was.
     pub user: Option<UserId>,
     /// Of this service.
@@ -490,7 +492,8 @@ impl AuditFilter {
         fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
             wanted.is_none() || wanted == found
         }
-        is(self.user.as_ref(), entry.user.as_ref())
+        is(self.actor.as_ref(), Some(&entry.actor))
+            && is(self.user.as_ref(), entry.user.as_ref())
             && is(self.service.as_ref(), entry.service.as_ref())
             && is(self.public.as_ref(), entry.public.as_ref())
             && self

@@ -24,8 +24,8 @@ const NEWS_MAX: usize = 64;
 
 /// A token that has opened something.
 pub struct LiveToken {
-    /// Its number.
-    pub number: i64,
+    /// Its number; `None` for the JWT of an identity provider.
+    pub number: Option<i64>,
     /// From when on it opens nothing.
     pub expires_at: Option<Timestamp>,
     ended: AtomicBool,
@@ -36,12 +36,23 @@ pub struct LiveToken {
 impl LiveToken {
     fn new(row: &TokenRow) -> Self {
         Self {
-            number: row.number,
+            number: Some(row.number),
             expires_at: row.expires_at,
             ended: AtomicBool::new(false),
             news: Notify::new(),
             last_use: LastUse::new(row.last_used_at),
         }
+    }
+
+    /// A JWT that is good until then. Nobody revokes it, so nobody here knows of it but who holds it.
+    pub(super) fn outside(until: Timestamp) -> Arc<Self> {
+        Arc::new(Self {
+            number: None,
+            expires_at: Some(until),
+            ended: AtomicBool::new(false),
+            news: Notify::new(),
+            last_use: LastUse::new(None),
+        })
     }
 
     /// Has it been revoked, or has its time come while somebody waited for that?
@@ -76,7 +87,10 @@ impl LiveToken {
 
 impl fmt::Debug for LiveToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LiveToken({})", self.number)
+        match self.number {
+            Some(number) => write!(f, "LiveToken({number})"),
+            None => f.write_str("LiveToken(JWT)"),
+        }
     }
 }
 
@@ -155,9 +169,9 @@ impl Live {
     /// The last uses that the store has not got.
     pub(super) fn unflushed(&self) -> Vec<(i64, Timestamp)> {
         let state = self.lock();
-        let tokens = state.tokens.values();
+        let tokens = state.tokens.iter();
         tokens
-            .filter_map(|token| Some((token.number, token.last_use.unwritten()?)))
+            .filter_map(|(number, token)| Some((*number, token.last_use.unwritten()?)))
             .collect()
     }
 
@@ -229,6 +243,16 @@ mod tests {
             ..row(1)
         };
         let token = live.enter(&dated, live.epoch(), NOW).unwrap();
+        let early = tokio::time::timeout(Duration::from_secs(30), token.over());
+        assert!(early.await.is_err() && !token.is_over());
+        token.over().await;
+        assert!(token.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jwt_is_over_when_its_provider_has_said() {
+        let end = Timestamp::from_millis(Timestamp::now().as_millis() + 60_000);
+        let token = LiveToken::outside(end);
         let early = tokio::time::timeout(Duration::from_secs(30), token.over());
         assert!(early.await.is_err() && !token.is_over());
         token.over().await;

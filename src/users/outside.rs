@@ -1,9 +1,17 @@
 //! Users who come with a JWT of an outside identity provider.
 
-use super::tokens::{AuthError, Caller, Users};
+use super::live::LiveToken;
+use super::tokens::{AuthError, Caller, Shown, Users};
 use crate::identity::{Denied, Identified, Identity};
 use crate::ids::Timestamp;
 use crate::store::NewUser;
+
+/// Does the user of a good JWT come in?
+enum Entry {
+    Known,
+    Added,
+    Refused,
+}
 
 impl Users {
     /// The providers whose JWTs count; the daemon puts them in force.
@@ -15,7 +23,7 @@ impl Users {
     ///
     /// # Errors
     /// As [`Users::authenticate`]: what is wrong with a token is nobody's business.
-    pub(super) async fn authenticate_outside(&self, token: &str) -> Result<Caller, AuthError> {
+    pub(super) async fn authenticate_outside(&self, token: &str) -> Result<Shown, AuthError> {
         let identified = match self.identity.identify(token).await {
             Ok(identified) => identified,
             Err(Denied::NoKeys) => return Err(AuthError::Unchecked),
@@ -24,25 +32,34 @@ impl Users {
                 return Err(AuthError::Unknown);
             }
         };
-        if !self.lets_in(&identified).await? {
-            return Err(AuthError::Unknown);
-        }
+        let is_new = match self.lets_in(&identified).await? {
+            Entry::Known => false,
+            Entry::Added => true,
+            Entry::Refused => return Err(AuthError::Unknown),
+        };
         if identified.lacks_scope {
             return Err(AuthError::LacksScope(identified.user));
         }
-        Ok(Caller::User(identified.user))
+        Ok(Shown {
+            caller: Caller::User(identified.user),
+            token: LiveToken::outside(identified.until),
+            is_new,
+        })
     }
 
     /// Is the user of a good JWT one of ours? One look-up for each request, so that a user who was
     /// removed is out at once, however long their JWT lasts: what else may keep a user out is to be
     /// read from the same row, here.
-    async fn lets_in(&self, identified: &Identified) -> Result<bool, AuthError> {
+    async fn lets_in(&self, identified: &Identified) -> Result<Entry, AuthError> {
         let user = &identified.user;
         if let Some(row) = self.store.user(user).await? {
-            return Ok(row.disabled_at.is_none());
+            return Ok(match row.disabled_at {
+                None => Entry::Known,
+                Some(_) => Entry::Refused,
+            });
         }
         if !identified.creates || identified.lacks_scope {
-            return Ok(false);
+            return Ok(Entry::Refused);
         }
         let new = NewUser {
             id: user.clone(),
@@ -51,8 +68,9 @@ impl Users {
         };
         if self.store.ensure_user(new).await? {
             tracing::info!(%user, "added a user, on their first JWT");
+            return Ok(Entry::Added);
         }
-        Ok(true)
+        Ok(Entry::Known)
     }
 }
 
@@ -121,8 +139,10 @@ mod tests {
         let (users, store, _folder) = users(|spec| spec.create_users = true);
         let token = RS256.trim();
         let (one, other) = tokio::join!(users.authenticate(token), users.authenticate(token));
-        assert_eq!(one.unwrap().caller, Caller::User(alice()));
-        assert_eq!(other.unwrap().caller, Caller::User(alice()));
+        let both = [one.unwrap(), other.unwrap()];
+        assert!(both.iter().all(|it| it.caller == Caller::User(alice())));
+        let news = both.iter().filter(|shown| shown.is_new).count();
+        assert_eq!(news, 1, "one of them has added her");
         assert!(store.user(&alice()).await.unwrap().is_some());
     }
 

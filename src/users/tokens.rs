@@ -38,18 +38,10 @@ pub enum Caller {
 pub struct Shown {
     /// Who.
     pub caller: Caller,
-    /// What goes on in its name ends with it; `None` for a proof that is no token of ours.
-    pub token: Option<Arc<LiveToken>>,
-}
-
-/// By a proof that ends nothing.
-impl From<Caller> for Shown {
-    fn from(caller: Caller) -> Self {
-        Self {
-            caller,
-            token: None,
-        }
-    }
+    /// What goes on in its name ends with it.
+    pub token: Arc<LiveToken>,
+    /// They were added just now, since they came with it.
+    pub is_new: bool,
 }
 
 /// A token that was made.
@@ -225,7 +217,7 @@ impl Users {
     /// The token is not valid, or could not be looked up.
     pub async fn authenticate(&self, token: &str) -> Result<Shown, AuthError> {
         if self.identity.takes(token) {
-            return self.authenticate_outside(token).await.map(Shown::from);
+            return self.authenticate_outside(token).await;
         }
         let hash = self.vault.token_hash(token);
         loop {
@@ -238,8 +230,11 @@ impl Users {
                     TokenOwner::User(user) => Caller::User(user),
                     TokenOwner::Admin => Caller::Admin,
                 };
-                let token = Some(token);
-                return Ok(Shown { caller, token });
+                return Ok(Shown {
+                    caller,
+                    token,
+                    is_new: false,
+                });
             }
         }
     }
@@ -473,7 +468,7 @@ mod tests {
         let one = TokenChoice::One(row.number);
         let revoke = async || users.revoke(&of("alice"), one).await.unwrap();
         let held = users.authenticate(token.expose()).await.unwrap();
-        let held = held.token.expect("a token of ours");
+        let held = held.token;
         assert!(!held.is_over());
         assert_eq!(revoke().await, Some(vec![row.number]));
         assert!(held.is_over(), "who holds it lets go");

@@ -41,6 +41,28 @@ fn with_token(mcpm: &Mcpm, url: &str, token: &str) -> u16 {
 }
 
 #[test]
+fn whoever_is_known_is_named_when_they_are_refused() {
+    let mcpm = Mcpm::start([demo("demo")]);
+    let (alice, bob) = (mcpm.token("alice"), mcpm.token("bob"));
+    let url = format!("{}/api/v1/admin/users", mcpm.origin());
+    for token in [&alice, &alice, &alice, &bob] {
+        assert_eq!(with_token(&mcpm, &url, token), 403);
+    }
+    let refusals = || told(&mcpm, &["--action", "api.refused", "--actor", "user:alice"]);
+    let events = wait_for(|| Some(refusals()).filter(|all| !all.is_empty()), "a row");
+    assert_eq!(
+        shown(&events, &["action", "actor", "address", "detail"]),
+        ["api.refused user:alice 127.0.0.1 3 × forbidden"]
+    );
+    assert!(told(&mcpm, &["--actor", "user:nobody"]).is_empty());
+    assert_eq!(
+        told(&mcpm, &["--actor", "admin"]).len(),
+        3,
+        "one start, two users"
+    );
+}
+
+#[test]
 fn each_act_is_told_once_with_who_what_and_from_where() {
     let mcpm = Mcpm::start([demo("demo")]);
     mcpm.token("alice");

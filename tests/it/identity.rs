@@ -145,6 +145,38 @@ fn a_jwt_is_a_token_of_its_user_and_of_nobody_else() {
 }
 
 #[test]
+fn what_was_begun_with_a_jwt_ends_with_it() {
+    let rsa = Signer::rsa_1();
+    let issuer = Issuer::start(&[rsa.jwk("rsa")]);
+    let block = json!({ "identity_provider": {
+        "issuer": issuer.name(), "audience": "mcpm", "allow_private": true, "leeway": "0s",
+    } });
+    let mcpm = start(&block, [guarded("demo")]);
+    let url = mcpm.instance("alice", "demo");
+    let jwt = |seconds: i64| {
+        let mut claims = issuer.claims("alice");
+        claims["exp"] = json!(claims["iat"].as_i64().unwrap() + seconds);
+        rsa.token("rsa", &claims)
+    };
+    let open = |token: &str| {
+        let value = format!("Bearer {token}");
+        let headers = [("Authorization", value.as_str())];
+        let mut stream = mcpm.send("GET", &format!("{url}/events"), &headers, b"");
+        assert_eq!(stream.event().as_deref(), Some("first"));
+        stream
+    };
+    let (long, short) = (jwt(3600), jwt(3));
+    let (mut stays, ends) = (open(&long), open(&short));
+    let over = || (services(&mcpm, &short).status == 401).then_some(());
+    wait_for(over, "the token to expire");
+    let release = format!("{url}/release");
+    assert_eq!(ask(&mcpm, "GET", &release, &long).status, 204);
+    assert_eq!(stays.event().as_deref(), Some("second"), "others go on");
+    let whole = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ends.read()));
+    assert!(whole.is_err(), "not a byte after its end: {whole:?}");
+}
+
+#[test]
 fn users_come_by_another_claim_and_on_first_sight_where_that_is_set() {
     let rsa = Signer::rsa_1();
     let issuer = Issuer::start(&[rsa.jwk("rsa")]);
@@ -164,6 +196,12 @@ fn users_come_by_another_claim_and_on_first_sight_where_that_is_set() {
     assert!(!mcpm.ok(&["users"]).contains("carol"));
     assert_eq!(services(&mcpm, &token("other mcp")).status, 200);
     assert!(mcpm.ok(&["users"]).contains("corp:carol@example.com"));
+    let added = mcpm.ok(&["audit", "--json", "--action", "user.add"]);
+    let added: Value = serde_json::from_str(&added).unwrap();
+    assert_eq!(added["items"].as_array().unwrap().len(), 1, "{added}");
+    let carol = "corp:carol@example.com";
+    assert_eq!(added["items"][0]["user"], carol);
+    assert_eq!(added["items"][0]["actor"], format!("user:{carol}"));
     let lacks = services(&mcpm, &token("other"));
     assert_eq!(
         (lacks.status, code(&lacks).as_str()),

@@ -58,6 +58,33 @@ fn post(mcpm: &Mcpm, url: &str, bytes: usize) -> Answer {
 }
 
 #[test]
+fn calls_of_the_api_are_limited_for_each_user_and_for_no_operator() {
+    let limits = json!({ "calls": {"per_minute": 6, "burst": 5} });
+    let mcpm = limited([service("demo")], &limits);
+    let (alice, admin) = (mcpm.token("alice"), mcpm.ok(&["tokens", "add"]));
+    let call = |token: &str, path: &str| {
+        let value = format!("Bearer {}", token.trim());
+        let url = format!("{}/api/v1/{path}", mcpm.origin());
+        mcpm.send("GET", &url, &[("Authorization", &value)], b"")
+            .read()
+    };
+    let passes = |_: &usize| call(&alice, "services").status == 200;
+    assert_eq!((0..50).take_while(passes).count(), 5);
+    let seconds = refused(&call(&alice, "user/instances"), "calls of this user");
+    assert!((1..=10).contains(&seconds), "{seconds}");
+    let bob = mcpm.token("bob");
+    assert_eq!(call(&bob, "services").status, 200);
+    for _ in 0..20 {
+        assert_eq!(call(&admin, "admin/users").status, 200);
+    }
+    let told = call(&admin, "admin/limits").json();
+    assert_eq!(told["calls"], json!({"perMinute": 6, "burst": 5}));
+    assert_eq!(told["validations"]["perMinute"], 30);
+    limit(&mcpm, &json!({ "calls": 0 }));
+    assert_eq!((0..50).take_while(passes).count(), 50);
+}
+
+#[test]
 fn a_user_has_one_limit_over_two_services_and_others_have_theirs() {
     let limits = json!({ "user": { "requests": { "per_minute": 1, "burst": 4 } } });
     let mcpm = limited([keyed("one"), keyed("two")], &limits);

@@ -6,6 +6,9 @@ use super::{Key, Kind, Short, Table};
 /// The limits of one thing; `false` takes all of them away.
 const QUOTA_OR_NONE: Kind = Kind::Block(&QUOTA, &[Short::False]);
 
+/// A rate; a number is so much in a minute.
+const RATE_OR_NONE: Kind = Kind::Block(&REQUEST_RATE, &[Short::False, Short::Number]);
+
 /// `mcpm.limits`
 pub static LIMITS: Table = Table::new(
     "mcpm.limits",
@@ -33,6 +36,18 @@ pub static LIMITS: Table = Table::new(
             Kind::Named(&QUOTA),
             "none",
             "by the name of a group: for each of its users, what differs from `user`",
+        ),
+        Key::new(
+            "calls",
+            RATE_OR_NONE,
+            "1200",
+            "calls of the REST API by each user; a number is its `per_minute`, 0 or `false` no limit",
+        ),
+        Key::new(
+            "validations",
+            RATE_OR_NONE,
+            "30",
+            "credentials that an external service is asked about (`validate`), of each user at each service; the same",
         ),
     ],
 );
@@ -62,7 +77,7 @@ pub static QUOTA: Table = Table::new(
     &[
         Key::new(
             "requests",
-            Kind::Block(&REQUEST_RATE, &[Short::False, Short::Number]),
+            RATE_OR_NONE,
             "none",
             "requests; a number is its `per_minute`, 0 or `false` no limit",
         ),

@@ -74,7 +74,12 @@ impl World {
                 max_answer: 1000,
             })
         };
-        let checker = Checker::new(instances.clone(), outbound(false), outbound(true));
+        let checker = Checker::new(
+            instances.clone(),
+            outbound(false),
+            outbound(true),
+            Limits::new(users.groups().clone()),
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
         Self {
             external,
@@ -88,6 +93,7 @@ impl World {
         self.checker
             .check(&user(owner), &self.service, &fields(key))
             .await
+            .expect("it was not asked too often")
     }
 
     fn asked(&self) -> usize {
@@ -191,7 +197,8 @@ async fn a_yes_and_a_no_are_remembered_for_their_user_and_nothing_else_is() {
     let said = world
         .checker
         .check(&user("alice"), &changed, &fields("k"))
-        .await;
+        .await
+        .unwrap();
     assert!(matches!(said, Verdict::CouldNotCheck { .. }), "{said:?}");
     let mut never = world.service.clone();
     never.auth.validate.as_mut().unwrap().cache = Duration::ZERO;
@@ -199,10 +206,40 @@ async fn a_yes_and_a_no_are_remembered_for_their_user_and_nothing_else_is() {
         let said = world
             .checker
             .check(&user("alice"), &never, &fields("k"))
-            .await;
+            .await
+            .unwrap();
         assert_eq!(said, Verdict::Good);
     }
     assert_eq!(world.asked(), 11);
+}
+
+#[tokio::test]
+async fn whoever_tries_keys_is_stopped_before_the_external_service_is() {
+    let world = World::new().await;
+    world.answer(401);
+    for n in 0..30 {
+        let said = world.check("alice", &format!("k{n}")).await;
+        assert!(matches!(said, Verdict::Wrong { .. }), "{said:?}");
+    }
+    let ask = async |owner: &str, key: &str| {
+        let (owner, key) = (user(owner), fields(key));
+        world.checker.check(&owner, &world.service, &key).await
+    };
+    let wait = ask("alice", "another").await.unwrap_err();
+    assert!(
+        !wait.is_zero() && wait <= Duration::from_secs(2),
+        "{wait:?}"
+    );
+    // What is known costs nothing, and nobody else pays for it.
+    assert!(matches!(
+        ask("alice", "k29").await,
+        Ok(Verdict::Wrong { .. })
+    ));
+    assert!(matches!(
+        ask("bob", "another").await,
+        Ok(Verdict::Wrong { .. })
+    ));
+    assert_eq!(world.asked(), 31);
 }
 
 #[tokio::test]

@@ -124,6 +124,43 @@ async fn a_group_limits_its_users_and_other_limits_hold_at_once() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_and_validations_are_limited_for_each_user_whatever_is_said() {
+    let (users, _) = users();
+    let limits = Limits::new(users.groups().clone());
+    let calls = |user: &str| {
+        (0..2000)
+            .take_while(|_| limits.call(&id(user)).is_ok())
+            .count()
+    };
+    let asks = |user: &str, service: &str| {
+        let service = ServiceType::parse(service).unwrap();
+        let asks = || limits.validation(&id(user), &service);
+        (0..2000).take_while(|_| asks().is_ok()).count()
+    };
+    assert_eq!(
+        (calls("alice"), calls("bob"), calls("alice")),
+        (1200, 1200, 0)
+    );
+    assert_eq!((asks("alice", "demo"), asks("alice", "demo")), (30, 0));
+    assert_eq!((asks("alice", "figma"), asks("bob", "demo")), (30, 30));
+    let wait = limits.call(&id("alice")).unwrap_err();
+    assert_eq!(wait, Duration::from_millis(50));
+    // What others do meanwhile makes nobody forget it.
+    for n in 0..10_000 {
+        limits.call(&id(&format!("u{n}"))).unwrap();
+    }
+    assert_eq!((calls("alice"), asks("alice", "demo")), (0, 0));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!((calls("alice"), asks("alice", "demo")), (40, 1));
+    limits.apply(&LimitsSpec {
+        calls: Some(Rate::UNLIMITED),
+        validations: Some(Rate::UNLIMITED),
+        ..LimitsSpec::default()
+    });
+    assert_eq!((calls("alice"), asks("alice", "demo")), (2000, 2000));
+}
+
 #[tokio::test]
 async fn a_service_may_have_limits_of_its_own() {
     let (users, _) = users();

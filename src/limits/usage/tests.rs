@@ -10,6 +10,7 @@ const SECOND: u64 = 1_000_000_000;
 fn account() -> Arc<Account> {
     Arc::new(Account {
         used: Used::default(),
+        calls: Bucket::default(),
         member: Arc::default(),
     })
 }
@@ -17,6 +18,7 @@ fn account() -> Arc<Account> {
 fn seat(account: &Arc<Account>, service: &Arc<Used>) -> Arc<Seat> {
     Arc::new(Seat {
         instance: Used::default(),
+        validations: Bucket::default(),
         account: Arc::clone(account),
         service: Arc::clone(service),
     })

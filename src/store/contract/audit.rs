@@ -38,6 +38,7 @@ pub(super) async fn the_audit_log_is_read_backwards(store: StoreHandle) {
 
 pub(super) async fn the_audit_log_is_filtered(store: StoreHandle) {
     let other = AuditEntry {
+        actor: "user:bob".into(),
         action: "instance.remove".into(),
         user: Some(user("bob")),
         ..entry(2)
@@ -75,6 +76,13 @@ pub(super) async fn the_audit_log_is_filtered(store: StoreHandle) {
         ..none()
     };
     assert_eq!(times(&store, of_alice.clone()).await, [4, 1]);
+    let by_actor = |actor: &str| AuditFilter {
+        actor: Some(actor.to_owned()),
+        ..none()
+    };
+    assert_eq!(times(&store, by_actor("user:bob")).await, [2]);
+    assert_eq!(times(&store, by_actor("admin:7")).await, [4, 3, 1]);
+    assert!(times(&store, by_actor("admin")).await.is_empty());
     let of_slack = AuditFilter {
         service: Some(service("slack")),
         ..of_alice

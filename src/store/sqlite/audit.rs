@@ -38,6 +38,7 @@ pub(super) fn list(
     limit: u32,
 ) -> Result<Vec<AuditRow>> {
     let AuditFilter {
+        actor,
         user,
         service,
         public,
@@ -55,6 +56,9 @@ pub(super) fn list(
         sql.push_str(condition);
         values.push(value);
     };
+    if let Some(actor) = actor {
+        only("actor = ?", Box::new(actor.clone()));
+    }
     if let Some(user) = user {
         only("user_id = ?", Box::new(user.as_str().to_owned()));
     }
