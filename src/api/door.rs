@@ -303,7 +303,7 @@ impl FromRequestParts<Api> for ShownToken {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
         let shown = parts.extensions.get::<Shown>();
-        Ok(Self(shown.and_then(|shown| shown.token.clone())))
+        Ok(Self(shown.map(|shown| shown.token.clone())))
     }
 }
 

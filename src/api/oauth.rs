@@ -126,7 +126,7 @@ pub(super) async fn start(
     let expires_at = later(Timestamp::now());
     let begun = Begun {
         user: user.clone(),
-        asker: asker(&api, &user, token).await?,
+        asker: asker(&api, &user, Some(token)).await?,
         service: spec.service.clone(),
         fields: Secret::new(fields),
         return_to,

@@ -217,6 +217,6 @@ pub(super) async fn authenticate(
         api_key,
         additional_credentials,
     } = request;
-    let owner = (&user, asker(&api, &user, token).await?);
+    let owner = (&user, asker(&api, &user, Some(token)).await?);
     super::instances::grant(&api, &by, owner, &service, api_key, additional_credentials).await
 }

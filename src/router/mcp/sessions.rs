@@ -312,6 +312,7 @@ mod tests {
         let place = Place {
             run: Some(run()),
             id: Some("theirs".to_owned()),
+            epoch: 0,
         };
         let (opening, names) = (Bytes::from_static(b"{}"), Names::of([1; 10]));
         let begun = sessions.begin(instance, opening, names, place).await;

@@ -48,7 +48,7 @@ async fn what_was_asked_for_by_a_token_ends_with_it() {
     let shown = world.users.authenticate(shown.expose()).await.unwrap();
     let asker = Asker {
         owner_since: None,
-        token: shown.token,
+        token: Some(shown.token),
     };
     assert!(granted_to(&world, asker.clone()).await.is_ok());
     let all = TokenChoice::All;
