@@ -127,6 +127,7 @@ impl From<CommandError> for ApiError {
             CommandError::Pattern(_) => (StatusCode::BAD_REQUEST, "bad_pattern"),
             CommandError::Plan(_) => (StatusCode::CONFLICT, "clash"),
             CommandError::Reloading { .. } => (StatusCode::CONFLICT, "reloading"),
+            CommandError::Unseen { .. } => (StatusCode::CONFLICT, "not_adopted"),
             CommandError::TooMany(_) => (StatusCode::CONFLICT, "too_many_processes"),
             CommandError::Closing => return Self::stopping(),
         };

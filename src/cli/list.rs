@@ -10,6 +10,7 @@ use crate::api::process_table::{ProcessTable, Row};
 use crate::api::processes::{Process, Status};
 use crate::control::client::{Client, ClientError, segment};
 use crate::ids::{AppName, Timestamp};
+use crate::supervisor::adopt::NOT_ADOPTED;
 
 use super::exit::Exit;
 use super::inspect::inspect;
@@ -283,12 +284,14 @@ pub(crate) fn print(rows: &[Row], output: &Output) -> std::io::Result<()> {
 
 /// Why some are to be started and are not: a sentence for each.
 fn waiting(rows: &[Row]) -> impl Iterator<Item = String> {
-    let waiting = rows
-        .iter()
-        .filter(|row| row.status == Status::WaitingRestart);
-    waiting.filter_map(|row| {
+    rows.iter().filter_map(|row| {
         let why = row.reason.as_deref()?;
-        Some(format!("{} ({}) waits: {why}", row.name, row.pm_id))
+        let (name, id) = (&row.name, row.pm_id);
+        match row.status {
+            Status::WaitingRestart => Some(format!("{name} ({id}) waits: {why}")),
+            _ if why.starts_with(NOT_ADOPTED) => Some(format!("{name} ({id}) is {why}")),
+            _ => None,
+        }
     })
 }
 

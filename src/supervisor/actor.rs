@@ -11,6 +11,7 @@ mod endings;
 mod reload;
 mod record;
 mod adoption;
+mod unseen;
 mod freeze;
 mod publish;
 
@@ -123,6 +124,7 @@ pub async fn start(setup: Setup) -> std::io::Result<Supervisor> {
         cgroups: cgroups.clone(),
         inbox: inbox.clone(),
         slots: BTreeMap::new(),
+        unseen: BTreeMap::new(),
         next_id: 0,
         timers: BTreeSet::new(),
         waits: Vec::new(),
@@ -163,6 +165,8 @@ struct Actor {
     cgroups: Cgroups,
     inbox: mpsc::Sender<Message>,
     slots: BTreeMap<PmId, Slot>,
+    /// What could not be adopted yet.
+    unseen: BTreeMap<PmId, unseen::Left>,
     /// Counts up, and from 0 again once the list is empty, as in PM2: a number that scripts and
     /// logs know does not come to mean another process.
     next_id: u32,
@@ -402,6 +406,7 @@ impl Actor {
                 }
             }
             Message::Due { id, cause, why } => self.due(id, cause, why),
+            Message::Seen(seen) => self.seen(seen),
             Message::Freeze { frozen, thawed } => self.freezing = Some(Freezing { frozen, thawed }),
             Message::Quiesce { reply } => {
                 self.quiesce(reply);

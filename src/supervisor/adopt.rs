@@ -3,10 +3,17 @@
 //! Identity fails closed: a process is ours when its number still has the start time that was
 //! written down, or when it carries the exact name of that run in its environment. What is left of a
 //! dead run and carries no name is known by the run's lock. What can't be proven is left alone.
-//! `unwritten.rs` finds the runs that could not be written down.
+//! What could not be looked at is not gone: it is neither signalled nor started, and looked at again
+//! ([`Unseen`]). `unwritten.rs` finds the runs that could not be written down, `unlisted.rs` those that no row
+//! names at all; `room.rs` counts the
+//! descriptors that there are for what is found.
 
+mod room;
+mod unlisted;
 mod unwritten;
 
+use self::room::{Room, When};
+pub use self::unlisted::{Unlisted, unlisted, warning};
 use self::unwritten::Unwritten;
 use super::cgroup::Cgroups;
 use super::channel::{End, Identity};
@@ -21,7 +28,8 @@ use super::run_lock::{Locks, RunLock};
 use super::snapshot::Process;
 use crate::failpoint;
 use crate::ids::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,17 +57,26 @@ pub struct Found {
     pub beside: Option<(u64, Handle)>,
 }
 
-/// A process of this home that no row names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unlisted {
-    /// Its number.
-    pub pid: u32,
-    /// The app it was started as.
-    pub app: String,
+/// What is said of a process that could not be looked at begins so.
+pub const NOT_ADOPTED: &str = "not adopted";
+
+/// What has come of a look at a row.
+#[derive(Debug)]
+pub enum Seen {
+    /// It is known whether its run lives.
+    Found(Box<Found>),
+    /// It is not.
+    Unseen(Box<Unseen>),
 }
 
-/// Those that are named in one warning.
-const UNLISTED_SHOWN: usize = 10;
+/// A process of which this daemon could not say whether it lives, or which it could not look after.
+#[derive(Debug)]
+pub struct Unseen {
+    /// As the last daemon has left it.
+    pub row: Row,
+    /// Why.
+    pub why: io::Error,
+}
 
 /// How long the remains of a dead run are waited for once they are killed.
 const REMAINS_PATIENCE: Duration = Duration::from_secs(2);
@@ -67,17 +84,56 @@ const REMAINS_PATIENCE: Duration = Duration::from_secs(2);
 /// So many ancestors of a process are asked.
 const ANCESTORS: usize = 64;
 
-/// Looks at what the rows say. Walks `/proc`: blocks.
+/// Looks at what the rows say, and ends what is left of runs before them. Walks `/proc`: blocks.
 pub fn find_all(
     rows: Vec<Row>,
-    (home_id, run_dir): (&str, &Path),
+    home: (&str, &Path),
     cgroups: &Cgroups,
     now: Instant,
     today: Timestamp,
-) -> Vec<Found> {
+) -> Vec<Seen> {
+    let (home_id, run_dir) = home;
     if rows.is_empty() {
         end_remains_of_older(&rows, &Unwritten::default(), home_id, run_dir);
         return Vec::new();
+    }
+    let end_older = |rows: &[Row], unwritten: &Unwritten| {
+        end_remains_of_older(rows, unwritten, home_id, run_dir);
+    };
+    let room = Room::now(When::First);
+    look(rows, home, (cgroups, room), (now, today), end_older)
+}
+
+/// Looks once more at what could not be looked at, beside others that are known. Walks `/proc`: blocks.
+pub fn look_again(
+    rows: Vec<Row>,
+    home: (&str, &Path),
+    cgroups: &Cgroups,
+    now: Instant,
+    today: Timestamp,
+) -> Vec<Seen> {
+    let room = Room::now(When::Later);
+    look(rows, home, (cgroups, room), (now, today), |_, _| {})
+}
+
+fn look(
+    rows: Vec<Row>,
+    (home_id, run_dir): (&str, &Path),
+    (cgroups, mut room): (&Cgroups, Room),
+    clocks: (Instant, Timestamp),
+    end_older: impl Fn(&[Row], &Unwritten),
+) -> Vec<Seen> {
+    if let Err(why) = room.take(0) {
+        // A walk over all processes would end somewhere, and look as if there were no more.
+        let code = why.raw_os_error().unwrap_or_default();
+        let unseen = |row| Unseen {
+            row,
+            why: io::Error::from_raw_os_error(code),
+        };
+        return rows
+            .into_iter()
+            .map(|row| Seen::Unseen(Box::new(unseen(row))))
+            .collect();
     }
     // Every process that carries a name of this home, since the root's own number is not always
     // known, and a root may have left members of its group behind.
@@ -90,74 +146,26 @@ pub fn find_all(
         run_dir,
     };
     let mut unwritten = unwritten::find(&rows, (home_id, run_dir), &named);
-    end_remains_of_older(&rows, &unwritten, home_id, run_dir);
+    end_older(&rows, &unwritten);
     for dead in &unwritten.over {
-        end_run(&dead.name, dead.root, dead.is_whole, signs);
+        if let Err(error) = end_run(&dead.name, dead.root, dead.is_whole, signs) {
+            tracing::warn!(run = dead.name, %error, "cannot end what is left of a run");
+        }
     }
     rows.into_iter()
         .map(|row| {
-            let newer = unwritten.newest.remove(&row.id);
-            find(row, newer, home_id, signs, (now, today))
+            let newer = unwritten.take(row.id);
+            let runs = Runs::of(&row, newer, home_id, signs);
+            let runs = runs.and_then(|runs| {
+                room.take(runs.count())?;
+                Ok(runs)
+            });
+            match runs {
+                Ok(runs) => Seen::Found(Box::new(find(row, runs, home_id, clocks))),
+                Err(why) => Seen::Unseen(Box::new(Unseen { row, why })),
+            }
         })
         .collect()
-}
-
-/// What carries this home in its environment, or holds a lock of it, and has no row: a row was lost,
-/// or the process has slipped away from its app. Walks `/proc`: blocks. Call it before anything is
-/// started.
-pub fn unlisted(rows: &[Row], home: &Path, run_dir: &Path, home_id: &str) -> Vec<Unlisted> {
-    let listed = |name: &str| {
-        let id = name
-            .strip_prefix(home_id)
-            .and_then(|rest| rest.strip_prefix('.')?.split('.').next()?.parse().ok());
-        id.is_some_and(|id: u32| rows.iter().any(|row| row.id.0 == id))
-    };
-    let name = format!("{}=", child_env::PROCESS_VARIABLE);
-    let mut found = BTreeMap::new();
-    for (pid, variable) in proc::by_environment(&name) {
-        let name = variable.strip_prefix(&name).unwrap_or_default();
-        // The home's own id is lost with the file; its folder is not.
-        let ours = name.starts_with(&format!("{home_id}."))
-            || proc::variable(pid, "PM2_HOME").is_some_and(|path| Path::new(&path) == home);
-        if ours && !listed(name) && pid != std::process::id() {
-            let app = proc::variable(pid, "name").unwrap_or_default();
-            found.insert(pid, app);
-        }
-    }
-    let locks = RunLock::all(run_dir);
-    let without_row = locks.iter().filter(|(run, _)| !listed(run));
-    let without_row = Locks::held(without_row.map(|(_, lock)| (lock, ())));
-    for pid in holders(&without_row) {
-        let app = || proc::command_name(pid).unwrap_or_default();
-        found.entry(pid).or_insert_with(app);
-    }
-    // Children have it from their root, which stands for them as long as it lives.
-    let root = |pid: u32| proc::stat(pid).map_or(pid, |stat| stat.session);
-    found
-        .iter()
-        .filter(|&(&pid, _)| root(pid) == pid || !found.contains_key(&root(pid)))
-        .map(|(&pid, app)| Unlisted {
-            pid,
-            app: app.clone(),
-        })
-        .collect()
-}
-
-/// Names them, so that nobody starts a second copy unknowingly; `None` when there are none.
-pub fn warning(unlisted: &[Unlisted]) -> Option<String> {
-    let one = |Unlisted { pid, app }: &Unlisted| format!("{pid} (`{app}`)");
-    let named: Vec<String> = unlisted.iter().take(UNLISTED_SHOWN).map(one).collect();
-    let more = match unlisted.len().saturating_sub(UNLISTED_SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!named.is_empty()).then(|| {
-        format!(
-            "processes of this home run that no list names: pid {}{more}; end them before their \
-             apps are started again, or there are two of each",
-            named.join(", ")
-        )
-    })
 }
 
 /// What tells the run that a process belongs to.
@@ -179,15 +187,53 @@ impl<'a> Signs<'a> {
     }
 }
 
-/// `newer` is the run that its row does not know.
-fn find(
-    row: Row,
+/// The runs of one process that live.
+struct Runs {
+    /// The one that its row does not know.
     newer: Option<(u64, Handle)>,
-    home_id: &str,
-    signs: Signs<'_>,
-    (now, today): (Instant, Timestamp),
-) -> Found {
-    failpoint::reach("adopt.before_look");
+    /// The one of its row.
+    own: Option<Handle>,
+    beside: Option<(u64, Handle)>,
+}
+
+impl Runs {
+    /// # Errors
+    /// When it could not be looked whether they live.
+    fn of(
+        row: &Row,
+        newer: io::Result<Option<(u64, Handle)>>,
+        home_id: &str,
+        signs: Signs<'_>,
+    ) -> io::Result<Self> {
+        failpoint::reach("adopt.before_look");
+        let is_whole = row.spec.stop.treekill;
+        let run = |generation, identity| {
+            let name = child_env::run_name(home_id, row.id, generation);
+            root(&name, identity, is_whole, signs)
+        };
+        let newer = newer?;
+        let own = run(row.generation, row.identity)?;
+        let beside = match row.record.beside {
+            Some(beside) => {
+                let handle = run(beside.generation, beside.identity)?;
+                handle.map(|handle| (beside.generation, handle))
+            }
+            None => None,
+        };
+        Ok(Self { newer, own, beside })
+    }
+
+    fn count(&self) -> u64 {
+        let are = [
+            self.newer.is_some(),
+            self.own.is_some(),
+            self.beside.is_some(),
+        ];
+        are.into_iter().map(u64::from).sum()
+    }
+}
+
+fn find(row: Row, runs: Runs, home_id: &str, (now, today): (Instant, Timestamp)) -> Found {
     let still_waits = left_to_wait(&row.record, today);
     let mut process = Process::registered(row.id, row.instance, row.spec);
     process.generation = row.generation;
@@ -211,16 +257,11 @@ fn find(
     });
     process.ended_for = row.record.ended_for;
     process.unshared = row.record.unshared;
-    let is_whole = process.spec.stop.treekill;
-    let run = |generation, identity| {
-        let name = child_env::run_name(home_id, row.id, generation);
-        root(&name, identity, is_whole, signs)
-    };
-    let mut handle = run(row.generation, row.identity);
-    let mut beside = row.record.beside.and_then(|beside| {
-        let handle = run(beside.generation, beside.identity)?;
-        Some((beside.generation, handle))
-    });
+    let Runs {
+        newer,
+        own: mut handle,
+        mut beside,
+    } = runs;
     let mut wanted = row.wanted;
     let mut under_way = row.record.under_way;
     let mut identity = row.record.channel;
@@ -290,21 +331,24 @@ fn root(
     identity: Option<(u32, u64)>,
     is_whole: bool,
     signs: Signs<'_>,
-) -> Option<Handle> {
+) -> io::Result<Option<Handle>> {
     let handle = match identity {
-        Some((pid, start_time)) => Handle::open(pid, Some(start_time)).ok(),
+        Some((pid, start_time)) => Handle::find(pid, Some(start_time))?,
         // Was it started before the daemon could write its identity down?
-        None => signs.members(name).find_map(|pid| root_of(pid, name)),
+        None => {
+            let roots = signs.members(name).map(|pid| root_of(pid, name));
+            roots.filter_map(Result::transpose).next().transpose()?
+        }
     };
     if handle.is_none() {
-        end_run(name, identity.map(|(pid, _)| pid), is_whole, signs);
+        end_run(name, identity.map(|(pid, _)| pid), is_whole, signs)?;
     }
-    handle
+    Ok(handle)
 }
 
 /// Ends what is left of a run, with its root if that lives; of one that is not whole only what is in
 /// the process group of its root.
-fn end_run(name: &str, root: Option<u32>, is_whole: bool, signs: Signs<'_>) {
+fn end_run(name: &str, root: Option<u32>, is_whole: bool, signs: Signs<'_>) -> io::Result<()> {
     let Signs {
         cgroups, run_dir, ..
     } = signs;
@@ -319,17 +363,18 @@ fn end_run(name: &str, root: Option<u32>, is_whole: bool, signs: Signs<'_>) {
     if is_whole {
         left.extend(cgroups.pids(name));
     }
-    let is_of_run = |pid| carries(pid, name) || (is_whole && cgroups.holds(name, pid));
-    let left = opened(left, is_of_run);
+    let is_of_run = |pid| Ok(carries(pid, name)? || (is_whole && cgroups.holds(name, pid)));
+    let left = opened(left, is_of_run)?;
     let lock = RunLock::of(run_dir, name);
     if is_whole {
         cgroups.kill(name);
     }
     end_remains(&left, name);
     if is_whole {
-        end_holders(&lock, name);
+        end_holders(&lock, name)?;
     }
     lock.remove();
+    Ok(())
 }
 
 /// Ends what holds the locks of runs that no row names any more, and forgets these locks. Those whose
@@ -345,10 +390,14 @@ fn end_remains_of_older(rows: &[Row], unwritten: &Unwritten, home_id: &str, run_
             Some((row, generation))
                 if is_named(row, generation) || unwritten.is_newest(row.id, generation) => {}
             Some((row, _)) => {
-                if row.spec.stop.treekill {
-                    end_holders(&lock, &run);
+                let ended = match row.spec.stop.treekill {
+                    true => end_holders(&lock, &run),
+                    false => Ok(()),
+                };
+                match ended {
+                    Ok(()) => lock.remove(),
+                    Err(error) => tracing::warn!(run, %error, "cannot end what holds its lock"),
                 }
-                lock.remove();
             }
             None if lock.is_held() => {}
             None => lock.remove(),
@@ -375,7 +424,7 @@ fn holders(locks: &Locks<()>) -> Vec<u32> {
 
 /// Ends what holds the lock of a run whose root has died: it has cleared its environment. What was
 /// started by another run is left alone, and named.
-fn end_holders(lock: &RunLock, name: &str) {
+fn end_holders(lock: &RunLock, name: &str) -> io::Result<()> {
     let locks = Locks::held([(lock, ())]);
     let mut ours = Vec::new();
     for pid in holders(&locks) {
@@ -389,15 +438,26 @@ fn end_holders(lock: &RunLock, name: &str) {
     }
     let is_ours = |pid| {
         let is_same_run = run_of(pid).is_none_or(|run| run == name);
-        is_same_run && locks.anywhere(pid).is_some()
+        Ok(is_same_run && locks.anywhere(pid).is_some())
     };
-    end_remains(&opened(ours, is_ours), name);
+    end_remains(&opened(ours, is_ours)?, name);
+    Ok(())
 }
 
 /// Opened before it is asked whether each still is the one.
-fn opened(pids: impl IntoIterator<Item = u32>, is_ours: impl Fn(u32) -> bool) -> Vec<Handle> {
-    let open = |pid| Handle::open(pid, None).ok().filter(|_| is_ours(pid));
-    pids.into_iter().filter_map(open).collect()
+fn opened(
+    pids: impl IntoIterator<Item = u32>,
+    is_ours: impl Fn(u32) -> io::Result<bool>,
+) -> io::Result<Vec<Handle>> {
+    let mut opened = Vec::new();
+    for pid in pids {
+        if let Some(handle) = Handle::find(pid, None)?
+            && is_ours(pid)?
+        {
+            opened.push(handle);
+        }
+    }
+    Ok(opened)
 }
 
 /// The run that a process says it is of, or the nearest of its ancestors that says so.
@@ -425,15 +485,19 @@ fn end_remains(left: &[Handle], name: &str) {
 }
 
 /// Was started as a part of this run.
-fn carries(pid: u32, name: &str) -> bool {
-    proc::variable(pid, child_env::PROCESS_VARIABLE).as_deref() == Some(name)
+fn carries(pid: u32, name: &str) -> io::Result<bool> {
+    let found = proc::certain(proc::read_variable(pid, child_env::PROCESS_VARIABLE))?;
+    Ok(found.flatten().as_deref() == Some(name))
 }
 
 /// The root of the run that `pid` belongs to: children inherit the environment, too.
-fn root_of(pid: u32, name: &str) -> Option<Handle> {
-    let leader = proc::stat(pid)?.session;
-    let handle = Handle::open(leader, None).ok()?;
-    carries(leader, name).then_some(handle)
+fn root_of(pid: u32, name: &str) -> io::Result<Option<Handle>> {
+    let Some(stat) = proc::certain(proc::read_stat(pid))? else {
+        return Ok(None);
+    };
+    let handle = Handle::find(stat.session, None)?;
+    let is_it = carries(stat.session, name)?;
+    Ok(handle.filter(|_| is_it))
 }
 
 /// What is left of the wait before its next start; nothing when it was to be started at once.
@@ -497,23 +561,10 @@ mod tests {
         };
         let (mut lost, mut stranger) = (holder(None), holder(Some("beef.0.1")));
         drop(held);
-        end_holders(&lock, "cafe.0.1");
+        end_holders(&lock, "cafe.0.1").unwrap();
         let (lost, left) = (lost.try_wait().unwrap(), stranger.try_wait().unwrap());
         stranger.kill().unwrap();
         stranger.wait().unwrap();
         assert!(lost.is_some() && left.is_none(), "{lost:?} {left:?}");
-    }
-
-    #[test]
-    fn what_no_list_names_is_named_by_pid_and_app() {
-        assert_eq!(warning(&[]), None);
-        let one = |pid| Unlisted {
-            pid,
-            app: "web".into(),
-        };
-        let said = warning(&[one(7), one(8)]).unwrap();
-        assert!(said.contains("pid 7 (`web`), 8 (`web`); end"), "{said}");
-        let many: Vec<Unlisted> = (0..12).map(one).collect();
-        assert!(warning(&many).unwrap().contains("9 (`web`) and 2 more"));
     }
 }

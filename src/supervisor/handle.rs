@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::adopt::Seen;
 use super::cgroup::Cgroups;
 use super::exit_log::ExitLog;
 use super::journal::{Journal, JournalError};
@@ -62,6 +63,16 @@ pub enum CommandError {
         name: String,
         /// Which.
         id: PmId,
+    },
+    /// It is not known whether it lives.
+    #[error("`{name}` ({id}) is {why}")]
+    Unseen {
+        /// Its app.
+        name: String,
+        /// Which.
+        id: PmId,
+        /// Why nothing is done with it.
+        why: String,
     },
     /// Too many processes.
     #[error("that would make more than {0} processes")]
@@ -229,6 +240,8 @@ pub(super) enum Message {
         id: PmId,
         note: String,
     },
+    /// What could not be adopted has been looked at again.
+    Seen(Vec<Seen>),
     Freeze {
         frozen: oneshot::Sender<Result<(), JournalError>>,
         thawed: oneshot::Receiver<()>,
@@ -251,7 +264,8 @@ impl Message {
             | Self::LeftBehind { .. }
             | Self::Health { .. }
             | Self::Due { .. }
-            | Self::Note { .. } => true,
+            | Self::Note { .. }
+            | Self::Seen(_) => true,
             Self::Start { .. }
             | Self::Act { .. }
             | Self::Resurrect { .. }

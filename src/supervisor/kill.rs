@@ -86,15 +86,15 @@ pub struct Handle {
     left_behind: Arc<SetOnce<String>>,
 }
 
-/// Why a process's record can't be had.
-fn unread(pid: u32) -> io::Error {
-    let path = format!("/proc/{pid}/stat");
-    let cause = std::fs::File::open(&path).err();
-    let kind = cause
-        .as_ref()
-        .map_or(io::ErrorKind::NotFound, io::Error::kind);
-    let why = cause.map_or_else(|| "it cannot be read".to_owned(), |cause| cause.to_string());
-    io::Error::new(kind, format!("`{path}`: {why}"))
+/// Why a process's record can't be had. What tells nothing of the process stays the error that it is.
+fn unread(pid: u32, cause: io::Error) -> io::Error {
+    match proc::certain::<()>(Err(cause)) {
+        Err(cause) => cause,
+        Ok(_) => io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("`/proc/{pid}/stat` cannot be read"),
+        ),
+    }
 }
 
 impl Handle {
@@ -105,7 +105,7 @@ impl Handle {
     pub fn open(pid: u32, start_time: Option<u64>) -> io::Result<Self> {
         let pidfd = pidfd_open(raw(pid)?, PidfdFlags::NONBLOCK)?;
         // Read after the pidfd is open: from here on the number and the pidfd mean the same.
-        let stat = proc::stat(pid).ok_or_else(|| unread(pid))?;
+        let stat = proc::read_stat(pid).map_err(|cause| unread(pid, cause))?;
         if start_time.is_some_and(|expected| expected != stat.start_time) {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
@@ -120,6 +120,14 @@ impl Handle {
             reaped: Arc::default(),
             left_behind: Arc::default(),
         })
+    }
+
+    /// The same for a process that may be gone: `None` when it is.
+    ///
+    /// # Errors
+    /// As [`proc::certain`].
+    pub fn find(pid: u32, start_time: Option<u64>) -> io::Result<Option<Self>> {
+        proc::certain(Self::open(pid, start_time))
     }
 
     /// This daemon has started it, and had so much memory at the most by then.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -34,22 +35,48 @@ pub struct Stat {
     pub exit_status: i32,
 }
 
-/// Reads it; `None` when there is no such process.
+/// Reads it; `None` when there is no such process, or it can't be read.
 pub fn stat(pid: u32) -> Option<Stat> {
-    parse(&String::from_utf8_lossy(&read(pid, "stat")?))
+    read_stat(pid).ok()
 }
 
-/// One of its files; `None` when there is no such process, or it is not for us. Files of `/proc` do not
-/// say how long they are: std would begin with 32 bytes, and an adoption reads hundreds of files.
-fn read(pid: u32, name: &str) -> Option<Vec<u8>> {
-    let file = File::open(format!("/proc/{pid}/{name}")).ok()?;
+/// Reads it.
+///
+/// # Errors
+/// When there is no such process, or it can't be read: [`certain`] tells the one from the other.
+pub fn read_stat(pid: u32) -> io::Result<Stat> {
+    let text = read(pid, "stat")?;
+    parse(&String::from_utf8_lossy(&text)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// What a look at a process has found; `None` when there certainly is no such process, or it is not for
+/// us.
+///
+/// # Errors
+/// When this daemon could not look, for want of descriptors or memory: that says nothing of the process.
+pub fn certain<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    let is_blind = |error: &io::Error| {
+        let errno = Errno::from_io_error(error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    };
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_blind(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// One of its files. Files of `/proc` do not say how long they are: std would begin with 32 bytes, and
+/// an adoption reads hundreds of files.
+fn read(pid: u32, name: &str) -> io::Result<Vec<u8>> {
+    let file = File::open(format!("/proc/{pid}/{name}"))?;
     let mut text = Vec::with_capacity(READ_AT_ONCE);
     loop {
         text.reserve(READ_AT_ONCE / 2);
         match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)) {
-            Ok(0) => return Some(text),
+            Ok(0) => return Ok(text),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return None,
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -122,7 +149,7 @@ pub fn memory_of_groups() -> HashMap<u32, u64> {
 /// with, and that variable. Walks `/proc`: blocks.
 pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
     let find = |pid: u32| {
-        let environ = read(pid, "environ")?;
+        let environ = read(pid, "environ").ok()?;
         let mut variables = environ.split(|&b| b == 0);
         let found = variables.find(|variable| variable.starts_with(begin.as_bytes()))?;
         Some((pid, String::from_utf8_lossy(found).into_owned()))
@@ -130,20 +157,29 @@ pub fn by_environment(begin: &str) -> Vec<(u32, String)> {
     all_pids().filter_map(find).collect()
 }
 
-/// The value of a variable in the environment that a process was started with.
+/// The value of a variable in the environment that a process was started with; `None` when it has none,
+/// or it can't be read.
 pub fn variable(pid: u32, name: &str) -> Option<String> {
+    read_variable(pid, name).ok().flatten()
+}
+
+/// The same; `None` when it has none.
+///
+/// # Errors
+/// As [`read_stat`].
+pub fn read_variable(pid: u32, name: &str) -> io::Result<Option<String>> {
     let environ = read(pid, "environ")?;
     let value = |variable: &[u8]| {
         let rest = variable.strip_prefix(name.as_bytes())?;
         let value = rest.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
     };
-    environ.split(|&b| b == 0).find_map(value)
+    Ok(environ.split(|&b| b == 0).find_map(value))
 }
 
 /// The first bytes of the name of its program.
 pub fn command_name(pid: u32) -> Option<String> {
-    let name = read(pid, "comm")?;
+    let name = read(pid, "comm").ok()?;
     Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
@@ -192,6 +228,19 @@ mod tests {
         assert_eq!(variable(child.id(), "MCPM_T").as_deref(), Some("1"));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_not_gone() {
+        let failed = |errno: Errno| certain::<()>(Err(errno.into()));
+        assert!(matches!(certain(Ok(7)), Ok(Some(7))));
+        for errno in [Errno::NOENT, Errno::SRCH, Errno::ACCESS] {
+            assert!(matches!(failed(errno), Ok(None)), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(failed(errno).is_err(), "{errno}");
+        }
+        assert!(matches!(certain(read_stat(u32::MAX)), Ok(None)));
     }
 
     #[test]

@@ -41,6 +41,8 @@ impl Sampler {
             let running: HashSet<u32> = all.processes.iter().filter_map(|p| p.pid).collect();
             meters.retain(|pid, _| running.contains(pid));
             let usage = |process: &Arc<Process>| {
+                // What could not be adopted has a number, which may be anybody's by now.
+                process.life.as_ref()?;
                 let usage = look_at(&mut meters, process.pid?, process.started_at)?;
                 Some((process.id, usage))
             };

@@ -51,6 +51,7 @@ mod log_rotation;
 mod logs;
 mod adoption;
 mod full_disks;
+mod few_descriptors;
 mod descriptor_store;
 mod upgrading;
 mod draining;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::super::adopt::{self, Found};
+use super::super::adopt::{self, Found, Seen};
 use super::super::channel::Lines;
 use super::super::child_env;
 use super::super::handle::Unshared;
 use super::super::journal::Row;
 use super::super::kill::Handle;
-use super::super::machine::{Effect, State, Then};
+use super::super::last_exits::Asked;
+use super::super::machine::{Effect, Event, State, Then};
 use super::super::overlap::{Beside, Order};
 use super::super::snapshot::Readiness;
 use super::reload::Second;
@@ -44,7 +45,44 @@ impl Actor {
         failpoint::reach("adopt.looked");
         let mut news = Vec::new();
         let mut unread = JoinSet::new();
-        for Found {
+        for seen in found {
+            match seen {
+                Seen::Found(found) => {
+                    let id = found.process.id;
+                    let first = self.take_over(*found, kept.remove(&id), &mut unread);
+                    news.extend(first.map(|(event, asked)| (id, event, asked)));
+                }
+                Seen::Unseen(unseen) => {
+                    let kept = kept.remove(&unseen.row.id);
+                    self.leave_alone(*unseen, kept);
+                }
+            }
+        }
+        let last = |map: Option<PmId>| map.map_or(0, |PmId(last)| last + 1);
+        let of_slots = last(self.slots.last_key_value().map(|(id, _)| *id));
+        let of_unseen = last(self.unseen.last_key_value().map(|(id, _)| *id));
+        self.next_id = of_slots.max(of_unseen);
+        self.tell_of_unseen();
+        self.look_again();
+        // Before it is decided what follows: the next run writes into the same pipes.
+        all_read(unread).await;
+        failpoint::reach("adopt.before_news");
+        for (id, event, asked) in news {
+            self.note_earlier_end(id, &event);
+            self.feed(id, event, asked);
+        }
+        failpoint::reach("adopt.done");
+    }
+
+    /// Takes over one process; what its machine must hear first, and who wants that. What it wrote last
+    /// is read in a task of `unread` when it has ended.
+    pub(super) fn take_over(
+        &mut self,
+        found: Found,
+        kept: Option<Vec<File>>,
+        unread: &mut JoinSet<()>,
+    ) -> Option<(Event, Option<Asked>)> {
+        let Found {
             mut process,
             state,
             handle,
@@ -54,83 +92,68 @@ impl Actor {
             next,
             newest,
             beside,
-        } in found
+        } = found;
+        let id = process.id;
+        self.place(&mut process);
+        if let Some(handle) = &handle {
+            tracing::info!(app = %process.spec.name, pid = handle.pid(), "adopted");
+            if process.spec.mcp.is_some() {
+                process.health.readiness = Readiness::Starting;
+            }
+            let (generation, spec) = (process.generation, &process.spec);
+            let home = (self.home_id.as_str(), self.run_dir.as_path());
+            let root = tree_of(home, (id, generation), handle.clone(), spec);
+            self.watch(id, generation, root);
+        }
+        process.life = handle.as_ref().map(Handle::life);
+        let lives = handle.is_some();
+        let to = self.listener(id, process.generation);
+        let mut slot = Slot::new(process, state, handle);
+        slot.newest = newest;
+        slot.next = next.map(|next| (Arc::new(*next.spec), next.instance));
+        slot.endings.go_on(asked.clone());
+        if let State::Stopping {
+            then: Then::Recover(why),
+            ..
+        } = &slot.state
         {
-            let id = process.id;
-            self.place(&mut process);
-            if let Some(handle) = &handle {
-                tracing::info!(app = %process.spec.name, pid = handle.pid(), "adopted");
-                if process.spec.mcp.is_some() {
-                    process.health.readiness = Readiness::Starting;
-                }
-                let (generation, spec) = (process.generation, &process.spec);
-                let home = (self.home_id.as_str(), self.run_dir.as_path());
-                let root = tree_of(home, (id, generation), handle.clone(), spec);
-                self.watch(id, generation, root);
-            }
-            process.life = handle.as_ref().map(Handle::life);
-            let lives = handle.is_some();
-            let to = self.listener(id, process.generation);
-            let mut slot = Slot::new(process, state, handle);
-            slot.newest = newest;
-            slot.next = next.map(|next| (Arc::new(*next.spec), next.instance));
-            slot.endings.go_on(asked.clone());
-            if let State::Stopping {
-                then: Then::Recover(why),
-                ..
-            } = &slot.state
-            {
-                slot.unhealthy = Some(why.clone());
-            }
-            slot.unshared = slot.process.unshared.map(|port| Unshared {
-                port,
-                why: slot.process.reason.clone().unwrap_or_default(),
-            });
-            if let Some(end) = channel {
-                slot.lines.listen(end, to.clone(), &mut self.tasks);
-            }
-            let spec = &slot.process.spec;
-            if lives && spec.ready_within.is_some() {
-                let run = child_env::run_name(&self.home_id, id, slot.process.generation);
-                let user = spec.run_as.map(|user| user.uid);
-                slot.lines.take_notify_back(run, user, to, &mut self.tasks);
-            }
-            self.slots.insert(id, slot);
-            failpoint::reach("adopt.before_pipes");
-            let kept = kept.remove(&id);
-            if (lives || kept.is_some())
-                && let Some(capture) = self.capture(id)
-            {
-                let opened = async move {
-                    capture.await;
-                    // It has its pipes open by their names.
-                    drop(kept);
-                };
-                if lives {
-                    self.tasks.spawn(opened);
-                } else {
-                    unread.spawn(read_out(self.logs.clone(), id, opened));
-                }
-            }
-            if let Some((generation, handle)) = beside {
-                self.end_left_beside(id, generation, handle, now);
-            }
-            self.settle(id);
-            failpoint::reach("adopt.taken");
-            news.extend(first.map(|event| (id, event, asked)));
+            slot.unhealthy = Some(why.clone());
         }
-        self.next_id = self
-            .slots
-            .last_key_value()
-            .map_or(0, |(last, _)| last.0 + 1);
-        // Before it is decided what follows: the next run writes into the same pipes.
-        all_read(unread).await;
-        failpoint::reach("adopt.before_news");
-        for (id, event, asked) in news {
-            self.note_earlier_end(id, &event);
-            self.feed(id, event, asked);
+        slot.unshared = slot.process.unshared.map(|port| Unshared {
+            port,
+            why: slot.process.reason.clone().unwrap_or_default(),
+        });
+        if let Some(end) = channel {
+            slot.lines.listen(end, to.clone(), &mut self.tasks);
         }
-        failpoint::reach("adopt.done");
+        let spec = &slot.process.spec;
+        if lives && spec.ready_within.is_some() {
+            let run = child_env::run_name(&self.home_id, id, slot.process.generation);
+            let user = spec.run_as.map(|user| user.uid);
+            slot.lines.take_notify_back(run, user, to, &mut self.tasks);
+        }
+        self.slots.insert(id, slot);
+        failpoint::reach("adopt.before_pipes");
+        if (lives || kept.is_some())
+            && let Some(capture) = self.capture(id)
+        {
+            let opened = async move {
+                capture.await;
+                // It has its pipes open by their names.
+                drop(kept);
+            };
+            if lives {
+                self.tasks.spawn(opened);
+            } else {
+                unread.spawn(read_out(self.logs.clone(), id, opened));
+            }
+        }
+        if let Some((generation, handle)) = beside {
+            self.end_left_beside(id, generation, handle, Instant::now());
+        }
+        self.settle(id);
+        failpoint::reach("adopt.taken");
+        first.map(|event| (event, asked))
     }
 
     /// A daemon died during a reload. Its journal says which run is the process; the other is ended,

@@ -187,7 +187,9 @@ impl Actor {
         let known: BTreeSet<_> = self
             .slots
             .values()
-            .map(|slot| slot.process.spec.name.clone())
+            .map(|slot| &slot.process)
+            .chain(self.unseen.values().map(|left| &left.process))
+            .map(|process| process.spec.name.clone())
             .collect();
         let mut wait = Wait {
             open: BTreeMap::new(),
@@ -216,6 +218,7 @@ impl Actor {
     /// Adds to the command's list where this process should get, given its next generation.
     pub(super) fn expect(&self, wait: &mut Wait<Reply>, id: PmId, goal: impl Fn(u64) -> Goal) {
         let Some(slot) = self.slots.get(&id) else {
+            wait.outcomes.extend(self.refusal(id));
             return;
         };
         let goal = goal(slot.next_generation());
@@ -321,10 +324,19 @@ impl Actor {
         drop(reply.send(Ok(outcomes)));
     }
 
+    /// What can be said of a process that could not be adopted.
+    fn refusal(&self, id: PmId) -> Option<Outcome> {
+        let left = self.unseen.get(&id)?;
+        let name = left.process.spec.name.clone();
+        Some(Outcome::at_once(id, name, Some(left.why())))
+    }
+
     /// What became of each, at once.
     fn outcomes(&self, ids: &[PmId], error: impl Fn(&Slot) -> Option<String>) -> Vec<Outcome> {
         let one = |&id: &PmId| {
-            let slot = self.slots.get(&id)?;
+            let Some(slot) = self.slots.get(&id) else {
+                return self.refusal(id);
+            };
             let name = slot.process.spec.name.clone();
             let error = error(slot);
             Some(Outcome::at_once(id, name, error))

@@ -122,7 +122,12 @@ impl Actor {
                 Arc::new(process)
             }
         };
-        let processes = self.slots.iter().map(view).collect();
+        let mut processes: Vec<_> = self.slots.iter().map(view).collect();
+        if !self.unseen.is_empty() {
+            let left = self.unseen.values().map(|left| left.process.clone());
+            processes.extend(left.map(Arc::new));
+            processes.sort_by_key(|process| process.id);
+        }
         self.publish.send_replace(Arc::new(Snapshot { processes }));
     }
 }

@@ -100,6 +100,11 @@ impl Actor {
         if let Some(spec) = &spec {
             plan::clash(&self.snapshot(), std::slice::from_ref(spec))?;
         }
+        if let Some(left) = self.unseen.get(&id) {
+            let name = left.process.spec.name.to_string();
+            let why = left.why();
+            return Err(CommandError::Unseen { name, id, why });
+        }
         let same_app = |slot: &&mut Slot| {
             let known = renamed_from
                 .as_ref()

@@ -26,7 +26,7 @@ use crate::logs::{Output, Source};
 
 impl Actor {
     pub(super) fn register(&mut self, spec: Arc<AppSpec>, instance: u32) -> PmId {
-        if self.slots.is_empty() {
+        if self.slots.is_empty() && self.unseen.is_empty() {
             self.next_id = 0;
         }
         let id = PmId(self.next_id);

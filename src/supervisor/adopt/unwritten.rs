@@ -6,6 +6,7 @@
 //! and has no lock any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use super::super::child_env::{self, PROCESS_VARIABLE};
@@ -20,6 +21,8 @@ use crate::ids::PmId;
 pub(super) struct Unwritten {
     /// Of each process the newest that lives, by its root process.
     pub(super) newest: BTreeMap<PmId, (u64, Handle)>,
+    /// Those of which it could not be looked which one that is.
+    pub(super) unclear: BTreeMap<PmId, io::Error>,
     /// The others.
     pub(super) over: Vec<Over>,
 }
@@ -37,7 +40,18 @@ pub(super) struct Over {
 impl Unwritten {
     pub(super) fn is_newest(&self, id: PmId, generation: u64) -> bool {
         let newest = self.newest.get(&id);
-        newest.is_some_and(|(newest, _)| *newest == generation)
+        newest.is_some_and(|(newest, _)| *newest == generation) || self.unclear.contains_key(&id)
+    }
+
+    /// The newest run of a process, for the one who looks after it.
+    ///
+    /// # Errors
+    /// When it could not be looked whether there is one.
+    pub(super) fn take(&mut self, id: PmId) -> io::Result<Option<(u64, Handle)>> {
+        match self.unclear.remove(&id) {
+            Some(why) => Err(why),
+            None => Ok(self.newest.remove(&id)),
+        }
     }
 }
 
@@ -54,9 +68,17 @@ pub(super) fn find(
         };
         for (generation, pids) in runs.into_iter().rev() {
             let name = child_env::run_name(home_id, id, generation);
-            let roots = pids.into_iter().filter_map(|pid| root_of(pid, &name));
+            let roots = pids.into_iter().map(|pid| root_of(pid, &name));
+            let roots: io::Result<Vec<Handle>> = roots.filter_map(Result::transpose).collect();
+            let roots = match roots {
+                Ok(roots) => roots,
+                Err(why) => {
+                    found.unclear.insert(id, why);
+                    break;
+                }
+            };
             // What leads a session of its own within a run is younger than its root.
-            let root = roots.min_by_key(Handle::start_time);
+            let root = roots.into_iter().min_by_key(Handle::start_time);
             let known = root.as_ref().zip(row.identity);
             let is_later = known.is_some_and(|(root, (_, start))| root.start_time() > start);
             if !is_later && !RunLock::of(run_dir, &name).exists() {
@@ -115,7 +137,7 @@ mod tests {
     use super::super::super::journal::{BesideRecord, Record, Wanted};
     use super::super::super::machine::State;
     use super::super::super::proc;
-    use super::super::{Found, carries, find_all};
+    use super::super::{Found, Seen, carries, find_all};
     use super::*;
     use crate::ids::Timestamp;
     use crate::supervisor::testing;
@@ -147,7 +169,7 @@ mod tests {
         let pid = child.id();
         let leads = || proc::stat(pid).is_some_and(|stat| stat.session == pid);
         let sleeps = || proc::command_name(pid).as_deref() == Some("sleep");
-        while !(leads() && sleeps() && carries(pid, name)) {
+        while !(leads() && sleeps() && carries(pid, name).unwrap()) {
             std::thread::yield_now();
         }
         child
@@ -162,7 +184,11 @@ mod tests {
         }
         let home = (home_id, dir.path());
         let (now, today) = (Instant::now(), Timestamp::now());
-        find_all(vec![row], home, &Cgroups::default(), now, today).remove(0)
+        let mut seen = find_all(vec![row], home, &Cgroups::default(), now, today);
+        match seen.remove(0) {
+            Seen::Found(found) => *found,
+            Seen::Unseen(unseen) => panic!("{unseen:?}"),
+        }
     }
 
     #[test]
