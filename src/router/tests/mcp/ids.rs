@@ -41,12 +41,17 @@ async fn ids_are_unique_for_the_service_and_come_back_as_they_were() {
             assert!(upstream.insert(fake.last().json()["id"].to_string()));
         }
     }
-    // What is no id is left for the service to refuse.
+    // Whoever reads it otherwise would see another message.
+    let before = fake.last().body;
     for id in ["null", "{}", "[1]", "true"] {
-        world
+        let reply = world
             .post(&alices, Some(&sessions[0]), &call(id, "echo"))
             .await;
-        assert_eq!(fake.last().body, call(id, "echo"));
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["code"]),
+            (400, &json!(-32600))
+        );
+        assert_eq!(fake.last().body, before);
     }
 }
 

@@ -83,17 +83,23 @@ async fn a_service_sends_its_clients_nowhere_else() {
     }
 }
 
-/// A client of this transport reads no body, so that an error in one is an answer that never comes.
+/// A client of this transport reads no body: an error in one would be an answer that never comes.
 #[tokio::test]
-async fn a_message_that_reaches_nobody_is_refused_with_a_status() {
+async fn what_becomes_of_a_call_is_told_on_its_stream_and_else_by_a_status() {
     let fake = Fake::start().await;
     let (world, path) = world(&fake).await;
     let words = [
         "event: endpoint\ndata: /message?sessionId=own-1\n\n",
         "data: hi\n\n",
     ];
-    let (_stream, address) = address(&world, &fake, &path, &words).await;
+    let (mut stream, address) = address(&world, &fake, &path, &words).await;
     world.publish(fake.spec(), Routable::Down);
     let reply = world.post(&address, None, &call("1", "echo")).await;
-    assert_eq!((reply.status, &*reply.code()), (503, "service_unavailable"));
+    assert_eq!(reply.status, 202, "{reply:?}");
+    let mut read = String::new();
+    read_until(&mut stream, &mut read, "service_unavailable").await;
+    assert!(
+        read.contains("\"id\":1,") && read.contains("-33001"),
+        "{read}"
+    );
 }
