@@ -10,6 +10,7 @@ pub mod secret;
 pub mod ids;
 pub mod home;
 pub mod problem;
+pub mod metrics;
 pub mod sockets;
 pub mod outbound;
 pub mod config;

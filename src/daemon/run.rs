@@ -50,7 +50,7 @@ use crate::logs::aside::Tidier;
 use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
 use crate::problem::{advised, chain};
-use crate::router::{Services, Sessions};
+use crate::router::{Figures, Services, Sessions};
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
 use crate::supervisor::journal::{Journal, JournalError};
@@ -360,7 +360,15 @@ async fn live(
         outbound(true),
         quotas.clone(),
     );
+    let services = Arc::new(Services::default());
+    let sessions = Sessions::new(store.clone(), vault.clone());
+    let figures = Figures {
+        services: services.clone(),
+        refused: Arc::default(),
+        sessions: sessions.clone(),
+    };
     let api = Api::new(Rooms {
+        figures: figures.clone(),
         home: home.clone(),
         is_container: options.is_container(),
         started_at: Timestamp::now(),
@@ -378,20 +386,17 @@ async fn live(
         in_force: in_force.clone(),
         orders,
     });
-    let services = Arc::new(Services::default());
     let publisher = Publisher::new(&supervisor, vault.clone(), services.clone());
-    let sessions = Sessions::new(store.clone(), vault.clone());
-    let follower = Follower::new(services.clone(), vault, (&instances, &users));
+    let follower = Follower::new(services, vault, (&instances, &users));
     let gate = Gate::default();
     let front = Front::open(
         Parts {
-            services,
+            figures,
             instances: instances.clone(),
             users: users.clone(),
             limits: quotas.clone(),
             audit: audit.clone(),
             oauth: oauth.clone(),
-            sessions: sessions.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,

@@ -26,6 +26,7 @@ use super::mcp::Sessions;
 use super::origin::Names;
 use super::proxies::Proxies;
 use super::proxy_protocol::{self, BadHeader, Said};
+use super::refused::Refused;
 use super::service::Service;
 use super::tables::Services;
 use crate::audit::Audit;
@@ -93,6 +94,8 @@ pub struct RouterRooms {
     pub oauth: OAuth,
     /// Sessions of clients of MCP.
     pub sessions: Sessions,
+    /// Counts refusals.
+    pub refused: Arc<Refused>,
 }
 
 /// Handle to the router. Cheap to clone.
@@ -110,6 +113,7 @@ impl Router {
             audit,
             oauth,
             sessions,
+            refused,
         } = rooms;
         Self(Arc::new(Service {
             config,
@@ -120,6 +124,7 @@ impl Router {
             audit,
             oauth,
             sessions,
+            refused,
             api,
             flight: Flight::new(),
             complained: AtomicBool::new(false),

@@ -23,9 +23,10 @@ use super::pass::Pass;
 use super::path::{self, Route, Target};
 use super::proxies::Scheme;
 use super::refusal::Refusal;
+use super::refused::Refused;
 use super::resource::{self, Fault};
 use super::serve::RouterConfig;
-use super::stream::{self, Body, Cut, Fate, RequestBody};
+use super::stream::{self, Body, Cut, Fate, Place, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
@@ -34,6 +35,7 @@ use crate::config::spec::Protocol;
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::limits::{Admitted, Limits, Seat, Slot};
+use crate::metrics::ServiceCounts;
 use crate::oauth::OAuth;
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
@@ -51,6 +53,7 @@ pub(super) struct Service {
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
     pub(super) sessions: Sessions,
+    pub(super) refused: Arc<Refused>,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     /// A proxy that does not introduce its connections has been told of.
@@ -106,6 +109,7 @@ impl Service {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
+                self.refused.count(refusal.code());
                 if refusal.is_audited() {
                     let visit = visit(peer, &id);
                     self.audit
@@ -149,6 +153,8 @@ impl Service {
                 let visit = visit(peer, id);
                 let found = self.find(&target, request.headers(), visit).await?;
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
+                let counts = Arc::clone(&found.service.counts);
+                let going = counts.request();
                 let ready = self.admission(request, &found, &target).await;
                 let answered = match ready {
                     Ok((request, admitted)) => {
@@ -157,8 +163,8 @@ impl Service {
                     }
                     Err(refusal) => Err(refusal),
                 };
-                count(&tally, &answered, arrived.elapsed());
-                answered
+                count(&tally, &counts, &answered, arrived.elapsed());
+                answered.map(|response| response.map(|body| body.going(going)))
             }
         }
     }
@@ -408,7 +414,10 @@ impl Service {
                 &mut response,
                 instance.clone().for_stream(),
                 errand.meter.clone(),
-                errand.slot,
+                Place {
+                    _slot: errand.slot,
+                    _going: service.counts.stream(),
+                },
                 &self.flight,
             );
             let (parts, _) = response.into_parts();
@@ -427,7 +436,7 @@ impl Service {
                 errand.instance
             };
             let end = stream::end(&instance, &self.flight, is_push);
-            Body::event_stream(inner, lease, instance, errand.meter, end, slot)
+            Body::event_stream(inner, lease, instance, errand.meter, end, Some(slot))
         } else {
             Body::answer(inner, lease, errand.instance, errand.meter)
         };
@@ -441,14 +450,18 @@ impl Service {
         seat: Option<&Arc<Seat>>,
         slot: Option<Slot>,
         is_safe: bool,
-    ) -> Result<Option<Slot>, Refusal> {
-        match seat {
+    ) -> Result<Place, Refusal> {
+        let slot = match seat {
             Some(seat) if slot.is_none() => {
                 let opened = self.limits.open_stream(&service.spec, seat, is_safe);
-                opened.map(Some).map_err(Refusal::RateLimited)
+                Some(opened.map_err(Refusal::RateLimited)?)
             }
-            _ => Ok(slot),
-        }
+            _ => slot,
+        };
+        Ok(Place {
+            _slot: slot,
+            _going: service.counts.stream(),
+        })
     }
 
     /// Sends a request to its service as soon as that is there. One that nothing was written of,
@@ -546,12 +559,19 @@ impl Service {
 
 /// What a request counts as: one that its service answered, whatever it said; or one that failed. What
 /// the router refuses for the client's sake (no right, too many, too large) counts as nothing.
-fn count(tally: &Arc<Tally>, answered: &Result<Response<Body>, Refusal>, took: Duration) {
-    match answered {
-        Ok(response) => tally.answered(took, response.status().is_server_error()),
-        Err(refusal) if refusal.is_failure() => tally.answered(took, true),
-        Err(_) => {}
-    }
+fn count(
+    tally: &Arc<Tally>,
+    counts: &ServiceCounts,
+    answered: &Result<Response<Body>, Refusal>,
+    took: Duration,
+) {
+    let is_failure = match answered {
+        Ok(response) => response.status().is_server_error(),
+        Err(refusal) if refusal.is_failure() => true,
+        Err(_) => return,
+    };
+    tally.answered(took, is_failure);
+    counts.answered(took, is_failure);
 }
 
 /// The request, as it is told of.

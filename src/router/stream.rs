@@ -29,6 +29,7 @@ use super::pass::Pass;
 use super::upgrade;
 use super::upstream::Lease;
 use crate::limits::Slot;
+use crate::metrics::Going;
 
 /// A client may pause so long within its body.
 const REQUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -205,9 +206,19 @@ fn length(words: Option<&Bytes>) -> u64 {
     words.map_or(0, |words| words.len() as u64)
 }
 
+/// What an open stream takes up, as long as this is kept.
+pub(super) struct Place {
+    /// Where streams are limited.
+    pub(super) _slot: Option<Slot>,
+    /// Where they are counted.
+    pub(super) _going: Going,
+}
+
 /// What a client is answered.
 pub(super) struct Body {
     source: Source,
+    /// The same, as its service's numbers have it.
+    _going: Option<Going>,
     /// Its request is under way until this is dropped.
     _busy: Option<Busy>,
 }
@@ -235,7 +246,7 @@ pub(super) struct Answer {
     silence: Option<Silence>,
     end: Option<End>,
     /// The stream is open as long as this.
-    slot: Option<Slot>,
+    slot: Option<Place>,
 }
 
 /// Ends a stream from outside: cleanly with `Ok`, with a reset otherwise.
@@ -276,6 +287,7 @@ impl Body {
     fn of(source: Source) -> Self {
         Self {
             source,
+            _going: None,
             _busy: None,
         }
     }
@@ -284,6 +296,14 @@ impl Body {
     pub(super) fn counted(self, busy: Busy) -> Self {
         Self {
             _busy: Some(busy),
+            ..self
+        }
+    }
+
+    /// It counts as a request of its service until it has ended.
+    pub(super) fn going(self, going: Going) -> Self {
+        Self {
+            _going: Some(going),
             ..self
         }
     }
@@ -325,7 +345,7 @@ impl Body {
         instance: Pass,
         meter: Meter,
         end: End,
-        slot: Option<Slot>,
+        slot: Option<Place>,
     ) -> Self {
         Self::whole(Answer::endless(inner, lease, instance, meter, end, slot))
     }
@@ -352,7 +372,7 @@ impl Answer {
         instance: Pass,
         meter: Meter,
         end: End,
-        slot: Option<Slot>,
+        slot: Option<Place>,
     ) -> Self {
         Self {
             inner,

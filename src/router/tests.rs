@@ -287,6 +287,7 @@ impl World {
             audit: audit.clone(),
             oauth,
             sessions,
+            refused: Arc::default(),
         };
         let router = Router::new(config, rooms, api);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

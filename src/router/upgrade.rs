@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::counted::{Counted, Meter};
 use super::drain::{Flight, Phase, reached};
 use super::pass::Pass;
-use crate::limits::Slot;
+use super::stream::Place;
 
 /// How long one half of a WebSocket may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
@@ -57,13 +57,13 @@ pub(super) fn join(
     answer: &mut Response<Incoming>,
     instance: Pass,
     meter: Meter,
-    slot: Option<Slot>,
+    place: Place,
     flight: &Flight,
 ) {
     let service = hyper::upgrade::on(answer);
     let draining = reached(flight.phase(), Phase::Draining);
     tokio::spawn(async move {
-        let _slot = slot;
+        let _place = place;
         let pipe = async {
             let (client, service) = tokio::try_join!(client, service)?;
             let (from_client, to_client) = tokio::io::split(TokioIo::new(client));

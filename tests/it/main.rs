@@ -35,6 +35,7 @@ mod routing;
 mod streaming;
 mod trees;
 mod limits;
+mod metrics;
 mod lock_descriptor;
 mod cgroups;
 mod mcp_clients;

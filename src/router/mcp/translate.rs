@@ -524,6 +524,7 @@ impl Translator {
         let mut changes = Changes::new();
         let at = |span: &Span| &text[span.clone()];
         let foreign = || {
+            self.sessions.foreign_answer();
             let (instance, service) = (&self.instance.public, &self.instance.service);
             tracing::warn!(%instance, %service, "the service has answered the wrong client; nobody is shown that");
         };
