@@ -18,6 +18,7 @@ pub mod pm2;
 pub mod store;
 pub mod vault;
 pub mod logs;
+pub mod access_log;
 // ── engine ──
 pub mod supervisor;
 pub mod health;

@@ -167,6 +167,7 @@ async fn run(
             oauth: parts.oauth.clone(),
             sessions: parts.figures.sessions.clone(),
             refused: parts.figures.refused.clone(),
+            access_log: parts.figures.access_log.clone(),
         };
         let router = Router::new(
             RouterConfig {

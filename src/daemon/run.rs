@@ -33,6 +33,7 @@ use super::retention;
 use super::settings::{self, Contradiction};
 use super::signals::Signals;
 use super::sources;
+use crate::access_log::AccessLog;
 use crate::api::state::{InForce, Rooms};
 use crate::api::{Api, Door, Gate, routes};
 use crate::audit::{Audit, By, words};
@@ -362,10 +363,13 @@ async fn live(
     );
     let services = Arc::new(Services::default());
     let sessions = Sessions::new(store.clone(), vault.clone());
+    let access_log = AccessLog::new(home.access_log());
+    access_log.apply(chosen.access_log, rules.clone());
     let figures = Figures {
         services: services.clone(),
         refused: Arc::default(),
         sessions: sessions.clone(),
+        access_log: access_log.clone(),
     };
     let api = Api::new(Rooms {
         figures: figures.clone(),
@@ -505,6 +509,7 @@ async fn live(
             store: &store,
             sources,
             rules,
+            access_log: &access_log,
             inbox,
             signals,
             reopen_asked,
@@ -531,6 +536,7 @@ async fn live(
                 () = leave => {}
                 never = life::answer_late(inbox, &given) => match never {},
             }
+            access_log.close().await;
             oauth.close().await;
             ledger.close().await;
             audit.close().await;
@@ -569,6 +575,7 @@ async fn live(
         reason,
     )
     .await;
+    access_log.close().await;
     keeping.finish().await;
     if let Some(done) = done {
         let _ = done.send(Ok(()));

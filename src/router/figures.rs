@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::mcp::Sessions;
 use super::refused::Refused;
 use super::tables::{ServiceEntry, Services};
+use crate::access_log::AccessLog;
 use crate::metrics::{Kind, Page, ServiceCounts};
 
 /// Where the numbers lie. Cheap to clone.
@@ -17,6 +18,8 @@ pub struct Figures {
     pub refused: Arc<Refused>,
     /// Those of sessions.
     pub sessions: Sessions,
+    /// Where requests are told of.
+    pub access_log: AccessLog,
 }
 
 /// A number that each service has.
@@ -130,5 +133,9 @@ impl Figures {
         let help = "Answers of services for another client than the one they were sent to; nobody was shown them.";
         page.family("mcpm_mcp_foreign_answers_total", Kind::Counter, help)
             .number(&[], self.sessions.foreign_answers());
+        let help =
+            "Lines that the access log has lost: the disk is full, or slower than the requests.";
+        page.family("mcpm_access_log_lost_lines_total", Kind::Counter, help)
+            .number(&[], self.access_log.dropped());
     }
 }

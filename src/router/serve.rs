@@ -29,6 +29,7 @@ use super::proxy_protocol::{self, BadHeader, Said};
 use super::refused::Refused;
 use super::service::Service;
 use super::tables::Services;
+use crate::access_log::AccessLog;
 use crate::audit::Audit;
 use crate::instances::Instances;
 use crate::limits::Limits;
@@ -96,6 +97,8 @@ pub struct RouterRooms {
     pub sessions: Sessions,
     /// Counts refusals.
     pub refused: Arc<Refused>,
+    /// Hears of each request.
+    pub access_log: AccessLog,
 }
 
 /// Handle to the router. Cheap to clone.
@@ -114,6 +117,7 @@ impl Router {
             oauth,
             sessions,
             refused,
+            access_log,
         } = rooms;
         Self(Arc::new(Service {
             config,
@@ -125,6 +129,7 @@ impl Router {
             oauth,
             sessions,
             refused,
+            access_log,
             api,
             flight: Flight::new(),
             complained: AtomicBool::new(false),

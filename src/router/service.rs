@@ -30,6 +30,7 @@ use super::stream::{self, Body, Cut, Fate, Place, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
+use crate::access_log::{AccessLog, Record};
 use crate::audit::{Audit, By, Visit, words};
 use crate::config::spec::Protocol;
 use crate::ids::Timestamp;
@@ -54,6 +55,7 @@ pub(super) struct Service {
     pub(super) oauth: OAuth,
     pub(super) sessions: Sessions,
     pub(super) refused: Arc<Refused>,
+    pub(super) access_log: AccessLog,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     /// A proxy that does not introduce its connections has been told of.
@@ -88,6 +90,8 @@ pub(super) struct Found {
     pub(super) service: Arc<ServiceEntry>,
     /// Where the request counts.
     tally: Arc<Tally>,
+    /// Where it is told of.
+    record: Option<Arc<Record>>,
 }
 
 impl Service {
@@ -105,11 +109,16 @@ impl Service {
             request.extensions_mut().insert(scheme);
         }
         let peer = client.address;
-        let mut response = match self.route(request, &id, peer).await {
+        let record = self.access_log.begin(&id, peer, request.method());
+        let routed = self.route(request, &id, peer, record.as_ref()).await;
+        let mut response = match routed {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
                 self.refused.count(refusal.code());
+                if let Some(record) = &record {
+                    record.refused(refusal.code());
+                }
                 if refusal.is_audited() {
                     let visit = visit(peer, &id);
                     self.audit
@@ -121,7 +130,13 @@ impl Service {
         if names.has_pages() {
             cors::expose(response.headers_mut(), page);
         }
-        response
+        match record {
+            Some(record) => {
+                record.answered(response.status().as_u16());
+                response.map(|body| body.told(record))
+            }
+            None => response,
+        }
     }
 
     async fn route(
@@ -129,6 +144,7 @@ impl Service {
         request: Request<Incoming>,
         id: &HeaderValue,
         peer: IpAddr,
+        record: Option<&Arc<Record>>,
     ) -> Result<Response<Body>, Refusal> {
         self.config
             .names
@@ -146,12 +162,22 @@ impl Service {
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
-            Route::Own => Ok(self.api(request, id, peer).await),
+            Route::Own => {
+                if let Some(record) = record {
+                    record.is_own(uri.path());
+                }
+                Ok(self.api(request, id, peer).await)
+            }
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Metadata(target) => self.metadata(request.method(), &target, id),
             Route::Instance(target) => {
                 let visit = visit(peer, id);
-                let found = self.find(&target, request.headers(), visit).await?;
+                let mut found = self.find(&target, request.headers(), visit).await?;
+                if let Some(record) = record {
+                    let (public, service) = (&found.instance.public, &found.instance.service);
+                    record.found(public, service, target.rest, target.id);
+                    found.record = Some(Arc::clone(record));
+                }
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
                 let counts = Arc::clone(&found.service.counts);
                 let going = counts.request();
@@ -233,6 +259,7 @@ impl Service {
                         instance: Pass::new(instance, token),
                         service,
                         tally,
+                        record: None,
                     });
                 }
                 Access::Token { shown: false } => {
@@ -328,12 +355,14 @@ impl Service {
             instance,
             service,
             tally,
+            record,
         } = found;
         let (seat, slot) = match admitted {
             Some(Admitted { seat, slot }) => (Some(seat), slot),
             None => (None, None),
         };
-        let meter = Meter::new(tally, seat.clone().map(|seat| (self.limits.clone(), seat)));
+        let limited = seat.clone().map(|seat| (self.limits.clone(), seat));
+        let meter = Meter::new(tally, limited, record);
         if instance.touch(Timestamp::now()) {
             self.audit.first_use(&instance, visit(peer, id));
         }

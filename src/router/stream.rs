@@ -28,6 +28,7 @@ use super::headers;
 use super::pass::Pass;
 use super::upgrade;
 use super::upstream::Lease;
+use crate::access_log::Record;
 use crate::limits::Slot;
 use crate::metrics::Going;
 
@@ -219,6 +220,8 @@ pub(super) struct Body {
     source: Source,
     /// The same, as its service's numbers have it.
     _going: Option<Going>,
+    /// Where it is told of.
+    record: Option<Arc<Record>>,
     /// Its request is under way until this is dropped.
     _busy: Option<Busy>,
 }
@@ -288,6 +291,7 @@ impl Body {
         Self {
             source,
             _going: None,
+            record: None,
             _busy: None,
         }
     }
@@ -304,6 +308,14 @@ impl Body {
     pub(super) fn going(self, going: Going) -> Self {
         Self {
             _going: Some(going),
+            ..self
+        }
+    }
+
+    /// It is told of when it has ended.
+    pub(super) fn told(self, record: Arc<Record>) -> Self {
+        Self {
+            record: Some(record),
             ..self
         }
     }
@@ -474,7 +486,7 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.source {
+        let frame = match &mut self.source {
             Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Source::Service(answer) => answer.poll(cx),
@@ -482,7 +494,11 @@ impl HttpBody for Body {
                 let next = ready!(events.as_mut().poll_next(cx));
                 Poll::Ready(next.map(|words| words.map(Frame::data)))
             }
+        };
+        if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (&self.record, &frame) {
+            record.sent(length(frame.data_ref()));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -69,7 +69,7 @@ pub(super) fn join(
             let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
             let (from_service, to_service) = tokio::io::split(TokioIo::new(service));
             let from_client = Counted::new(from_client, meter.clone(), Meter::received);
-            let from_service = Counted::new(from_service, meter, Meter::sent);
+            let from_service = Counted::new(from_service, meter, Meter::piped);
             let mut up = std::pin::pin!(pass(from_client, to_service));
             let mut down = std::pin::pin!(pass(from_service, to_client));
             // When one side has said all, the other has a moment for its last words.

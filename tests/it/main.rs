@@ -50,6 +50,7 @@ mod health;
 mod log_formats;
 mod log_rotation;
 mod logs;
+mod access_log;
 mod adoption;
 mod full_disks;
 mod descriptor_store;

@@ -63,6 +63,9 @@ impl Service {
             Cut::Revoked => self.over(&errand.instance, &errand.target),
         })?;
         let heard = translate::hear(&text)?;
+        if let (Some(record), Some(method)) = (errand.meter.record(), heard.method()) {
+            record.calls(method);
+        }
         let call = heard.call(&text);
         // Its clients read no body: an error in one would be an answer that never comes.
         let is_older = !parts.headers.contains_key(SESSION_ID)
