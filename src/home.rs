@@ -176,6 +176,11 @@ impl Home {
         self.0.join("logs")
     }
 
+    /// A line for each request, where that is wanted.
+    pub fn access_log(&self) -> PathBuf {
+        self.logs_dir().join("access.log")
+    }
+
     /// `NAME-ID.pid` of the apps.
     pub fn pids_dir(&self) -> PathBuf {
         self.0.join("pids")

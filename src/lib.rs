@@ -10,6 +10,7 @@ pub mod secret;
 pub mod ids;
 pub mod home;
 pub mod problem;
+pub mod metrics;
 pub mod sockets;
 pub mod outbound;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod pm2;
 pub mod store;
 pub mod vault;
 pub mod logs;
+pub mod access_log;
 // ── engine ──
 pub mod supervisor;
 pub mod health;

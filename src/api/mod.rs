@@ -25,6 +25,7 @@ mod versions;
 mod objects;
 mod unread;
 pub mod limits;
+mod metrics;
 pub mod users;
 pub mod keys;
 pub mod tokens;

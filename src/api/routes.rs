@@ -10,8 +10,9 @@ use super::door::{self, Door, Known, Reply};
 use super::gate::{self, Gate};
 use super::state::Api;
 use super::{
-    audit, daemon, ends, exits, import, instance_changes, instances, keys, limits, logs, oauth,
-    openapi, process_orders, process_table, processes, saved, services, tokens, usage, users,
+    audit, daemon, ends, exits, import, instance_changes, instances, keys, limits, logs, metrics,
+    oauth, openapi, process_orders, process_table, processes, saved, services, tokens, usage,
+    users,
 };
 
 /// The document's frame; paths and types come from the routes.
@@ -25,6 +26,7 @@ struct Frame;
 fn table() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Frame::openapi())
         .routes(routes!(daemon::health))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(services::list))
         .routes(routes!(services::get))
         .routes(routes!(services::authenticate))
@@ -130,6 +132,7 @@ mod tests {
         let document = serde_json::to_value(whole()).unwrap();
         for path in [
             "/health",
+            "/metrics",
             "/api/v1/services/{service}/authenticate",
             "/api/v1/services/{service}/oauth/start",
             "/api/v1/oauth/callback",

@@ -20,6 +20,7 @@ use crate::instances::{Checker, Instances};
 use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::oauth::OAuth;
+use crate::router::Figures;
 use crate::supervisor::usage::Sampler;
 use crate::supervisor::{Process, Supervisor};
 use crate::usage::Ledger;
@@ -56,6 +57,8 @@ pub struct Rooms {
     pub ledger: Ledger,
     /// What was done by whom.
     pub audit: Audit,
+    /// What the router has counted.
+    pub figures: Figures,
     /// Tokens of external providers.
     pub oauth: OAuth,
     /// Whether a credential is right.

@@ -9,7 +9,7 @@ use super::identity;
 use super::keys::{AUDIT, DAEMON};
 use super::network::Network;
 use super::retention;
-use super::settings::{Settings, TrustedHeader};
+use super::settings::{AccessLogForm, Settings, TrustedHeader};
 use super::syntax::{Entry, Place};
 use super::{limits, logs};
 
@@ -34,6 +34,7 @@ pub(crate) fn read(entries: &[Entry], at: Place, report: &mut Report) -> Setting
         retention: retention::read(&fields, report),
         identity_provider: identity::read(fields.raw("identity_provider"), report),
         cors: cors::read(fields.raw("cors"), report),
+        access_log: fields.text("access_log").and_then(AccessLogForm::parse),
         limits: limits::read(fields.raw("limits"), report),
         trusted_proxies: trusted_proxies(&fields, report),
         trusted_header: fields.text("trusted_header").and_then(TrustedHeader::parse),

@@ -40,6 +40,9 @@ pub struct Settings {
     /// Origins of other pages that may call. Default none.
     #[serde(default)]
     pub cors: Option<Vec<String>>,
+    /// Whether requests are logged, and how. Default `off`.
+    #[serde(default)]
+    pub access_log: Option<AccessLogForm>,
     /// How much may pass. Default: no limits.
     #[serde(default)]
     pub limits: Option<LimitsSpec>,
@@ -82,6 +85,45 @@ impl fmt::Display for TrustedHeader {
             Self::XForwardedFor => "x-forwarded-for",
             Self::Forwarded => "forwarded",
         })
+    }
+}
+
+/// How requests are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogForm {
+    /// Not at all.
+    #[default]
+    Off,
+    /// In columns.
+    Text,
+    /// An object each.
+    Json,
+}
+
+impl AccessLogForm {
+    /// As files say it.
+    pub(crate) const WORDS: &'static [&'static str] = &["off", "text", "json"];
+
+    /// The form of this word.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        [Self::Off, Self::Text, Self::Json]
+            .into_iter()
+            .find(|form| form.as_str() == word)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl fmt::Display for AccessLogForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

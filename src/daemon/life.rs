@@ -25,6 +25,7 @@ use super::run::DaemonOptions;
 use super::settings::{Retention, Sources};
 use super::signals::Signals;
 use super::sources::{self, Asked, Block};
+use crate::access_log::AccessLog;
 use crate::api::Gate;
 use crate::api::daemon::Updated;
 use crate::api::state::{DaemonOrder, Done, NotDone};
@@ -81,6 +82,7 @@ pub(super) struct Life<'a> {
     pub(super) store: &'a StoreHandle,
     pub(super) sources: Sources,
     pub(super) rules: Rules,
+    pub(super) access_log: &'a AccessLog,
     pub(super) inbox: mpsc::Receiver<DaemonOrder>,
     pub(super) signals: Signals,
     pub(super) reopen_asked: Signal,
@@ -253,6 +255,7 @@ impl Life<'_> {
         if let Ok(Some(chosen)) = &applied {
             self.audit.set_webhook(chosen.webhook());
             self.quotas.apply(&chosen.limits);
+            self.access_log.apply(chosen.access_log, self.rules.clone());
         }
         let _ = done.send(applied.map(drop).map_err(NotDone::Why));
     }

@@ -21,7 +21,7 @@ use crate::ids::Port;
 use crate::instances::Instances;
 use crate::limits::Limits;
 use crate::oauth::OAuth;
-use crate::router::{Names, Proxies, Router, RouterConfig, RouterRooms, Services, Sessions};
+use crate::router::{Figures, Names, Proxies, Router, RouterConfig, RouterRooms};
 use crate::sockets;
 use crate::users::Users;
 
@@ -39,13 +39,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the router is made of.
 pub(super) struct Parts {
-    pub(super) services: Arc<Services>,
     pub(super) instances: Instances,
     pub(super) users: Users,
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
-    pub(super) sessions: Sessions,
+    pub(super) figures: Figures,
     pub(super) api: axum::Router,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     /// What an operator should act on, whatever the address.
@@ -160,13 +159,15 @@ async fn run(
             continue;
         };
         let rooms = RouterRooms {
-            services: parts.services.clone(),
+            services: parts.figures.services.clone(),
             instances: parts.instances.clone(),
             users: parts.users.clone(),
             limits: parts.limits.clone(),
             audit: parts.audit.clone(),
             oauth: parts.oauth.clone(),
-            sessions: parts.sessions.clone(),
+            sessions: parts.figures.sessions.clone(),
+            refused: parts.figures.refused.clone(),
+            access_log: parts.figures.access_log.clone(),
         };
         let router = Router::new(
             RouterConfig {

@@ -32,6 +32,7 @@ use super::retention;
 use super::settings::{self, Contradiction};
 use super::signals::Signals;
 use super::sources;
+use crate::access_log::AccessLog;
 use crate::api::state::{InForce, Rooms};
 use crate::api::{Api, Door, Gate, routes};
 use crate::audit::{Audit, By, words};
@@ -49,7 +50,7 @@ use crate::logs::aside::Tidier;
 use crate::oauth::OAuth;
 use crate::outbound::{Outbound, Policy};
 use crate::problem::{advised, chain};
-use crate::router::{Services, Sessions};
+use crate::router::{Figures, Services, Sessions};
 use crate::store::{OpenError, Sqlite, StoreError, StoreHandle};
 use crate::supervisor::dump::Read;
 use crate::supervisor::journal::{Journal, JournalError};
@@ -359,7 +360,18 @@ async fn live(
         outbound(true),
         quotas.clone(),
     );
+    let services = Arc::new(Services::default());
+    let sessions = Sessions::new(store.clone(), vault.clone());
+    let access_log = AccessLog::new(home.access_log());
+    access_log.apply(chosen.access_log, rules.clone());
+    let figures = Figures {
+        services: services.clone(),
+        refused: Arc::default(),
+        sessions: sessions.clone(),
+        access_log: access_log.clone(),
+    };
     let api = Api::new(Rooms {
+        figures: figures.clone(),
         home: home.clone(),
         is_container: options.is_container(),
         started_at: Timestamp::now(),
@@ -377,20 +389,17 @@ async fn live(
         in_force: in_force.clone(),
         orders,
     });
-    let services = Arc::new(Services::default());
     let publisher = Publisher::new(&supervisor, vault.clone(), services.clone());
-    let sessions = Sessions::new(store.clone(), vault.clone());
-    let follower = Follower::new(services.clone(), vault, (&instances, &users));
+    let follower = Follower::new(services, vault, (&instances, &users));
     let gate = Gate::default();
     let front = Front::open(
         Parts {
-            services,
+            figures,
             instances: instances.clone(),
             users: users.clone(),
             limits: quotas.clone(),
             audit: audit.clone(),
             oauth: oauth.clone(),
-            sessions: sessions.clone(),
             api: routes::service(api.clone(), Door::Tcp, gate.clone()),
             in_force,
             warnings,
@@ -499,6 +508,7 @@ async fn live(
             store: &store,
             sources,
             rules,
+            access_log: &access_log,
             inbox,
             signals,
             reopen_asked,
@@ -525,6 +535,7 @@ async fn live(
                 () = leave => {}
                 never = life::answer_late(inbox, &given) => match never {},
             }
+            access_log.close().await;
             oauth.close().await;
             ledger.close().await;
             audit.close().await;
@@ -563,6 +574,7 @@ async fn live(
         reason,
     )
     .await;
+    access_log.close().await;
     keeping.finish().await;
     if let Some(done) = done {
         let _ = done.send(Ok(()));

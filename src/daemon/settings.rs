@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::daemon::Setting;
 use crate::config::identity::ProviderSpec;
 use crate::config::limits::LimitsSpec;
+use crate::config::settings::AccessLogForm;
 use crate::config::spec::RotateSpec;
 use crate::config::{Network, RetentionSpec, Settings, TrustedHeader, daemon_settings, units};
 use crate::logs::rotate::Policy;
@@ -77,7 +78,8 @@ pub(super) struct Chosen {
     pub(super) trusted_proxies: Vec<Network>,
     pub(super) trusted_header: TrustedHeader,
     pub(super) proxy_protocol: bool,
-    origins: [String; 13],
+    pub(super) access_log: AccessLogForm,
+    origins: [String; 14],
 }
 
 /// Days that books are kept; 0 is for ever.
@@ -154,6 +156,7 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
     let (proxy_protocol, m) = pick(sources, "proxy_protocol", |settings| {
         settings.proxy_protocol
     })?;
+    let (access_log, n) = pick(sources, "access_log", |settings| settings.access_log)?;
     Ok(Chosen {
         listen: listen.unwrap_or(LISTEN),
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
@@ -168,7 +171,8 @@ pub(super) fn choose(sources: &Sources) -> Result<Chosen, Contradiction> {
         trusted_proxies: trusted_proxies.map_or_else(Vec::new, |listed| listed.0),
         trusted_header: trusted_header.unwrap_or_default(),
         proxy_protocol: proxy_protocol.unwrap_or(false),
-        origins: [a, b, c, d, e, f, g, h, i, j, k, l, m],
+        access_log: access_log.unwrap_or_default(),
+        origins: [a, b, c, d, e, f, g, h, i, j, k, l, m, n],
     })
 }
 
@@ -323,7 +327,7 @@ impl Chosen {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    fn values(&self) -> [(&'static str, String); 13] {
+    fn values(&self) -> [(&'static str, String); 14] {
         [
             ("listen", self.listen.to_string()),
             ("public_url", self.public_url.clone().unwrap_or_default()),
@@ -344,6 +348,7 @@ impl Chosen {
             ("trusted_proxies", listed(&self.trusted_proxies)),
             ("trusted_header", self.trusted_header.to_string()),
             ("proxy_protocol", self.proxy_protocol.to_string()),
+            ("access_log", self.access_log.to_string()),
         ]
     }
 

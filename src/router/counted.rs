@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::access_log::Record;
 use crate::instances::Tally;
 use crate::limits::{Limits, Seat};
 
@@ -16,20 +17,46 @@ pub(super) struct Meter {
     tally: Arc<Tally>,
     /// `None` where nothing limits it.
     seat: Option<(Limits, Arc<Seat>)>,
+    /// `None` where nobody logs it.
+    record: Option<Arc<Record>>,
 }
 
 impl Meter {
-    pub(super) fn new(tally: Arc<Tally>, seat: Option<(Limits, Arc<Seat>)>) -> Self {
-        Self { tally, seat }
+    pub(super) fn new(
+        tally: Arc<Tally>,
+        seat: Option<(Limits, Arc<Seat>)>,
+        record: Option<Arc<Record>>,
+    ) -> Self {
+        Self {
+            tally,
+            seat,
+            record,
+        }
+    }
+
+    /// Where the request is told of.
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.record.as_deref()
     }
 
     /// Bytes have come from the client.
     pub(super) fn received(&self, bytes: u64) {
+        if let Some(record) = &self.record {
+            record.received(bytes);
+        }
         self.tally.received(bytes);
         self.pass(bytes);
     }
 
-    /// Bytes went to the client.
+    /// Bytes went to the client through no body.
+    pub(super) fn piped(&self, bytes: u64) {
+        if let Some(record) = &self.record {
+            record.sent(bytes);
+        }
+        self.sent(bytes);
+    }
+
+    /// Bytes of a service's answer went on; the client's body tells the record what it gets.
     pub(super) fn sent(&self, bytes: u64) {
         self.tally.sent(bytes);
         self.pass(bytes);
@@ -94,7 +121,7 @@ mod tests {
         let service = ServiceType::parse("demo").unwrap();
         let tally = tallies.tally(&user, &service);
         let bytes = [7u8; 1000];
-        let mut side = Counted::new(&bytes[..], Meter::new(tally, None), Meter::sent);
+        let mut side = Counted::new(&bytes[..], Meter::new(tally, None, None), Meter::sent);
         let mut read = [0; 300];
         while side.read(&mut read).await.unwrap() > 0 {}
         let mut found = 0;

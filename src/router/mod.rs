@@ -31,6 +31,7 @@ mod tokens;
 pub mod headers;
 mod rpc;
 mod refusal;
+mod refused;
 mod upstream;
 mod tables;
 mod drain;
@@ -43,11 +44,14 @@ mod service;
 mod admission;
 pub mod mcp;
 mod serve;
+mod figures;
 #[cfg(test)]
 mod tests;
 
+pub use figures::Figures;
 pub use mcp::Sessions;
 pub use origin::Names;
 pub use proxies::Proxies;
+pub use refused::Refused;
 pub use serve::{Router, RouterConfig, RouterRooms};
 pub use tables::{Routable, Run, ServiceEntry, ServiceTable, Services};

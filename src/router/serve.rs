@@ -26,8 +26,10 @@ use super::mcp::Sessions;
 use super::origin::Names;
 use super::proxies::Proxies;
 use super::proxy_protocol::{self, BadHeader, Said};
+use super::refused::Refused;
 use super::service::Service;
 use super::tables::Services;
+use crate::access_log::AccessLog;
 use crate::audit::Audit;
 use crate::instances::Instances;
 use crate::limits::Limits;
@@ -93,6 +95,10 @@ pub struct RouterRooms {
     pub oauth: OAuth,
     /// Sessions of clients of MCP.
     pub sessions: Sessions,
+    /// Counts refusals.
+    pub refused: Arc<Refused>,
+    /// Hears of each request.
+    pub access_log: AccessLog,
 }
 
 /// Handle to the router. Cheap to clone.
@@ -110,6 +116,8 @@ impl Router {
             audit,
             oauth,
             sessions,
+            refused,
+            access_log,
         } = rooms;
         Self(Arc::new(Service {
             config,
@@ -120,6 +128,8 @@ impl Router {
             audit,
             oauth,
             sessions,
+            refused,
+            access_log,
             api,
             flight: Flight::new(),
             complained: AtomicBool::new(false),

@@ -23,17 +23,20 @@ use super::pass::Pass;
 use super::path::{self, Route, Target};
 use super::proxies::Scheme;
 use super::refusal::Refusal;
+use super::refused::Refused;
 use super::resource::{self, Fault};
 use super::serve::RouterConfig;
-use super::stream::{self, Body, Cut, Fate, RequestBody};
+use super::stream::{self, Body, Cut, Fate, Place, RequestBody};
 use super::tables::{ServiceEntry, Services};
 use super::upgrade;
 use super::upstream::{Lease, SendError};
+use crate::access_log::{AccessLog, Record};
 use crate::audit::{Audit, By, Visit, words};
 use crate::config::spec::Protocol;
 use crate::ids::Timestamp;
 use crate::instances::{InstanceEntry, Instances, Tally};
 use crate::limits::{Admitted, Limits, Seat, Slot};
+use crate::metrics::ServiceCounts;
 use crate::oauth::OAuth;
 use crate::problem;
 use crate::users::{AuthError, Caller, LiveToken, Peer, Users, bearer};
@@ -51,6 +54,8 @@ pub(super) struct Service {
     pub(super) audit: Audit,
     pub(super) oauth: OAuth,
     pub(super) sessions: Sessions,
+    pub(super) refused: Arc<Refused>,
+    pub(super) access_log: AccessLog,
     pub(super) api: axum::Router,
     pub(super) flight: Arc<Flight>,
     /// A proxy that does not introduce its connections has been told of.
@@ -85,6 +90,8 @@ pub(super) struct Found {
     pub(super) service: Arc<ServiceEntry>,
     /// Where the request counts.
     tally: Arc<Tally>,
+    /// Where it is told of.
+    record: Option<Arc<Record>>,
 }
 
 impl Service {
@@ -102,10 +109,16 @@ impl Service {
             request.extensions_mut().insert(scheme);
         }
         let peer = client.address;
-        let mut response = match self.route(request, &id, peer).await {
+        let record = self.access_log.begin(&id, peer, request.method());
+        let routed = self.route(request, &id, peer, record.as_ref()).await;
+        let mut response = match routed {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(request_id = ?id, code = refusal.code(), "refused");
+                self.refused.count(refusal.code());
+                if let Some(record) = &record {
+                    record.refused(refusal.code());
+                }
                 if refusal.is_audited() {
                     let visit = visit(peer, &id);
                     self.audit
@@ -117,7 +130,13 @@ impl Service {
         if names.has_pages() {
             cors::expose(response.headers_mut(), page);
         }
-        response
+        match record {
+            Some(record) => {
+                record.answered(response.status().as_u16());
+                response.map(|body| body.told(record))
+            }
+            None => response,
+        }
     }
 
     async fn route(
@@ -125,6 +144,7 @@ impl Service {
         request: Request<Incoming>,
         id: &HeaderValue,
         peer: IpAddr,
+        record: Option<&Arc<Record>>,
     ) -> Result<Response<Body>, Refusal> {
         self.config
             .names
@@ -142,13 +162,25 @@ impl Service {
         // The path is read from a copy that outlives the request's parts; it is counted, not copied.
         let uri = request.uri().clone();
         match path::parse(uri.path()) {
-            Route::Own => Ok(self.api(request, id, peer).await),
+            Route::Own => {
+                if let Some(record) = record {
+                    record.is_own(uri.path());
+                }
+                Ok(self.api(request, id, peer).await)
+            }
             Route::Discovery => Err(Refusal::NoDiscovery),
             Route::Metadata(target) => self.metadata(request.method(), &target, id),
             Route::Instance(target) => {
                 let visit = visit(peer, id);
-                let found = self.find(&target, request.headers(), visit).await?;
+                let mut found = self.find(&target, request.headers(), visit).await?;
+                if let Some(record) = record {
+                    let (public, service) = (&found.instance.public, &found.instance.service);
+                    record.found(public, service, target.rest, target.id);
+                    found.record = Some(Arc::clone(record));
+                }
                 let (tally, arrived) = (Arc::clone(&found.tally), Instant::now());
+                let counts = Arc::clone(&found.service.counts);
+                let going = counts.request();
                 let ready = self.admission(request, &found, &target).await;
                 let answered = match ready {
                     Ok((request, admitted)) => {
@@ -157,8 +189,8 @@ impl Service {
                     }
                     Err(refusal) => Err(refusal),
                 };
-                count(&tally, &answered, arrived.elapsed());
-                answered
+                count(&tally, &counts, &answered, arrived.elapsed());
+                answered.map(|response| response.map(|body| body.going(going)))
             }
         }
     }
@@ -227,6 +259,7 @@ impl Service {
                         instance: Pass::new(instance, token),
                         service,
                         tally,
+                        record: None,
                     });
                 }
                 Access::Token { shown: false } => {
@@ -322,12 +355,14 @@ impl Service {
             instance,
             service,
             tally,
+            record,
         } = found;
         let (seat, slot) = match admitted {
             Some(Admitted { seat, slot }) => (Some(seat), slot),
             None => (None, None),
         };
-        let meter = Meter::new(tally, seat.clone().map(|seat| (self.limits.clone(), seat)));
+        let limited = seat.clone().map(|seat| (self.limits.clone(), seat));
+        let meter = Meter::new(tally, limited, record);
         if instance.touch(Timestamp::now()) {
             self.audit.first_use(&instance, visit(peer, id));
         }
@@ -408,7 +443,10 @@ impl Service {
                 &mut response,
                 instance.clone().for_stream(),
                 errand.meter.clone(),
-                errand.slot,
+                Place {
+                    _slot: errand.slot,
+                    _going: service.counts.stream(),
+                },
                 &self.flight,
             );
             let (parts, _) = response.into_parts();
@@ -427,7 +465,7 @@ impl Service {
                 errand.instance
             };
             let end = stream::end(&instance, &self.flight, is_push);
-            Body::event_stream(inner, lease, instance, errand.meter, end, slot)
+            Body::event_stream(inner, lease, instance, errand.meter, end, Some(slot))
         } else {
             Body::answer(inner, lease, errand.instance, errand.meter)
         };
@@ -441,14 +479,18 @@ impl Service {
         seat: Option<&Arc<Seat>>,
         slot: Option<Slot>,
         is_safe: bool,
-    ) -> Result<Option<Slot>, Refusal> {
-        match seat {
+    ) -> Result<Place, Refusal> {
+        let slot = match seat {
             Some(seat) if slot.is_none() => {
                 let opened = self.limits.open_stream(&service.spec, seat, is_safe);
-                opened.map(Some).map_err(Refusal::RateLimited)
+                Some(opened.map_err(Refusal::RateLimited)?)
             }
-            _ => Ok(slot),
-        }
+            _ => slot,
+        };
+        Ok(Place {
+            _slot: slot,
+            _going: service.counts.stream(),
+        })
     }
 
     /// Sends a request to its service as soon as that is there. One that nothing was written of,
@@ -546,12 +588,19 @@ impl Service {
 
 /// What a request counts as: one that its service answered, whatever it said; or one that failed. What
 /// the router refuses for the client's sake (no right, too many, too large) counts as nothing.
-fn count(tally: &Arc<Tally>, answered: &Result<Response<Body>, Refusal>, took: Duration) {
-    match answered {
-        Ok(response) => tally.answered(took, response.status().is_server_error()),
-        Err(refusal) if refusal.is_failure() => tally.answered(took, true),
-        Err(_) => {}
-    }
+fn count(
+    tally: &Arc<Tally>,
+    counts: &ServiceCounts,
+    answered: &Result<Response<Body>, Refusal>,
+    took: Duration,
+) {
+    let is_failure = match answered {
+        Ok(response) => response.status().is_server_error(),
+        Err(refusal) if refusal.is_failure() => true,
+        Err(_) => return,
+    };
+    tally.answered(took, is_failure);
+    counts.answered(took, is_failure);
 }
 
 /// The request, as it is told of.

@@ -28,7 +28,9 @@ use super::headers;
 use super::pass::Pass;
 use super::upgrade;
 use super::upstream::Lease;
+use crate::access_log::Record;
 use crate::limits::Slot;
+use crate::metrics::Going;
 
 /// A client may pause so long within its body.
 const REQUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -205,9 +207,21 @@ fn length(words: Option<&Bytes>) -> u64 {
     words.map_or(0, |words| words.len() as u64)
 }
 
+/// What an open stream takes up, as long as this is kept.
+pub(super) struct Place {
+    /// Where streams are limited.
+    pub(super) _slot: Option<Slot>,
+    /// Where they are counted.
+    pub(super) _going: Going,
+}
+
 /// What a client is answered.
 pub(super) struct Body {
     source: Source,
+    /// The same, as its service's numbers have it.
+    _going: Option<Going>,
+    /// Where it is told of.
+    record: Option<Arc<Record>>,
     /// Its request is under way until this is dropped.
     _busy: Option<Busy>,
 }
@@ -235,7 +249,7 @@ pub(super) struct Answer {
     silence: Option<Silence>,
     end: Option<End>,
     /// The stream is open as long as this.
-    slot: Option<Slot>,
+    slot: Option<Place>,
 }
 
 /// Ends a stream from outside: cleanly with `Ok`, with a reset otherwise.
@@ -276,6 +290,8 @@ impl Body {
     fn of(source: Source) -> Self {
         Self {
             source,
+            _going: None,
+            record: None,
             _busy: None,
         }
     }
@@ -284,6 +300,22 @@ impl Body {
     pub(super) fn counted(self, busy: Busy) -> Self {
         Self {
             _busy: Some(busy),
+            ..self
+        }
+    }
+
+    /// It counts as a request of its service until it has ended.
+    pub(super) fn going(self, going: Going) -> Self {
+        Self {
+            _going: Some(going),
+            ..self
+        }
+    }
+
+    /// It is told of when it has ended.
+    pub(super) fn told(self, record: Arc<Record>) -> Self {
+        Self {
+            record: Some(record),
             ..self
         }
     }
@@ -325,7 +357,7 @@ impl Body {
         instance: Pass,
         meter: Meter,
         end: End,
-        slot: Option<Slot>,
+        slot: Option<Place>,
     ) -> Self {
         Self::whole(Answer::endless(inner, lease, instance, meter, end, slot))
     }
@@ -352,7 +384,7 @@ impl Answer {
         instance: Pass,
         meter: Meter,
         end: End,
-        slot: Option<Slot>,
+        slot: Option<Place>,
     ) -> Self {
         Self {
             inner,
@@ -454,7 +486,7 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.source {
+        let frame = match &mut self.source {
             Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Source::Service(answer) => answer.poll(cx),
@@ -462,7 +494,11 @@ impl HttpBody for Body {
                 let next = ready!(events.as_mut().poll_next(cx));
                 Poll::Ready(next.map(|words| words.map(Frame::data)))
             }
+        };
+        if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (&self.record, &frame) {
+            record.sent(length(frame.data_ref()));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

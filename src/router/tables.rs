@@ -16,6 +16,7 @@ use super::headers::Injection;
 use super::upstream::Upstream;
 use crate::config::spec::ServiceSpec;
 use crate::ids::ServiceType;
+use crate::metrics::ServiceCounts;
 use crate::secret::Secret;
 use crate::supervisor::Life;
 
@@ -69,6 +70,8 @@ pub struct ServiceEntry {
     pub(super) upstream: Arc<Upstream>,
     /// Requests that wait for it, over all its runs.
     pub(super) held: Arc<AtomicUsize>,
+    /// What is counted of it, over all its runs.
+    pub(super) counts: Arc<ServiceCounts>,
 }
 
 impl ServiceEntry {
@@ -81,10 +84,11 @@ impl ServiceEntry {
         run: Run,
         previous: Option<&Self>,
     ) -> Self {
+        let counts = previous.map_or_else(Arc::default, |entry| Arc::clone(&entry.counts));
         let same = previous.filter(|entry| entry.upstream.is(spec.port, &run));
         let upstream = match same {
             Some(entry) => Arc::clone(&entry.upstream),
-            None => Arc::new(Upstream::new(spec.port, run)),
+            None => Arc::new(Upstream::new(spec.port, run, counts.clone())),
         };
         let held = previous.map_or_else(Arc::default, |entry| Arc::clone(&entry.held));
         let injection = Injection::new(
@@ -99,6 +103,7 @@ impl ServiceEntry {
             injection,
             upstream,
             held,
+            counts,
         }
     }
 }
@@ -115,6 +120,11 @@ impl ServiceTable {
                 .map(|entry| (entry.spec.service.clone(), entry))
                 .collect(),
         )
+    }
+
+    /// All of them, in no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<ServiceEntry>> {
+        self.0.values()
     }
 
     /// The service of this type.

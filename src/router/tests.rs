@@ -24,6 +24,7 @@ use super::{
     Names, Proxies, Routable, Router, RouterConfig, RouterRooms, Run, ServiceEntry, ServiceTable,
     Services, Sessions,
 };
+use crate::access_log::AccessLog;
 use crate::audit::Audit;
 use crate::config::spec::{RateLimit, ServiceSpec};
 use crate::ids::{InstancePrefix, ServiceType, UserId};
@@ -287,6 +288,8 @@ impl World {
             audit: audit.clone(),
             oauth,
             sessions,
+            refused: Arc::default(),
+            access_log: AccessLog::new("access.log".into()),
         };
         let router = Router::new(config, rooms, api);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

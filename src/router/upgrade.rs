@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::counted::{Counted, Meter};
 use super::drain::{Flight, Phase, reached};
 use super::pass::Pass;
-use crate::limits::Slot;
+use super::stream::Place;
 
 /// How long one half of a WebSocket may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
@@ -57,19 +57,19 @@ pub(super) fn join(
     answer: &mut Response<Incoming>,
     instance: Pass,
     meter: Meter,
-    slot: Option<Slot>,
+    place: Place,
     flight: &Flight,
 ) {
     let service = hyper::upgrade::on(answer);
     let draining = reached(flight.phase(), Phase::Draining);
     tokio::spawn(async move {
-        let _slot = slot;
+        let _place = place;
         let pipe = async {
             let (client, service) = tokio::try_join!(client, service)?;
             let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
             let (from_service, to_service) = tokio::io::split(TokioIo::new(service));
             let from_client = Counted::new(from_client, meter.clone(), Meter::received);
-            let from_service = Counted::new(from_service, meter, Meter::sent);
+            let from_service = Counted::new(from_service, meter, Meter::piped);
             let mut up = std::pin::pin!(pass(from_client, to_service));
             let mut down = std::pin::pin!(pass(from_service, to_client));
             // When one side has said all, the other has a moment for its last words.

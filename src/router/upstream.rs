@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::stream::RequestBody;
 use super::tables::{Run, RunId};
 use crate::ids::Port;
+use crate::metrics::ServiceCounts;
 use crate::sockets::{self, Last, Taken, Telling};
 use crate::supervisor::Life;
 
@@ -41,6 +42,7 @@ pub(super) struct Upstream {
     run: Run,
     id: RunId,
     idle: Mutex<Idle>,
+    counts: Arc<ServiceCounts>,
 }
 
 /// The idle connections, the one used last at the end.
@@ -78,12 +80,13 @@ pub(super) struct Lease {
 }
 
 impl Upstream {
-    pub(super) fn new(port: Port, run: Run) -> Self {
+    pub(super) fn new(port: Port, run: Run, counts: Arc<ServiceCounts>) -> Self {
         Self {
             address: SocketAddr::new(run.at, port.get()),
             id: run.id(),
             run,
             idle: Mutex::default(),
+            counts,
         }
     }
 
@@ -117,13 +120,21 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         loop {
             let ((mut sender, last), reused) = match self.take_idle() {
-                Some(kept) => (kept, true),
+                Some(kept) => {
+                    self.counts.connections_reused.add();
+                    (kept, true)
+                }
                 None => match self.connect().await {
-                    Ok(fresh) => (fresh, false),
+                    Ok(fresh) => {
+                        self.counts.connections_new.add();
+                        (fresh, false)
+                    }
                     Err(ConnectError::Dial(error)) => {
+                        self.counts.refused_connections.add();
                         return Err(SendError::Connect(error, Box::new(request)));
                     }
                     Err(ConnectError::Handshake(error)) => {
+                        self.counts.broken_exchanges.add();
                         return Err(SendError::Exchange(error, Taken::No));
                     }
                 },
@@ -148,7 +159,10 @@ impl Upstream {
                 Err(mut failed) => match failed.take_message() {
                     // Not a byte of it was written.
                     Some(unsent) if reused => request = unsent,
-                    _ => return Err(SendError::Exchange(failed.into_error(), last.taken())),
+                    _ => {
+                        self.counts.broken_exchanges.add();
+                        return Err(SendError::Exchange(failed.into_error(), last.taken()));
+                    }
                 },
             }
         }

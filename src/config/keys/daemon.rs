@@ -1,5 +1,6 @@
 //! Keys of the file's top level and of its `mcpm` block.
 
+use super::super::settings::AccessLogForm;
 use super::Treatment::NotYet;
 use super::{APP, Key, Kind, LIMITS, Short, Table};
 
@@ -56,6 +57,12 @@ pub static DAEMON: Table = Table::new(
             ROTATE,
             "`true`",
             "when logs are put aside, mcpm's own too; `false` or 0: never. An app may say otherwise",
+        ),
+        Key::new(
+            "access_log",
+            Kind::Word(AccessLogForm::WORDS),
+            "`off`",
+            "a line for each request in `logs/access.log`, in columns or as JSON",
         ),
         Key::new(
             "admin_listen",

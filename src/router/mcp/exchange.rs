@@ -63,6 +63,9 @@ impl Service {
             Cut::Revoked => self.over(&errand.instance, &errand.target),
         })?;
         let heard = translate::hear(&text)?;
+        if let (Some(record), Some(method)) = (errand.meter.record(), heard.method()) {
+            record.calls(method);
+        }
         let call = heard.call(&text);
         // Its clients read no body: an error in one would be an answer that never comes.
         let is_older = !parts.headers.contains_key(SESSION_ID)
@@ -191,7 +194,8 @@ impl Service {
             let slot = self.open_stream(&by, errand.seat.as_ref(), errand.slot, false)?;
             parts.headers.remove(CONTENT_LENGTH);
             let end = stream::end(&errand.instance, &self.flight, false);
-            let answer = Answer::endless(inner, lease, errand.instance, errand.meter, end, slot);
+            let answer =
+                Answer::endless(inner, lease, errand.instance, errand.meter, end, Some(slot));
             let failed = Refusal::UpstreamFailed.error(errand.id.to_str().unwrap_or_default());
             let stream = Stream::new(answer, translator, calls, failed);
             return Ok(Response::from_parts(parts, Body::events(stream.run())));

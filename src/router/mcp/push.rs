@@ -18,7 +18,6 @@ use super::send::{LAST_WORDS, Letter};
 use super::session::Session;
 use super::translate::Translator;
 use super::wire::events::Reader;
-use crate::limits::Slot;
 use crate::router::counted::Meter;
 use crate::router::headers;
 use crate::router::pass::Pass;
@@ -26,7 +25,7 @@ use crate::router::path::Target;
 use crate::router::refusal::Refusal;
 use crate::router::rpc;
 use crate::router::service::Service;
-use crate::router::stream::{self, Answer, BoxError, Cut, Events};
+use crate::router::stream::{self, Answer, BoxError, Cut, Events, Place};
 use crate::router::tables::{Routable, ServiceEntry};
 use crate::router::upstream::Lease;
 
@@ -51,7 +50,7 @@ pub(super) struct Push {
     /// `None` outside of sessions.
     pub(super) session: Option<Arc<Session>>,
     /// Open as long as this.
-    pub(super) _slot: Option<Slot>,
+    pub(super) _slot: Place,
 }
 
 /// The same, and the stream.

@@ -61,6 +61,7 @@ impl Service {
         match timeout(TIMEOUT, self.introduce(by, session, letter)).await {
             Ok(Ok(Some(id))) => {
                 session.moved(run, id);
+                by.counts.renewed.add();
                 self.sessions.keep(letter.instance, session).await;
                 tracing::debug!(instance = %letter.instance.public, "a session goes on with another run");
                 Ok(Renewal::Done)

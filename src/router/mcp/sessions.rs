@@ -16,6 +16,7 @@ use super::older::Threads;
 use super::session::{Place, Session, Stamp};
 use crate::ids::{PublicId, Timestamp};
 use crate::instances::InstanceEntry;
+use crate::metrics::Count;
 use crate::oauth::lasting;
 use crate::store::{SESSIONS_MAX, SessionRow, StoreHandle};
 use crate::vault::{RandomError, Vault, base32, random};
@@ -37,6 +38,7 @@ const IDLE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 pub struct Sessions(Arc<Inner>);
 
 struct Inner {
+    foreign_answers: Count,
     shards: Box<[Mutex<Shard>]>,
     store: StoreHandle,
     vault: Vault,
@@ -83,6 +85,7 @@ impl Sessions {
     pub fn new(store: StoreHandle, vault: Vault) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self(Arc::new(Inner {
+            foreign_answers: Count::default(),
             shards,
             store,
             vault,
@@ -93,6 +96,25 @@ impl Sessions {
     /// Open streams of the older transport.
     pub(super) fn threads(&self) -> &Threads {
         &self.0.threads
+    }
+
+    /// A service has answered another client than the one that has asked.
+    pub(super) fn foreign_answer(&self) {
+        self.0.foreign_answers.add();
+    }
+
+    /// How often that was so.
+    pub(in crate::router) fn foreign_answers(&self) -> u64 {
+        self.0.foreign_answers.get()
+    }
+
+    /// How many are in memory.
+    pub(in crate::router) fn count(&self) -> usize {
+        let of = |shard: &Mutex<Shard>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.sessions.len()
+        };
+        self.0.shards.iter().map(of).sum()
     }
 
     /// What passes through this instance only.

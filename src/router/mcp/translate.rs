@@ -101,6 +101,12 @@ impl Heard {
         })
     }
 
+    /// The first method in it.
+    pub(super) fn method(&self) -> Option<&str> {
+        let methods = self.0.messages.iter().map(|one| one.method.as_ref());
+        methods.flatten().next().map(String::as_str)
+    }
+
     /// The first id in it.
     pub(super) fn id(&self, text: &[u8]) -> Option<Box<str>> {
         let id = self.0.messages.iter().find_map(|one| one.id.as_ref())?;
@@ -524,6 +530,7 @@ impl Translator {
         let mut changes = Changes::new();
         let at = |span: &Span| &text[span.clone()];
         let foreign = || {
+            self.sessions.foreign_answer();
             let (instance, service) = (&self.instance.public, &self.instance.service);
             tracing::warn!(%instance, %service, "the service has answered the wrong client; nobody is shown that");
         };
