@@ -31,8 +31,22 @@ class Fleet:
         self.manager.write()
         # The command starts the daemon, which has as many threads as it may use cores.
         self.manager.run(*pinned(options.proxy_core), *self.manager.first())
-        self.routes = self.fill(scratch / f"rows-{count}.jsonl")
-        self.core_of_services(options.load_core)
+        try:
+            self.routes = self.filled(scratch / f"rows-{count}.jsonl")
+            self.core_of_services(options.load_core)
+        except BaseException:
+            self.close()
+            raise
+
+    def filled(self, file):
+        """An id in some ten thousand is refused as one that could be guessed, and all with it: then others are drawn."""
+        for _ in range(4):
+            try:
+                return self.fill(file)
+            except RuntimeError as error:
+                if "too easy to guess" not in str(error):
+                    raise
+        raise RuntimeError("ids that were drawn at random are refused as too easy to guess, again and again")
 
     def fill(self, file):
         """Instance id and credential by service, of those that are known here."""
