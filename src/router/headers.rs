@@ -135,15 +135,20 @@ impl Injection {
         // RFC 9110 §7.2: the host that is asked, and services check it against loopback names.
         headers.insert(header::HOST, self.host.clone());
         headers.insert(INSTANCE_ID, text(facts.instance, &INSTANCE_ID)?);
-        headers.insert(USER_ID, text(&encoded(facts.user.as_str()), &USER_ID)?);
+        headers.insert(USER_ID, plain(facts.user.as_str(), &USER_ID)?);
         headers.insert(SERVICE, self.service.clone());
         headers.insert(REQUEST_ID, facts.request_id.clone());
         headers.insert(ROUTER_SECRET, self.router_secret.clone());
         headers.insert(
             FORWARDED_FOR,
-            text(&facts.peer.to_string(), &FORWARDED_FOR)?,
+            owned(facts.peer.to_string(), &FORWARDED_FOR)?,
         );
-        headers.insert(FORWARDED_PROTO, text(facts.scheme, &FORWARDED_PROTO)?);
+        let scheme = match facts.scheme {
+            "http" => HeaderValue::from_static("http"),
+            "https" => HeaderValue::from_static("https"),
+            other => text(other, &FORWARDED_PROTO)?,
+        };
+        headers.insert(FORWARDED_PROTO, scheme);
         if let Some(host) = facts.host {
             headers.insert(FORWARDED_HOST, text(host, &FORWARDED_HOST)?);
         }
@@ -431,6 +436,19 @@ fn encoded(text: &str) -> String {
 
 fn text(value: &str, name: &HeaderName) -> Result<HeaderValue, Unfit> {
     HeaderValue::from_str(value).map_err(|_| Unfit(name.clone()))
+}
+
+/// Takes the text as it is, without a copy.
+fn owned(value: String, name: &HeaderName) -> Result<HeaderValue, Unfit> {
+    HeaderValue::try_from(value).map_err(|_| Unfit(name.clone()))
+}
+
+/// Encoded where it has to be, which is seldom.
+fn plain(value: &str, name: &HeaderName) -> Result<HeaderValue, Unfit> {
+    match Cow::from(utf8_percent_encode(value, PLAIN)) {
+        Cow::Borrowed(value) => text(value, name),
+        Cow::Owned(value) => owned(value, name),
+    }
 }
 
 fn secret(value: &str, name: &HeaderName) -> Result<HeaderValue, Unfit> {

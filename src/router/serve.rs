@@ -45,8 +45,6 @@ const DESCRIPTORS_RESERVED: u64 = 1024;
 const CONNECTIONS_MIN: u64 = 64;
 /// Largest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// Headers of a request.
-const HEADERS_MAX: usize = 128;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
 /// An HTTP/2 connection is asked after so much silence whether it lives, and has so long to say.
@@ -264,8 +262,8 @@ async fn connection(service: Arc<Service>, mut stream: TcpStream, peer: SocketAd
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
-        .max_buf_size(HEAD_MAX)
-        .max_headers(HEADERS_MAX);
+        // No other number of headers than hyper's own 100: their table would be allocated for each request.
+        .max_buf_size(HEAD_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

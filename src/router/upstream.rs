@@ -33,8 +33,6 @@ const IDLE_CONNECTIONS_MAX: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// Headers of an answer.
-const HEADERS_MAX: usize = 256;
 
 /// Where a service is, and the idle connections to this run of it.
 pub(super) struct Upstream {
@@ -175,8 +173,8 @@ impl Upstream {
         let stream = stream.map_err(ConnectError::Dial)?;
         let (telling, last) = Telling::new(stream);
         let handshake = http1::Builder::new()
+            // No other number of headers than hyper's own 100: their table would be allocated for each answer.
             .max_buf_size(HEAD_MAX)
-            .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(telling))
             .await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
