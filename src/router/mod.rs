@@ -2,7 +2,7 @@
 //!
 //! The hot path. A request is phases, each a function (`service.rs`): is it meant for us
 //! (`origin.rs`; `cors.rs` for pages from elsewhere), who asks
-//! (`proxies.rs`, `proxy_protocol.rs`), parse the path (`path.rs`), find the instance,
+//! (`proxies.rs`, `proxy_protocol.rs`), parse the path (`path.rs`), find the instance (`lookup.rs`),
 //! access (`access.rs`; `resource.rs` says where a token is to be had), admission (`admission.rs`: limits, and
 //! an OAuth token that has expired is waited for), wait for a service that restarts (`hold.rs`), headers
 //! (`headers.rs`, `template.rs`, `tokens.rs`), forward (`upstream.rs`), answer (`stream.rs`, `refusal.rs`), count. All that
@@ -41,6 +41,7 @@ mod stream;
 mod counted;
 mod upgrade;
 mod service;
+mod lookup;
 mod admission;
 pub mod mcp;
 mod serve;

@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Uri};
 use tokio::time::timeout;
 
+use super::facts;
 use super::names::Names;
 use super::older::Thread;
 use super::push::Push;
@@ -81,7 +82,7 @@ impl Push {
         say(translate::again(&opening, names)).await?;
         loop {
             let event = next_event(answer, reader).await?;
-            match event.data().and_then(|data| translate::facts(&data, names)) {
+            match event.data().and_then(|data| facts::facts(&data, names)) {
                 Some(Ok(_)) => break,
                 Some(Err(())) => return Err("it answers with an error"),
                 None => {}

@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::unfold;
 use tokio::time::timeout;
 
+use super::facts::{self, Facts};
 use super::names::Names;
-use super::translate::{self, Facts, Translator};
+use super::translate::Translator;
 use super::wire::events::{EVENT_MAX, Reader};
 use crate::router::refusal::Refusal;
 use crate::router::rpc;
@@ -155,7 +156,7 @@ pub(super) async fn read_answer(
     const NONE: &str = "it gives no answer";
     if !is_stream {
         let whole = collect_at_most(answer, OWN_MAX).await.map_err(|_| NONE)?;
-        return match translate::facts(&whole.ok_or(NONE)?, names) {
+        return match facts::facts(&whole.ok_or(NONE)?, names) {
             Some(Ok(facts)) => Ok(facts),
             Some(Err(())) => Err("it answers with an error"),
             None => Err(NONE),
@@ -168,7 +169,7 @@ pub(super) async fn read_answer(
             let Ok(event) = event else {
                 return Err("its answer is too large");
             };
-            match event.data().and_then(|data| translate::facts(&data, names)) {
+            match event.data().and_then(|data| facts::facts(&data, names)) {
                 Some(Ok(facts)) => return Ok(facts),
                 Some(Err(())) => return Err("it answers with an error"),
                 None => {}

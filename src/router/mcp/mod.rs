@@ -16,6 +16,7 @@ pub mod wire;
 mod names;
 mod session;
 mod sessions;
+mod facts;
 mod translate;
 mod older;
 mod send;

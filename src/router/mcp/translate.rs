@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
+use super::facts::{Facts, facts_of};
 use super::names::{EventId, Kind as Sealed, Names, Seals, is_name};
 use super::session::{Agreed, Session};
 use super::sessions::Sessions;
 use super::wire::endpoint;
 use super::wire::events::{Event, Reader};
-use super::wire::message::{self, Inner, Kind, Message, Scan, Span, splice};
+use super::wire::message::{self, Kind, Message, Scan, Span, splice};
 use crate::instances::InstanceEntry;
 use crate::router::path;
 use crate::router::refusal::Refusal;
@@ -29,8 +30,6 @@ const SAFE: [&str; 7] = [
     "resources/list",
     "resources/templates/list",
 ];
-/// Lists of which a service says whether they may change.
-const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 const CANCELLED: &str = "notifications/cancelled";
 const PROGRESS: &str = "notifications/progress";
 /// Of JSON-RPC: JSON, and no message.
@@ -193,7 +192,7 @@ fn spelt(text: &[u8], span: &Span) -> String {
 }
 
 /// The text that stands there, if it is one.
-fn decoded(text: &[u8], span: &Span) -> Option<String> {
+pub(super) fn decoded(text: &[u8], span: &Span) -> Option<String> {
     serde_json::from_slice(&text[span.clone()]).ok()
 }
 
@@ -322,44 +321,6 @@ pub(super) fn reminders(agreed: &Agreed, names: &Names) -> Vec<Bytes> {
     std::iter::once(Bytes::from_static(initialized))
         .chain(said)
         .collect()
-}
-
-/// What an answer to `initialize` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) revision: Option<String>,
-    /// Lists that may change.
-    pub(super) lists: Vec<String>,
-}
-
-/// What the answer to one of these names says; `None` for anything else, and an error for an error.
-pub(super) fn facts(data: &[u8], names: &Names) -> Option<Result<Facts, ()>> {
-    let scan = message::scan(data).ok()?;
-    scan.messages.iter().find_map(|one| {
-        names.meant(&data[one.id.clone()?])?;
-        match one.kind() {
-            Kind::Result => Some(Ok(facts_of(data, one.result.as_ref()?))),
-            Kind::Error => Some(Err(())),
-            Kind::Request | Kind::Notification | Kind::Other => None,
-        }
-    })
-}
-
-fn facts_of(data: &[u8], result: &Inner) -> Facts {
-    let revision = result
-        .revision
-        .as_ref()
-        .and_then(|span| decoded(data, span));
-    let capabilities = result.capabilities.as_ref();
-    let capabilities: Value = capabilities
-        .and_then(|span| serde_json::from_slice(&data[span.clone()]).ok())
-        .unwrap_or_default();
-    let may_change = |list: &&str| capabilities[*list]["listChanged"] == true;
-    let lists = LISTS.into_iter().filter(may_change);
-    Facts {
-        revision,
-        lists: lists.map(str::to_owned).collect(),
-    }
 }
 
 /// From the service's words to those of one client.
